@@ -1,0 +1,103 @@
+"""What happens during a build, as values: the one stream that tty, plain and json read. Pure.
+
+Times are seconds. `step` is the step's number in the plan, from 1; `name` is what a person reads for it, as
+``[build 2/5] RUN make``. The JSON form (`builder.report.json`) is the stable interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from builder.errors import BuildError
+
+
+class BuildStarted(NamedTuple):
+    dockerfile: str
+    context: str
+    target: str
+
+
+class PlanReady(NamedTuple):
+    steps: int
+
+
+class StepStarted(NamedTuple):
+    step: int
+    name: str
+    line: int
+    """The line in the Dockerfile, 0 where there is none."""
+
+
+class StepLog(NamedTuple):
+    """Bytes that a step's command wrote, both streams in order, cut anywhere."""
+
+    step: int
+    data: bytes
+
+
+class StepFinished(NamedTuple):
+    step: int
+    name: str
+    line: int
+    status: Literal["done", "cached", "failed", "cancelled"]
+    seconds: float
+    diff_id: str
+    """Empty where the step changed no file."""
+    size: int
+    """Bytes of the layer's content, uncompressed."""
+
+
+class BuildWarning(NamedTuple):
+    """Something that the user should know and that does not stop the build. `code` is stable, in CamelCase."""
+
+    code: str
+    message: str
+    line: int = 0
+
+
+class Debug(NamedTuple):
+    message: str
+
+
+class ExportFinished(NamedTuple):
+    """An output was written. `digest` is the manifest digest, empty for outputs without one."""
+
+    output: str
+    digest: str
+    size: int
+    seconds: float
+
+
+class BuildFinished(NamedTuple):
+    image_id: str
+    names: tuple[str, ...]
+    size: int
+    """Uncompressed bytes of all layers."""
+    layers: int
+    ran: int
+    cached: int
+    skipped: tuple[str, ...]
+    """Stages that the target does not need."""
+    seconds: float
+
+
+class BuildFailed(NamedTuple):
+    error: BuildError
+    seconds: float
+
+
+Event = (
+    BuildStarted
+    | PlanReady
+    | StepStarted
+    | StepLog
+    | StepFinished
+    | BuildWarning
+    | Debug
+    | ExportFinished
+    | BuildFinished
+    | BuildFailed
+)
+
+Emit = Callable[[Event], None]

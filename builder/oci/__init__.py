@@ -1,0 +1,1 @@
+"""The OCI image model: digests, descriptors, references, platforms, config and manifest. Pure."""

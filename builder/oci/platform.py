@@ -1,0 +1,54 @@
+"""Platforms, by containerd's names (github.com/containerd/platforms)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from builder.errors import BuildError
+
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "armv6l": "arm",
+    "armhf": "arm",
+    "armel": "arm",
+    "i386": "386",
+    "i486": "386",
+    "i586": "386",
+    "i686": "386",
+}
+_VARIANTS = {"armv7l": "v7", "armv6l": "v6", "armhf": "v7", "armel": "v6"}
+
+
+class Platform(NamedTuple):
+    """`os/architecture[/variant]`."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """``linux/amd64``, ``linux/arm64/v8``, ``arm64`` (linux is meant). Raises BuildError."""
+        parts = text.lower().split("/")
+        if len(parts) == 1:
+            parts = ["linux", *parts]
+        if len(parts) > 3 or not all(parts):
+            raise BuildError(f"'{text}' is not a platform", hint="a platform looks like linux/amd64 or linux/arm/v7")
+        variant = parts[2] if len(parts) == 3 else _VARIANTS.get(parts[1], "")
+        architecture = _ARCHITECTURES.get(parts[1], parts[1])
+        if architecture == "arm64" and variant == "v8":
+            variant = ""
+        elif architecture == "arm" and not variant:
+            variant = "v7"
+        return cls(parts[0], architecture, variant)
+
+    @classmethod
+    def of_machine(cls, machine: str) -> Platform:
+        """The linux platform of a machine name as uname(2) gives it."""
+        return cls("linux", _ARCHITECTURES.get(machine, machine), _VARIANTS.get(machine, ""))
+
+    def __str__(self) -> str:
+        return "/".join(part for part in self if part)

@@ -1,0 +1,110 @@
+"""What a sandbox is, as values: the one language between the engine and the fork server. Pure.
+
+A mount, a limit, a namespace is a value here; nothing that a sandbox does is decided anywhere else. Paths inside the
+sandbox are absolute and already resolved in the image (no symlink in them); paths of the host are absolute.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+DOCKER_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+)
+"""What Docker leaves to root in a container (docs.docker.com, "Runtime privilege and Linux capabilities")."""
+
+HARDENING = (
+    "capabilities",
+    "seccomp",
+    "nodev",
+    "detached-mounts",
+    "masked-paths",
+    "readonly-sys",
+    "landlock-scope",
+    "pdeathsig",
+    "pid-namespace",
+    "mount-namespace",
+    "ipc-namespace",
+    "uts-namespace",
+    "cgroup-namespace",
+    "own-dev",
+    "session",
+)
+"""Each line of the sandbox's hardening. `SandboxSpec.without` names those to leave out, for negative controls alone."""
+
+
+class BindMount(NamedTuple):
+    """A folder or file of the host, by its path there."""
+
+    source: str
+    target: str
+    readonly: bool = True
+
+
+class TmpfsMount(NamedTuple):
+    target: str
+    size: int = 0
+    """Bytes; 0 for the kernel's default."""
+    mode: int = 0o1777
+
+
+class FileMount(NamedTuple):
+    """A small file whose content is in the spec (hosts, resolv.conf, hostname): read-write, gone after the step."""
+
+    target: str
+    content: bytes
+    mode: int = 0o644
+
+
+Mount = BindMount | TmpfsMount | FileMount
+
+
+class SandboxSpec(NamedTuple):
+    """One command in one root file system.
+
+    `lowers` are folders of the host, the topmost first, overlay's own format with `userxattr`; `upper` and `work` lie on
+    one file system and are new. The targets of `mounts` exist in the lowers (the engine puts a stub layer there).
+    """
+
+    lowers: tuple[str, ...]
+    upper: str
+    work: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    hostname: str = "pybuild"
+    network: Literal["host", "none"] = "host"
+    mounts: tuple[Mount, ...] = ()
+    shm_size: int = 64 * 1024 * 1024
+    capabilities: tuple[str, ...] = DOCKER_CAPABILITIES
+    without: frozenset[str] = frozenset()
+    stdin: Literal["null", "inherit"] = "null"
+
+
+class Outcome(NamedTuple):
+    """How the command ended: `code` as a shell would give it (128 + signal where a signal ended it)."""
+
+    code: int
+    signal: int = 0
+    exec_error: int = 0
+    """errno of the exec or of the change of folder, 0 when the command began."""
+    failed_at: str = ""
+    """`exec`, `cwd`, or the set-up step that failed."""
+    fallbacks: tuple[str, ...] = ()
+    """Which newer kernel calls were missing and replaced, as `overlay-lowerdir+`."""
