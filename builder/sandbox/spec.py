@@ -46,6 +46,10 @@ HARDENING = (
 """Each line of the sandbox's hardening. `SandboxSpec.without` names those to leave out, for negative controls alone."""
 
 
+MOUNT_POINTS = ("/dev", "/proc", "/sys")
+"""Folders, not links, that every root must have: the sandbox mounts its own there, and makes nothing in the upper."""
+
+
 class BindMount(NamedTuple):
     """A folder or file of the host, by its path there."""
 

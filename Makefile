@@ -1,0 +1,72 @@
+# make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-pythons check setup clean web vertx
+MAKEFLAGS += --no-print-directory
+
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Tests work inside this folder too.
+export TMPDIR := $(CURDIR)/.cache/tmp
+
+# The samples have a store of their own, so that a demo leaves no trace in yours.
+DEMO_STORE := $(CURDIR)/.cache/demo-store
+PYBUILD := PYBUILD_ROOT=$(DEMO_STORE) .venv/bin/pybuild
+BASES := .cache/bases
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.ready ## build sample_projects/hello, show its image and run it
+	@.ci/packages busybox
+	@sample_projects/bases/busybox $(BASES)/busybox
+	$(PYBUILD) -t hello --build-context busybox=$(BASES)/busybox sample_projects/hello
+	$(PYBUILD) images
+	$(PYBUILD) inspect hello
+	$(PYBUILD) run hello
+
+web: .venv/.ready ## build sample_projects/web (a Python service on Debian) and ask it for its health
+	@.ci/packages mmdebstrap
+	@sample_projects/bases/debian $(BASES)/debian.tar
+	@sample_projects/web/prepare .venv/bin/python
+	$(PYBUILD) import $(BASES)/debian.tar debian:12
+	$(PYBUILD) -t web sample_projects/web
+	$(PYBUILD) run web python3 -m greeting --check
+
+vertx: .venv/.ready ## build sample_projects/vertx, a classic first Dockerfile, and run it
+	@.ci/packages busybox
+	@sample_projects/bases/vertx $(BASES)/vertx
+	@sample_projects/vertx/prepare
+	$(PYBUILD) -t vertx --build-context example/vertx3:3.3.1=$(BASES)/vertx sample_projects/vertx
+	$(PYBUILD) run vertx
+
+test: setup ## run the whole test suite
+	@.venv/bin/python -m pytest
+
+test-pythons: setup ## run the suite on every newer Python on this machine (PATH, pyenv)
+	@for python in $$(.ci/pythons); do \
+	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	    echo "== Python $$version ($$python)"; \
+	    .ci/venv .venv-$$version $$python && .venv-$$version/bin/python -m pytest || exit 1; \
+	done
+
+check: .venv/.ready ## ruff and mypy
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+setup: .venv/.ready ## all that the tests need: virtual environment, Debian packages, Docker's seccomp profile
+	@.ci/packages $$(awk '{print $$1}' .ci/tools)
+	@.ci/docker-profile
+	@mkdir -p $(TMPDIR)
+
+clean: ## remove all that make made, but not Debian packages
+	rm -rf .venv .venv-* .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf sample_projects/web/wheels sample_projects/vertx/*.tar
+
+# The stamp is older than pyproject.toml when a dependency changed.
+.venv/.ready: pyproject.toml .ci/venv .ci/python
+	@mkdir -p $(TMPDIR)
+	@.ci/venv .venv
+	@touch $@

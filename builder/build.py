@@ -1,0 +1,289 @@
+"""The story of a build: read, parse, resolve, lower, run, assemble, export."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import Literal, NamedTuple
+
+from builder.context.directory import DirectoryContext
+from builder.context.oci_layout import Place
+from builder.dockerfile import codec
+from builder.dockerfile.ast import Dockerfile
+from builder.dockerfile.ignore import Matcher
+from builder.dockerfile.source import decode
+from builder.engine import scheduler
+from builder.engine.bases import Available, resolve
+from builder.engine.executor import Contexts, Executor
+from builder.engine.rendering import Form, Rendered, render
+from builder.engine.roots import Root, Roots
+from builder.engine.sources import SourceTree
+from builder.errors import BuildError, SourceFile, UsageError, did_you_mean
+from builder.events import BuildFinished, BuildStarted, BuildWarning, Emit, ExportFinished
+from builder.layers.entry import EPOCH
+from builder.oci.digest import Digest
+from builder.oci.image import assemble
+from builder.oci.platform import Platform
+from builder.oci.reference import Reference
+from builder.plan.lower import Settings, lower
+from builder.plan.stages import Stages, platform_args, reachable
+from builder.plan.steps import BaseImage, Plan
+from builder.store.store import Store
+
+DOCKERFILE_LIMIT = 64 << 20
+COMMENT = "pybuild.dockerfile.v1"
+
+
+class Output(NamedTuple):
+    """One `-o`: what to write where. `fd` is used instead of `dest` when it is not negative."""
+
+    type: Literal["oci", "docker", "local", "tar", "image"]
+    dest: str
+    tar: bool = True
+    compression: Form = "gzip"
+    names: tuple[Reference, ...] = ()
+    fd: int = -1
+
+
+class Request(NamedTuple):
+    """What the user asked for; everything that a build depends on beside the store and the files that it names."""
+
+    context: str
+    dockerfile: str = ""
+    """Path; empty for `Dockerfile`, then `Containerfile`, in the context."""
+    dockerfile_text: bytes | None = None
+    """The Dockerfile itself, when it came on stdin."""
+    directories: Mapping[str, str] = {}
+    layouts: Mapping[str, Place] = {}
+    tags: tuple[Reference, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    target: str = ""
+    build_args: Mapping[str, str] = {}
+    labels: tuple[tuple[str, str], ...] = ()
+    platform: Platform = Platform("linux", "amd64")
+    no_cache: bool = False
+    source_date_epoch: int | None = None
+    network: Literal["host", "none"] = "host"
+    hosts: tuple[tuple[str, str], ...] = ()
+    shm_size: int = 64 << 20
+    jobs: int = 1
+
+
+class Image(NamedTuple):
+    """What a build gave. `manifest` is there when an output was rendered."""
+
+    id: Digest
+    names: tuple[str, ...]
+    size: int
+    manifest: Digest | None
+    plan: Plan
+
+
+def build(request: Request, store: Store, emit: Emit) -> Image:
+    """Build what `request` asks for. Raises BuildError kinds, told where; the store is valid whatever happens."""
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        source = _read(request)
+        emit(BuildStarted(source.name, request.context, request.target))
+        try:
+            dockerfile = _parse(source, store)
+            contexts = _Contexts(request, source, stack, emit)
+            roots = Roots(store)
+            plan = _plan(dockerfile, request, store, roots, contexts)
+            for code, message, line in plan.warnings:
+                emit(BuildWarning(code, message, line))
+            executor = Executor(
+                store, contexts.handed_out(), request.platform, emit, roots=roots, use_cache=not request.no_cache
+            )
+            stack.callback(executor.close)
+            outcome = scheduler.run(plan, executor, emit)
+        except BuildError as error:
+            if error.span is not None:
+                error.at(source)
+            raise
+        config = _assemble(plan, outcome, request)
+        image_id = _keep(config, request, store)
+        rendered = _export(request, config, outcome.root, store, roots, emit)
+        store.sync()
+        names = tuple(tag.familiar for tag in request.tags)
+        size = roots.size(outcome.root)
+        emit(
+            BuildFinished(
+                str(image_id),
+                names,
+                size,
+                len(outcome.root.layers),
+                outcome.ran,
+                outcome.cached,
+                plan.skipped,
+                time.monotonic() - begun,
+            )
+        )
+        return Image(image_id, names, size, rendered.digest if rendered else None, plan)
+
+
+def _read(request: Request) -> SourceFile:
+    """The Dockerfile's text. Raises UsageError when there is none, DockerfileError when it is no text."""
+    if not os.path.isdir(request.context):
+        what = "is no folder" if os.path.lexists(request.context) else "does not exist"
+        raise UsageError(f"the build context '{request.context}' {what}", hint="give the folder that holds the sources")
+    if request.dockerfile_text is not None:
+        return decode("Dockerfile", request.dockerfile_text)
+    candidates = (
+        [request.dockerfile]
+        if request.dockerfile
+        else [os.path.join(request.context, name) for name in ("Dockerfile", "Containerfile")]
+    )
+    for path in candidates:
+        try:
+            with open(path, "rb") as file:
+                return decode(os.path.normpath(path), file.read(DOCKERFILE_LIMIT))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except IsADirectoryError:
+            raise UsageError(f"the Dockerfile '{path}' is a folder", hint="name the file with -f") from None
+        except PermissionError:
+            raise UsageError(f"the Dockerfile '{path}' cannot be read: permission denied") from None
+    raise UsageError(f"there is no Dockerfile at '{candidates[0]}'", hint=_near_file(candidates[0]))
+
+
+def _near_file(path: str) -> str:
+    folder, name = os.path.split(path)
+    known = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+    return did_you_mean(name, sorted(known)) or "name it with -f, or run pybuild in the folder that holds it"
+
+
+def _parse(source: SourceFile, store: Store) -> Dockerfile:
+    """The syntax tree, from the cache where this text was parsed before: then lark is not even imported."""
+    key = hashlib.sha256(source.text.encode()).hexdigest()
+    data = store.ast(f"{codec.VERSION}:{key}")
+    if data is not None:
+        with suppress(ValueError):  # a damaged row of a disposable cache: the text is parsed again
+            return codec.load(data, source)
+    from builder.dockerfile.syntax import parse
+
+    dockerfile = parse(source)
+    store.put_ast(f"{codec.VERSION}:{key}", codec.dump(dockerfile))
+    return dockerfile
+
+
+class _Contexts:
+    """The contexts of a build: opened when first asked for, closed with the build."""
+
+    def __init__(self, request: Request, source: SourceFile, stack: ExitStack, emit: Emit) -> None:
+        self._request = request
+        self._source = source
+        self._stack = stack
+        self._emit = emit
+        self._open: dict[str, DirectoryContext] = {}
+
+    def open(self, name: str) -> SourceTree:
+        known = self._open.get(name)
+        if known is None:
+            path = self._request.directories[name] if name else self._request.context
+            if not os.path.isdir(path):
+                raise UsageError(f"the build context '{name}' is no folder: '{path}'")
+            ignore = _ignore(path, "" if name else self._request.dockerfile)
+            known = self._open[name] = DirectoryContext(path, ignore, self._warn)
+            self._stack.callback(known.close)
+        return known
+
+    def handed_out(self) -> Contexts:
+        return Contexts(self.open, lambda name: f"the build context '{name}'" if name else "the build context")
+
+    def directories(self) -> Mapping[str, Callable[[], SourceTree]]:
+        return {name: partial(self.open, name) for name in self._request.directories}
+
+    def _warn(self, message: str) -> None:
+        self._emit(BuildWarning("ContextContent", message))
+
+
+def _ignore(context: str, dockerfile: str) -> Matcher:
+    """`<Dockerfile>.dockerignore` beside the Dockerfile comes before the context's own .dockerignore."""
+    default = dockerfile or os.path.join(context, "Dockerfile")
+    for path in (f"{default}.dockerignore", os.path.join(context, ".dockerignore")):
+        try:
+            with open(path, "rb") as file:
+                data = file.read(DOCKERFILE_LIMIT)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return Matcher.parse(decode(os.path.normpath(path), data).text, os.path.normpath(path))
+    return Matcher.parse("", "")
+
+
+def _plan(dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: _Contexts) -> Plan:
+    predefined = platform_args(request.platform, request.platform, request.target or "default")
+    stages = reachable(
+        dockerfile,
+        target=request.target,
+        build_args=request.build_args,
+        contexts=(*request.directories, *request.layouts),
+        directories=tuple(request.directories),
+        predefined=predefined,
+    )
+    bases = _bases(stages, request, store, roots, contexts)
+    settings = Settings(
+        request.build_args,
+        request.platform,
+        EPOCH,
+        request.labels,
+        request.network,
+        request.hosts,
+        request.shm_size,
+        tuple(request.directories),
+    )
+    return lower(stages, bases, settings, predefined, dockerfile.directives.escape)
+
+
+def _bases(stages: Stages, request: Request, store: Store, roots: Roots, contexts: _Contexts) -> dict[str, BaseImage]:
+    names = tuple(stage.name for stage in stages.all if stage.name)
+    available = Available(contexts.directories(), request.layouts, names)
+    return {external.name: resolve(external, available, store, roots, request.platform) for external in stages.externals()}
+
+
+def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes:
+    created = _rfc3339(EPOCH if request.source_date_epoch is None else request.source_date_epoch)
+    history: list[Mapping[str, object]] = list(plan.base.history)
+    for line in plan.history:
+        empty = {} if line.step in outcome.changed else {"empty_layer": True}
+        history.append({"created": created, "created_by": line.created_by, "comment": COMMENT, **empty})
+    diff_ids = [layer.diff_id for layer in outcome.root.layers]
+    return assemble(plan.config, diff_ids, history, created=created)
+
+
+def _rfc3339(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _keep(config: bytes, request: Request, store: Store) -> Digest:
+    """Put the image into the store, under its names or, without one, for its id. What is there is not written again."""
+    image_id = Digest.of(config)
+    if not store.has_blob(image_id):
+        store.put_blob(config)
+    for name in [str(tag) for tag in request.tags] or [""]:
+        store.tag(name, image_id)
+    return image_id
+
+
+def _export(request: Request, config: bytes, root: Root, store: Store, roots: Roots, emit: Emit) -> Rendered | None:
+    rendered = None
+    for output in request.outputs:
+        begun = time.monotonic()
+        if output.type == "image":
+            continue
+        if output.type in ("oci", "docker"):
+            rendered = render(config, root, output.compression, store, roots, threads=max(1, request.jobs))
+        digest, size = _write(output, request, rendered, root, store, roots)
+        shown = output.dest if output.fd < 0 else "standard output"
+        emit(ExportFinished(f"{output.type} {shown}", digest, size, time.monotonic() - begun))
+    return rendered
+
+
+def _write(
+    output: Output, request: Request, rendered: Rendered | None, root: Root, store: Store, roots: Roots
+) -> tuple[str, int]:
+    raise UsageError(f"the output type {output.type} is not built yet")

@@ -1,0 +1,150 @@
+"""`pybuild images | inspect | history | tag | rmi`: what the store holds. Results go to stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from builder.cli.environment import Environment
+from builder.cli.flags import Parsed
+from builder.cli.lookup import familiar, find
+from builder.engine.roots import Root, Roots
+from builder.errors import UsageError
+from builder.oci.image import ParsedImage, parse_config
+from builder.oci.reference import Reference
+from builder.report import units
+from builder.store.store import ImageRecord, Store
+
+CONFIG_LIMIT = 16 << 20
+
+
+def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
+    with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
+        match parsed.command:
+            case "images":
+                _images(parsed, store)
+            case "inspect":
+                _inspect(parsed, store)
+            case "history":
+                _history(parsed, store)
+            case "tag":
+                _tag(parsed, store)
+            case "rmi":
+                _rmi(parsed, store)
+    return 0
+
+
+def _images(parsed: Parsed, store: Store) -> None:
+    records = store.images()
+    full = parsed.flag("no-trunc")
+    if parsed.flag("quiet"):
+        _lines(dict.fromkeys(_id(record, full) for record in records))
+        return
+    rows = []
+    for record in records:
+        name, _, tag = familiar(record).rpartition(":") if record.name else ("<none>", "", "<none>")
+        rows.append((name, tag, _id(record, full), _ago(record.created), units.size(_size(_parsed(record, store), store))))
+    _table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows)
+
+
+def _inspect(parsed: Parsed, store: Store) -> None:
+    out = []
+    for name in parsed.positionals:
+        record = find(name, store)
+        data = store.read_blob(record.config, CONFIG_LIMIT)
+        image = parse_config(data)
+        raw = json.loads(data)
+        out.append(
+            {
+                "Id": str(record.config),
+                "RepoTags": [familiar(other) for other in store.images() if other.config == record.config and other.name],
+                "Created": raw.get("created", ""),
+                "Author": raw.get("author", ""),
+                "Architecture": image.config.platform.architecture,
+                "Os": image.config.platform.os,
+                "Size": _size(image, store),
+                "Config": raw.get("config", {}),
+                "RootFS": {"Type": "layers", "Layers": [str(diff_id) for diff_id in image.diff_ids]},
+            }
+        )
+    print(json.dumps(out, indent=4, ensure_ascii=False))
+
+
+def _history(parsed: Parsed, store: Store) -> None:
+    record = find(parsed.positionals[0], store)
+    image = _parsed(record, store)
+    roots = Roots(store)
+    layers = iter(Root.of(image.diff_ids).layers)
+    rows = []
+    for line in image.history:
+        layer = None if line.get("empty_layer") else next(layers, None)
+        size = roots.layer_size(layer) if layer else 0
+        text = " ".join(str(line.get("created_by", "")).split())
+        shown = text if parsed.flag("no-trunc") or len(text) <= 60 else text[:59] + "…"
+        rows.append((str(line.get("created", ""))[:19], shown, units.size(size), str(line.get("comment", ""))))
+    rows.reverse()
+    if parsed.flag("quiet"):
+        _lines(_id(record, parsed.flag("no-trunc")) if n == 0 else "<missing>" for n in range(len(rows)))
+        return
+    _table(("CREATED", "CREATED BY", "SIZE", "COMMENT"), rows)
+
+
+def _tag(parsed: Parsed, store: Store) -> None:
+    source, target = parsed.positionals
+    record = find(source, store)
+    reference = Reference.parse(target)
+    if reference.digest is not None:
+        raise UsageError(f"'{target}' has a digest", hint="a name for an image has a tag")
+    store.tag(str(reference), record.config)
+
+
+def _rmi(parsed: Parsed, store: Store) -> None:
+    for name in parsed.positionals:
+        record = find(name, store)
+        if record.config.hex.startswith(name.removeprefix("sha256:")):
+            names = [other.name for other in store.images() if other.config == record.config and other.name]
+            if len(names) > 1:
+                raise UsageError(
+                    f"the image '{name}' has {len(names)} names", hint="remove the names: pybuild rmi " + " ".join(names)
+                )
+            for removed in store.remove_image(record.config):
+                if removed:
+                    print(f"Untagged: {Reference.parse(removed).familiar}")
+            print(f"Deleted: {record.config}")
+        else:
+            store.untag(record.name)
+            print(f"Untagged: {familiar(record)}")
+
+
+def _parsed(record: ImageRecord, store: Store) -> ParsedImage:
+    return parse_config(store.read_blob(record.config, CONFIG_LIMIT))
+
+
+def _size(image: ParsedImage, store: Store) -> int:
+    return Roots(store).size(Root.of(image.diff_ids))
+
+
+def _id(record: ImageRecord, full: bool) -> str:
+    return str(record.config) if full else record.config.short
+
+
+def _ago(created: int) -> str:
+    seconds = max(0, int(time.time()) - created)
+    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {name}{'s' if count != 1 else ''} ago"
+    return "just now"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    _lines("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _lines(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)

@@ -1,0 +1,37 @@
+"""An image of the store by what a user calls it: a name as Docker normalises it, or the first digits of its id."""
+
+from __future__ import annotations
+
+from builder.errors import BuildError, UsageError, did_you_mean
+from builder.oci.reference import Reference
+from builder.store.store import ImageRecord, Store
+
+
+def find(name: str, store: Store) -> ImageRecord:
+    """Raises UsageError when there is none, with a near name."""
+    found = None
+    try:
+        found = store.find_image(str(Reference.parse(name)))
+    except UsageError:
+        # Upper case or a colon in odd places: it can still be an id.
+        if not _is_id(name):
+            raise
+    if found is None and _is_id(name):
+        found = store.find_image(name.removeprefix("sha256:"))
+    if found is None:
+        known = [familiar(record) for record in store.images() if record.name]
+        raise UsageError(f"there is no image '{name}' in the store", hint=did_you_mean(name, known) or "see: pybuild images")
+    return found
+
+
+def familiar(record: ImageRecord) -> str:
+    """The name that a person writes; `<none>` without one."""
+    try:
+        return Reference.parse(record.name).familiar if record.name else "<none>"
+    except BuildError:
+        return record.name
+
+
+def _is_id(name: str) -> bool:
+    digits = name.removeprefix("sha256:")
+    return 4 <= len(digits) <= 64 and all(c in "0123456789abcdef" for c in digits)

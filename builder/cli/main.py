@@ -1,0 +1,65 @@
+"""The command line: reads argv and the environment, calls one command, and turns every error into one message and a code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+from builder.cli.environment import Environment, read_environment
+from builder.cli.faults import install, told
+from builder.cli.flags import Parsed, parse
+from builder.errors import BuildError, UsageError, render
+
+Run = Callable[[Parsed, Environment, Mapping[str, str]], int]
+
+
+def main() -> None:
+    """The console script. Exits with the codes of SPEC section 3; no traceback for what a user can cause."""
+    sys.exit(run(sys.argv[1:], os.environ))
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """One command; its exit code."""
+    install()
+    color = False
+    try:
+        environment = read_environment(environ)
+        color = environment.color(is_tty=sys.stderr.isatty())
+        parsed = parse(argv)
+        if parsed.command in ("help", "version"):
+            return _explain(parsed)
+        code = _command(parsed.command)(parsed, environment, environ)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Who read our results went away: nothing is left to say, and Python must not try again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except (BuildError, OSError, KeyboardInterrupt) as error:
+        failure = told(error)
+        sys.stderr.write(render(failure, color=color) + "\n")
+        return failure.exit_code
+
+
+def _explain(parsed: Parsed) -> int:
+    from builder.cli.help import help_text, version
+
+    text = version() if parsed.command == "version" else help_text(*parsed.positionals)
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    return 0
+
+
+def _command(name: str) -> Run:
+    # Imported on demand: a cached build must not pay for the other commands.
+    modules = {"build": "build", "run": "run", "import": "import_"}
+    modules |= dict.fromkeys(("images", "inspect", "history", "tag", "rmi"), "images")
+    if name not in modules:
+        raise UsageError(f"the command '{name}' is not built yet")
+    command: Run = import_module(f"builder.cli.{modules[name]}").command
+    return command
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""`pybuild run IMAGE [COMMAND...]`: the image's command, or another one, in the sandbox."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from builder.cli.environment import Environment
+from builder.cli.flags import Parsed
+from builder.cli.lookup import find
+from builder.run import RunRequest, run
+from builder.store.store import Store
+
+
+def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
+    """The command's own exit code."""
+    name, *argv = parsed.positionals
+    with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
+        image = find(name, store)
+        return run(RunRequest(image, tuple(argv), "none" if parsed.text("network") == "none" else "host"), store)

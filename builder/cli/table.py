@@ -1,0 +1,222 @@
+"""Every command and flag of pybuild, declared once (SPEC section 3): parsing, help and hints read this table.
+
+Names are those of `docker buildx build` and `buildah build`. A flag is `works`, or `ignored` (means nothing to a builder
+without a daemon: accepted and noted), or `unbuilt` (refused by name, except for values in `harmless`, which ask for nothing).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["bool", "string", "list", "pairs", "int", "bytes"]
+Status = Literal["works", "ignored", "unbuilt"]
+
+
+class Flag(NamedTuple):
+    """`kind` says what a value must look like; `list` and `pairs` (NAME=VALUE) may be repeated, of the others the last wins."""
+
+    name: str
+    short: str
+    kind: Kind
+    metavar: str
+    help: str
+    group: str = "Other"
+    status: Status = "works"
+    choices: tuple[str, ...] = ()
+    harmless: tuple[str, ...] = ()
+    implied: str = ""
+    """The value of a bare ``--flag`` where a value may be left out."""
+
+
+class Command(NamedTuple):
+    name: str
+    usage: str
+    """What follows the name: flags and arguments."""
+    help: str
+    flags: tuple[Flag, ...]
+    least: int = 0
+    most: int = 0
+    """How many arguments; -1 for any number."""
+    built: bool = True
+    stops: bool = False
+    """Flags end at the first argument: the rest belongs to the command that is run."""
+
+
+def _unbuilt(name: str, kind: Kind, metavar: str, help: str, *, short: str = "", harmless: tuple[str, ...] = ()) -> Flag:
+    return Flag(name, short, kind, metavar, help, "", "unbuilt", harmless=harmless)
+
+
+def _ignored(name: str, kind: Kind, *, short: str = "") -> Flag:
+    return Flag(name, short, kind, "", "", "", "ignored")
+
+
+GLOBAL = (
+    Flag("root", "", "string", "DIR", "the store (default: $PYBUILD_ROOT, else the user's own)"),
+    Flag("debug", "D", "bool", "", "say more: what was decided and what was ignored"),
+    Flag("help", "h", "bool", "", "show this help"),
+)
+
+_BUILD = (
+    Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
+    Flag("build-arg", "", "pairs", "NAME[=VALUE]", "set an ARG; without a value it comes from the environment", "Inputs"),
+    Flag("build-context", "", "list", "NAME=VALUE", "another context: a directory or oci-layout://PATH[:TAG]", "Inputs"),
+    Flag("target", "", "string", "STAGE", "the stage to build (default: the last)", "Inputs"),
+    Flag("platform", "", "list", "OS/ARCH", "the platform to build for: only this machine's, so far", "Inputs"),
+    Flag("tag", "t", "list", "NAME[:TAG]", "name the image", "Results"),
+    Flag("label", "", "pairs", "NAME=VALUE", "add a label to the image", "Results"),
+    Flag("output", "o", "list", "SPEC", "write an output: type=oci,dest=FILE; type=local,dest=DIR; a DIR", "Results"),
+    Flag("iidfile", "", "string", "FILE", "write the image id to a file", "Results"),
+    Flag("metadata-file", "", "string", "FILE", "write what was built to a file, as JSON", "Results"),
+    Flag("source-date-epoch", "", "int", "SECONDS", "the time that the image names (default: $SOURCE_DATE_EPOCH)", "Results"),
+    Flag("no-cache", "", "bool", "", "run every step anew", "Steps"),
+    Flag("jobs", "", "int", "N", "run up to N steps at once (0: as many as there are processors)", "Steps"),
+    Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts of RUN steps", "Steps"),
+    Flag("network", "", "string", "MODE", "the network of RUN steps", "Steps", choices=("default", "host", "none")),
+    Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm in RUN steps, as 64m", "Steps"),
+    Flag(
+        "progress",
+        "",
+        "string",
+        "MODE",
+        "how progress is shown (default: $BUILDKIT_PROGRESS, else auto)",
+        "Display",
+        choices=("auto", "tty", "plain", "json", "quiet"),
+    ),
+    Flag("quiet", "q", "bool", "", "show nothing but errors; print the image id", "Display"),
+    _unbuilt("allow", "list", "NAME", "allow network.host, security.insecure", harmless=("network.host",)),
+    _unbuilt("annotation", "pairs", "NAME=VALUE", "add an annotation to the manifest"),
+    _unbuilt("attest", "list", "SPEC", "add an attestation", harmless=("false",)),
+    _unbuilt("build-arg-file", "list", "FILE", "read ARGs from a file"),
+    _unbuilt("cache-from", "list", "SPEC", "take steps from another cache"),
+    _unbuilt("cache-to", "list", "SPEC", "write the steps to another cache"),
+    _unbuilt("call", "string", "METHOD", "evaluate instead of building", harmless=("build",)),
+    _unbuilt("cap-add", "list", "NAME", "give RUN steps a capability"),
+    _unbuilt("cap-drop", "list", "NAME", "take a capability from RUN steps"),
+    _unbuilt("cgroup-parent", "string", "PATH", "the parent cgroup of RUN steps"),
+    _unbuilt("check", "bool", "", "check the Dockerfile, build nothing"),
+    _unbuilt("compression", "string", "NAME", "how layers are compressed"),
+    _unbuilt("cpus", "string", "N", "limit the processors of RUN steps"),
+    _unbuilt("device", "list", "PATH", "give RUN steps a device"),
+    _unbuilt("env", "pairs", "NAME=VALUE", "add an ENV to the image"),
+    _unbuilt("format", "string", "NAME", "oci or docker manifests", harmless=("oci",)),
+    _unbuilt("ignorefile", "string", "FILE", "another .dockerignore"),
+    _unbuilt("load", "bool", "", "load the image into another engine"),
+    _unbuilt("logfile", "string", "FILE", "write the log to a file"),
+    _unbuilt("memory", "bytes", "SIZE", "limit the memory of RUN steps", short="m"),
+    _unbuilt("no-cache-filter", "list", "STAGE", "run the steps of a stage anew"),
+    _unbuilt("provenance", "string", "SPEC", "add a provenance attestation", harmless=("false",)),
+    Flag(
+        "pull",
+        "",
+        "string",
+        "WHEN",
+        "when base images are pulled",
+        "",
+        "unbuilt",
+        choices=("always", "missing", "never", "newer", "true", "false"),
+        harmless=("missing", "never", "false"),
+        implied="always",
+    ),
+    _unbuilt("push", "bool", "", "push the image to its registry"),
+    _unbuilt("sbom", "string", "SPEC", "add an SBOM attestation", harmless=("false",)),
+    _unbuilt("secret", "list", "SPEC", "a secret for RUN --mount=type=secret"),
+    _unbuilt("squash", "bool", "", "put all new layers into one"),
+    _unbuilt("ssh", "list", "SPEC", "an agent or keys for RUN --mount=type=ssh"),
+    _unbuilt("timestamp", "string", "TIME", "other times for the files of the layers"),
+    _unbuilt("ulimit", "list", "NAME=SOFT[:HARD]", "limits of RUN steps"),
+    _unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host in RUN steps", short="v"),
+    _ignored("builder", "string"),
+    _ignored("compress", "bool"),
+    _ignored("cpu-period", "string"),
+    _ignored("cpu-quota", "string"),
+    _ignored("cpu-shares", "string", short="c"),
+    _ignored("cpuset-cpus", "string"),
+    _ignored("cpuset-mems", "string"),
+    _ignored("detach", "bool"),
+    _ignored("disable-compression", "bool"),
+    _ignored("disable-content-trust", "bool"),
+    _ignored("force-rm", "bool"),
+    _ignored("isolation", "string"),
+    _ignored("layers", "bool"),
+    _ignored("memory-swap", "string"),
+    _ignored("rm", "bool"),
+    _ignored("runtime", "string"),
+    _ignored("security-opt", "list"),
+    _ignored("server-config", "string"),
+    _ignored("stream", "bool"),
+)
+
+_QUIET = Flag("quiet", "q", "bool", "", "show image ids alone")
+_NO_TRUNC = Flag("no-trunc", "", "bool", "", "do not shorten what is shown")
+_FORMAT = _unbuilt("format", "string", "TEMPLATE", "choose what is shown", short="f")
+
+_RUN = (
+    Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
+    _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
+    _unbuilt("entrypoint", "string", "COMMAND", "replace the image's ENTRYPOINT"),
+    _unbuilt("interactive", "bool", "", "keep stdin open", short="i"),
+    _unbuilt("tty", "bool", "", "give the command a terminal", short="t"),
+    _unbuilt("user", "string", "USER", "run as another user", short="u"),
+    _unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host", short="v"),
+    _unbuilt("workdir", "string", "DIR", "run in another directory", short="w"),
+    _unbuilt("detach", "bool", "", "run in the background", short="d"),
+    _unbuilt("publish", "list", "HOST:PORT", "publish a port", short="p"),
+    _unbuilt("name", "string", "NAME", "name the container"),
+    _ignored("rm", "bool"),
+)
+
+
+def _command(
+    name: str, usage: str, help: str, flags: tuple[Flag, ...] = (), least: int = 0, most: int = 0, *, stops: bool = False
+) -> Command:
+    return Command(name, usage, help, flags + GLOBAL, least, most, stops=stops)
+
+
+def _later(name: str, help: str) -> Command:
+    return Command(name, "", help, GLOBAL, built=False)
+
+
+_ALL = (
+    _command("build", "[flags] CONTEXT", "Build an image from a Dockerfile", _BUILD, 1, 1),
+    _command("run", "[flags] IMAGE [COMMAND...]", "Run a command in an image of the store", _RUN, 1, -1, stops=True),
+    _command("images", "[flags]", "List the images of the store", (_QUIET, _NO_TRUNC, _FORMAT)),
+    _command("inspect", "[flags] IMAGE...", "Show all about images, as JSON", (_FORMAT,), 1, -1),
+    _command("history", "[flags] IMAGE", "Show how an image was made", (_QUIET, _NO_TRUNC, _FORMAT), 1, 1),
+    _command("tag", "IMAGE NAME[:TAG]", "Give an image another name", (), 2, 2),
+    _command(
+        "rmi",
+        "[flags] IMAGE...",
+        "Remove names of images, and images without a name",
+        (_unbuilt("force", "bool", "", "remove an image with several names", short="f"), _ignored("no-prune", "bool")),
+        1,
+        -1,
+    ),
+    _command(
+        "import",
+        "[flags] SOURCE [NAME[:TAG]]",
+        "Make an image of a root file system: a tar archive or a directory",
+        (
+            _unbuilt("change", "list", "INSTRUCTION", "set the image's config by instructions", short="c"),
+            _unbuilt("message", "string", "TEXT", "the comment in the history", short="m"),
+            _unbuilt("platform", "string", "OS/ARCH", "the platform of the files"),
+        ),
+        1,
+        2,
+    ),
+    _later("check", "Check a Dockerfile"),
+    _later("diff", "Compare two images"),
+    _later("doctor", "Say what this machine allows"),
+    _later("du", "Show what takes space in the store"),
+    _later("load", "Load images from an archive"),
+    _later("login", "Log in to a registry"),
+    _later("logout", "Log out of a registry"),
+    _later("prune", "Free space in the store"),
+    _later("pull", "Pull an image from a registry"),
+    _later("push", "Push an image to a registry"),
+    _later("save", "Write images to an archive"),
+    _later("shell", "Open a shell in a step"),
+    _later("verify", "Build again and compare the digests"),
+    _later("why", "Say why a step was or was not cached"),
+)
+
+COMMANDS: dict[str, Command] = {command.name: command for command in _ALL}

@@ -1,0 +1,134 @@
+"""A folder of the host as a build context: walked only where a COPY looks, read only when its content is asked for.
+
+Context files arrive as 0:0 (SPEC section 2, "Owners"), with their permission bits and true times. Extended attributes stay
+behind: a checkout does not carry them, and a desktop's would make equal sources different images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from builder.errors import BuildError
+from builder.layers.entry import Entry, FileSource
+from builder.layers.names import show
+from builder.layers.resolve import resolve
+from builder.layers.source import Sources
+
+
+class Ignore(Protocol):
+    """What .dockerignore says (`builder.dockerfile.ignore.Matcher`)."""
+
+    def ignored(self, path: bytes) -> bool: ...
+
+    def may_contain(self, directory: bytes) -> bool: ...
+
+
+class DirectoryContext:
+    """A source tree for COPY. Not for several threads; `close` it.
+
+    `warn` is told of what cannot be in an image (sockets). Methods raise BuildError for what cannot be read.
+    """
+
+    def __init__(self, root: str, ignore: Ignore, warn: Callable[[str], None]) -> None:
+        self.root = os.path.abspath(root)
+        self._ignore = ignore
+        self._warn = warn
+        self._sources = Sources()
+        self._entries: dict[bytes, Entry] = {}
+        self._children: dict[bytes, list[bytes]] = {}
+        self._inodes: dict[bytes, Hashable] = {}
+        self._digests: dict[bytes, str] = {}
+        info = os.stat(self.root)
+        self._entries[b""] = Entry(b"", "dir", stat.S_IMODE(info.st_mode), mtime=info.st_mtime_ns)
+
+    def close(self) -> None:
+        self._sources.close()
+
+    def lookup(self, path: bytes) -> Entry | None:
+        entry = self._entries.get(path)
+        if entry is None and path:
+            folder = path.rpartition(b"/")[0]
+            parent = self.lookup(folder)
+            if parent is not None and parent.kind == "dir":
+                self.children(folder)
+                entry = self._entries.get(path)
+        return entry
+
+    def children(self, path: bytes) -> list[bytes]:
+        names = self._children.get(path)
+        if names is None:
+            names = self._children[path] = self._list(path)
+        return names
+
+    def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
+        return resolve(path, self.lookup, follow_last=follow_last)
+
+    def source(self, entry: Entry) -> FileSource:
+        return FileSource(self.root, entry.path)
+
+    def digest(self, entry: Entry) -> str:
+        known = self._digests.get(entry.path)
+        if known is None:
+            digest = hashlib.sha256()
+            for chunk in self._sources.chunks(FileSource(self.root, entry.path)):
+                digest.update(chunk)
+            known = self._digests[entry.path] = digest.hexdigest()
+        return known
+
+    def inode(self, entry: Entry) -> Hashable | None:
+        return self._inodes.get(entry.path)
+
+    def _list(self, folder: bytes) -> list[bytes]:
+        names: list[bytes] = []
+        where = os.path.join(os.fsencode(self.root), folder) if folder else os.fsencode(self.root)
+        try:
+            with os.scandir(where) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except PermissionError as error:
+            raise BuildError(
+                f"the folder '{show(folder)}' of the context cannot be read: permission denied",
+                hint="make it readable, or name it in .dockerignore",
+            ) from error
+        for item in found:
+            path = folder + b"/" + item.name if folder else item.name
+            ignored = self._ignore.ignored(path)
+            if ignored and not (item.is_dir(follow_symlinks=False) and self._ignore.may_contain(path)):
+                continue
+            if self._add(path, item):
+                # An ignored folder is there only for the sake of what `!` brings back inside it.
+                if ignored and not self.children(path):
+                    del self._entries[path]
+                    continue
+                names.append(item.name)
+        return names
+
+    def _add(self, path: bytes, item: os.DirEntry[bytes]) -> bool:
+        try:
+            info = item.stat(follow_symlinks=False)
+            link = os.readlink(item.path) if stat.S_ISLNK(info.st_mode) else b""
+        except FileNotFoundError as error:
+            raise BuildError(f"'{show(path)}' vanished while the context was read", hint="build again") from error
+        mode = stat.S_IMODE(info.st_mode)
+        match stat.S_IFMT(info.st_mode):
+            case stat.S_IFREG:
+                entry = Entry(path, "file", mode, size=info.st_size, mtime=info.st_mtime_ns)
+                if info.st_nlink > 1:
+                    self._inodes[path] = (info.st_dev, info.st_ino)
+            case stat.S_IFDIR:
+                entry = Entry(path, "dir", mode, mtime=info.st_mtime_ns)
+            case stat.S_IFLNK:
+                entry = Entry(path, "symlink", 0o777, link=link, mtime=info.st_mtime_ns)
+            case stat.S_IFIFO:
+                entry = Entry(path, "fifo", mode, mtime=info.st_mtime_ns)
+            case stat.S_IFCHR | stat.S_IFBLK as kind:
+                rdev = (os.major(info.st_rdev), os.minor(info.st_rdev))
+                entry = Entry(path, "char" if kind == stat.S_IFCHR else "block", mode, rdev=rdev, mtime=info.st_mtime_ns)
+            case _:
+                self._warn(f"the socket '{show(path)}' of the context is left out: an image cannot hold sockets")
+                return False
+        self._entries[path] = entry
+        return True

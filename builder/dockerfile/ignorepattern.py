@@ -1,0 +1,191 @@
+"""One pattern of a .dockerignore: what it matches, and how far down it may reach. Pure.
+
+Source: the Docker documentation, "Build context", ".dockerignore files", and the behaviour of moby/patternmatcher:
+`filepath.Match` over the whole path, and `**` for any number of folders.
+
+- `**` at the end is everything that begins so; `**` elsewhere is nothing, or anything up to a `/`.
+- `**name` with nothing special behind it is every path that ends in `name`, in the middle of a name too; `**na*` is not.
+- A class that is no range to a regular expression (`[z-a]`) is an error, where `filepath.Match` alone takes it.
+
+Where patternmatcher lets regular expressions shine through (`\\d` a digit, `^` an anchor, `*` inside `[...]`), the
+documented rule holds here: `\\d` is a `d`, the others are themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from builder.dockerfile.goglob import Class, Token, Wildcard, tokens
+from builder.errors import DockerfileError
+
+MAX_GUESSES = 4
+"""Wildcards of one pattern that a matcher has to try in several places. Each multiplies the time that a path takes with
+its length; patterns made of whole path components have two at most, however long they are."""
+
+_STAR = Wildcard("*")
+_DEEP = Wildcard("**")
+
+
+class Form(NamedTuple):
+    """What a path must be to match: all that are not empty are alternatives."""
+
+    exact: str | None = None
+    prefix: str | None = None
+    suffix: str | None = None
+    regex: str | None = None
+    """For a full match, `.` being any character."""
+
+
+class Reach(NamedTuple):
+    """Which folders hold paths that a pattern can match."""
+
+    components: tuple[re.Pattern[str], ...]
+    """One for each folder of the path from the top."""
+    onward: bool
+    """Whether any depth may follow below them."""
+
+    def below(self, folder: str) -> bool:
+        """Whether a path strictly below `folder` can match; True in doubt."""
+        names = folder.split("/")
+        if not all(component.fullmatch(name) for component, name in zip(self.components, names)):
+            return False
+        return self.onward or len(names) < len(self.components)
+
+
+class Pattern(NamedTuple):
+    form: Form
+    reach: Reach
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """`text` is clean (no `//`, `.` or `..`) and has no `!`. Raises DockerfileError without a usable span."""
+        parts = _parts(text)
+        _check_ranges(text, parts)
+        return cls(_form(text, parts), _reach(text, parts))
+
+
+def _parts(text: str) -> list[Token]:
+    """The pattern's tokens, two stars made one."""
+    parts: list[Token] = []
+    for token in tokens(text):
+        if token == _STAR and parts and parts[-1] == _STAR:
+            parts[-1] = _DEEP
+        else:
+            parts.append(token)
+    return parts
+
+
+def _check_ranges(text: str, parts: list[Token]) -> None:
+    for part in parts:
+        for low, high in part.ranges if isinstance(part, Class) else ():
+            if low > high:
+                raise DockerfileError(
+                    f"the pattern '{text}' has a range that runs backwards, {low}-{high}",
+                    hint=f"write {high}-{low}, or \\[ when the [ is part of the name",
+                )
+
+
+def _form(text: str, parts: list[Token]) -> Form:
+    special = [index for index, part in enumerate(parts) if not isinstance(part, str)]
+    if not special:
+        return Form(exact=_literal(parts))
+    if special == [0] and parts[0] == _DEEP and "\\" not in text:
+        suffix = _literal(parts[1:])
+        # `**/name` is also the name alone.
+        return Form(suffix=suffix, exact=suffix[1:] if suffix.startswith("/") else None)
+    if special == [len(parts) - 1] and parts[-1] == _DEEP and "\\" not in text:
+        return Form(prefix=_literal(parts[:-1]))
+    return Form(regex=_regex(text, parts))
+
+
+def _literal(parts: list[Token]) -> str:
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+class _Piece(NamedTuple):
+    """A star, one or two, and what stands between it and the next."""
+
+    star: Wildcard
+    body: list[Token]
+
+
+def _regex(text: str, parts: list[Token]) -> str:
+    """A regular expression for a full match. Raises DockerfileError beyond MAX_GUESSES."""
+    first, pieces = _pieces(parts)
+    out = "".join(_one(token) for token in first)
+    guesses = 0
+    for piece, following in zip(pieces, [*pieces[1:], None]):
+        one = _piece_regex(piece, last=following is None)
+        if following is None or not _settled(piece, following, following is pieces[-1]):
+            out += one
+            guesses += following is not None
+        else:
+            # An atomic group: the first place that fits is kept, so that no path takes exponential time.
+            out += f"(?>{one})"
+    if guesses > MAX_GUESSES:
+        raise DockerfileError(f"the pattern '{text}' has too many wildcards", hint="write several patterns instead of it")
+    return out
+
+
+def _pieces(parts: list[Token]) -> tuple[list[Token], list[_Piece]]:
+    """What stands before the first star, and the rest. `**/` is `**`, and one `**` after another adds nothing."""
+    first: list[Token] = []
+    pieces: list[_Piece] = []
+    for part in parts:
+        if part == _DEEP and pieces and pieces[-1] == _Piece(_DEEP, []):
+            continue
+        if part in (_STAR, _DEEP):
+            pieces.append(_Piece(_STAR if part == _STAR else _DEEP, []))
+        elif not pieces:
+            first.append(part)
+        elif part != "/" or pieces[-1] != _Piece(_DEEP, []):
+            pieces[-1].body.append(part)
+    return first, pieces
+
+
+def _settled(piece: _Piece, following: _Piece, following_is_last: bool) -> bool:
+    """Whether the first place where `piece` fits is right whatever comes after, since the next star can fill the way to
+    every later place. A `*` fills none beyond the next `/`, a `**` before more none but up to a `/`."""
+    if any(_takes_slash(token) for token in piece.body):
+        return False
+    if following.star == _STAR:
+        return piece.star == _STAR
+    if following_is_last and not following.body:
+        return True
+    return "/" in piece.body if piece.star == _STAR else piece.body[-1:] == ["/"]
+
+
+def _piece_regex(piece: _Piece, *, last: bool) -> str:
+    body = "".join(_one(token) for token in piece.body)
+    if piece.star == _STAR:
+        return f"[^/]*{'' if last else '?'}{body}"
+    return f"(?:.*?/)??{body}" if piece.body or not last else ".*"
+
+
+def _one(token: Token) -> str:
+    match token:
+        case Class():
+            return token.regex()
+        case Wildcard():
+            return "[^/]"
+        case _:
+            return re.escape(token)
+
+
+def _takes_slash(token: Token) -> bool:
+    return isinstance(token, Class) and token.has("/")
+
+
+def _reach(text: str, parts: list[Token]) -> Reach:
+    components: list[re.Pattern[str]] = []
+    current: list[Token] = []
+    for part in parts:
+        if part == _DEEP or _takes_slash(part):
+            return Reach(tuple(components), True)
+        if part == "/":
+            components.append(re.compile(_regex(text, current)))
+            current = []
+        else:
+            current.append(part)
+    return Reach((*components, re.compile(_regex(text, current))), False)

@@ -1,0 +1,195 @@
+"""Text to logical lines whose every character knows its line and column (DESIGN, "One pass", 1).
+
+A logical line is one instruction: continuations are joined, comments and empty lines between them are gone, white space
+at both ends is cut. The bodies of its heredocs come beside it. The behaviour is that of BuildKit's parser
+(moby/buildkit, frontend/dockerfile/parser/parser.go), except that a plain comment does not end the directives (SPEC
+section 2).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from builder.dockerfile import directives, heredoc
+from builder.dockerfile.ast import Directives
+from builder.dockerfile.space import SPACE
+from builder.errors import DockerfileError, SourceFile, Span
+
+MAX_SIZE = 2 * 1024 * 1024
+"""Characters (and bytes) of a Dockerfile. Larger ones are refused: the parser needs up to 4 s for each MiB of words."""
+
+MAX_INSTRUCTIONS = 50_000
+"""Instructions of a Dockerfile; more are refused (some 50 microseconds are needed for each)."""
+
+_BOM = "\ufeff"
+_MAY_HOLD_HEREDOCS = re.compile(r"(?:ONBUILD[\t\v\f\r ]+)?(?:RUN|COPY|ADD)(?![^\t\v\f\r ])", re.IGNORECASE | re.ASCII)
+
+
+class Body(NamedTuple):
+    """A heredoc of a logical line: its mark, and its text as it stands in the file, every line with its end."""
+
+    mark: heredoc.Mark
+    text: str
+
+
+class LogicalLine(NamedTuple):
+    """One instruction. `starts[n]` is the offset in `text` of its n-th piece, which stands in the file at `places[n]`
+    (line and column, from 1). The first start may be negative: white space was cut."""
+
+    text: str
+    starts: tuple[int, ...]
+    places: tuple[tuple[int, int], ...]
+    bodies: tuple[Body, ...] = ()
+
+    def span(self, start: int, end: int) -> Span:
+        """Where `text[start:end]` stands in the file."""
+        line, column = self._place(start)
+        if end <= start:
+            return Span(line, column, line, column + 1)
+        end_line, end_column = self._place(end - 1)
+        return Span(line, column, end_line, end_column + 1)
+
+    def _place(self, offset: int) -> tuple[int, int]:
+        piece = bisect_right(self.starts, offset) - 1 if len(self.starts) > 1 else 0
+        line, column = self.places[piece]
+        return line, column + offset - self.starts[piece]
+
+
+def decode(name: str, data: bytes) -> SourceFile:
+    """The text of a Dockerfile: UTF-8 without NUL, at most MAX_SIZE bytes. A byte order mark is dropped and has no
+    column; line ends stay as they are. Raises DockerfileError."""
+    if len(data) > MAX_SIZE:
+        raise _too_large(name)
+    try:
+        source = SourceFile(name, data.decode().removeprefix(_BOM))
+    except UnicodeDecodeError as error:
+        shown = SourceFile(name, data.decode(errors="replace").removeprefix(_BOM))
+        offset = len(data[: error.start].decode().removeprefix(_BOM))
+        raise _not_text(shown, offset, f"byte 0x{data[error.start]:02x} is not UTF-8") from None
+    _check_text(source)
+    return source
+
+
+def read(source: SourceFile) -> tuple[Directives, list[LogicalLine]]:
+    """The directives and the logical lines of a text. Raises DockerfileError with span and source."""
+    _check_text(source)
+    # One element a line without its "\n": columns of "\r" stay true, and SourceFile.line() counts alike.
+    lines = source.text.removeprefix(_BOM).split("\n")
+    header = directives.read(lines, source)
+    found: list[LogicalLine] = []
+    index = 0
+    while index < len(lines):
+        start = lines[index].strip(SPACE)
+        if not start or start[0] == "#":
+            index += 1
+            continue
+        line, index = _join(lines, index, header.escape)
+        if "<<" in line.text and _MAY_HOLD_HEREDOCS.match(line.text):
+            line, index = _take_bodies(line, lines, index, source)
+        if line.text:
+            found.append(line)
+        if len(found) > MAX_INSTRUCTIONS:
+            raise DockerfileError(
+                f"the Dockerfile has more than {MAX_INSTRUCTIONS} instructions",
+                line.span(0, len(line.text)),
+                hint="join commands, or build in several Dockerfiles",
+                source=source,
+            )
+    return header, found
+
+
+def _join(lines: list[str], index: int, escape: str) -> tuple[LogicalLine, int]:
+    """The logical line that begins at `lines[index]`, and the index of the line after it."""
+    pieces: list[str] = []
+    starts: list[int] = []
+    places: list[tuple[int, int]] = []
+    length = 0
+    for number, piece, column in _pieces(lines, index, escape):
+        index = number  # lines count from 1: this is the index of the next one
+        if piece:
+            pieces.append(piece)
+            starts.append(length)
+            places.append((number, column))
+            length += len(piece)
+    joined = "".join(pieces)
+    text = joined.lstrip(SPACE)
+    cut = len(joined) - len(text)
+    if not pieces:
+        starts, places = [0], [(index, 1)]
+    return LogicalLine(text.rstrip(SPACE), tuple(s - cut for s in starts), tuple(places)), index
+
+
+def _pieces(lines: list[str], index: int, escape: str) -> Iterator[tuple[int, str, int]]:
+    """(line number, text, its first column) of each line that belongs to one instruction; the text is empty for what is
+    left out. The last one gives the line where the instruction ends."""
+    first = True
+    while index < len(lines):
+        raw = lines[index].rstrip("\r")
+        index += 1
+        begin = raw.lstrip(SPACE)
+        text = begin if first else raw
+        column = 1 + len(raw) - len(text)
+        first = False
+        if not begin or begin[0] == "#":
+            yield index, "", 1
+            continue
+        bare = text.rstrip(" \t")
+        # An escape character before the last one makes it a character like others, also when it is escaped itself:
+        # BuildKit's pattern cannot look further back.
+        continues = bare.endswith(escape) and bare[-2:-1] != escape
+        yield index, bare[:-1] if continues else text, column
+        if not continues:
+            return
+
+
+def _take_bodies(line: LogicalLine, lines: list[str], index: int, source: SourceFile) -> tuple[LogicalLine, int]:
+    """The line with the bodies of its heredocs, in the order of their marks, and the index of the line after them."""
+    bodies: list[Body] = []
+    for mark in heredoc.marks(line.text):
+        start = index
+        while index < len(lines) and not mark.ends_at(lines[index].rstrip("\r")):
+            index += 1
+        if index == len(lines):
+            raise DockerfileError(
+                f"the heredoc '{mark.name}' has no end",
+                line.span(mark.start, mark.end),
+                hint=f"end it with a line that holds {mark.name} and nothing else, not even a space",
+                source=source,
+            )
+        bodies.append(Body(mark, "".join(text + "\n" for text in lines[start:index])))
+        index += 1
+    return line._replace(bodies=tuple(bodies)), index
+
+
+def _check_text(source: SourceFile) -> None:
+    """Refuses what the build could not hand on: arguments of a program hold no NUL, and surrogates are no characters."""
+    if len(source.text) > MAX_SIZE:
+        raise _too_large(source.name)
+    if (offset := source.text.find("\0")) >= 0:
+        raise _not_text(source, offset, "there is a NUL character")
+    try:
+        source.text.encode()
+    except UnicodeEncodeError as error:
+        raise _not_text(source, error.start, f"U+{ord(source.text[error.start]):04X} is not a character") from None
+
+
+def _too_large(name: str) -> DockerfileError:
+    return DockerfileError(
+        f"the Dockerfile is larger than {MAX_SIZE // 1024 // 1024} MiB",
+        hint="put large content into files of the build context and COPY them",
+        source=SourceFile(name, ""),
+    )
+
+
+def _not_text(source: SourceFile, offset: int, reason: str) -> DockerfileError:
+    line = source.text.count("\n", 0, offset) + 1
+    column = offset - source.text.rfind("\n", 0, offset)
+    return DockerfileError(
+        f"this is not a text file: {reason}",
+        Span(line, column, line, column + 1),
+        hint="a Dockerfile is UTF-8 text; is this the right file?",
+        source=source,
+    )

@@ -1,0 +1,151 @@
+"""What a FROM or `--from` name stands for, with its layers brought into the store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from builder.context.oci_layout import Layout, Place
+from builder.engine.roots import Root, Roots
+from builder.engine.selection import whole
+from builder.engine.sources import SourceTree
+from builder.errors import BuildError, DockerfileError, UsageError, did_you_mean
+from builder.layers.compression import decompress
+from builder.layers.entry import EPOCH, Item
+from builder.oci.digest import Descriptor, Digest
+from builder.oci.image import ImageConfig, ParsedImage, parse_config
+from builder.oci.platform import Platform
+from builder.oci.reference import Reference
+from builder.plan.stages import External, matching_context
+from builder.plan.steps import BaseImage
+from builder.store.store import ImageRecord, Store
+
+CONFIG_LIMIT = 16 << 20
+"""Bytes of a config or manifest that are read at most."""
+
+
+class Available(NamedTuple):
+    """Where names may lead."""
+
+    directories: Mapping[str, Callable[[], SourceTree]]
+    """Named contexts that are folders, opened when they are called."""
+    layouts: Mapping[str, Place]
+    """Named contexts that are OCI layouts."""
+    stage_names: tuple[str, ...]
+    """For the hint at a misspelt `--from`."""
+
+
+def resolve(external: External, available: Available, store: Store, roots: Roots, platform: Platform) -> BaseImage:
+    """The image behind a name. Raises DockerfileError, with its place, for one that is not there or not for `platform`."""
+    try:
+        context = matching_context(external.name, available.directories)
+        if context is not None:
+            return _from_directory(external.name, available.directories[context](), roots, platform)
+        context = matching_context(external.name, available.layouts)
+        if context is not None:
+            return from_layout(external.name, available.layouts[context], store, roots, platform)
+        if external.name == "scratch":
+            return BaseImage("scratch", ImageConfig(platform))
+        base = _from_store(external, available, store)
+    except BuildError as error:
+        if error.span is None:
+            error.span = external.span
+        raise
+    if base.config.platform[:2] != platform[:2]:
+        raise DockerfileError(
+            f"the base '{external.name}' is for {base.config.platform}, not {platform}",
+            external.span,
+            hint=f"name a base for {platform}",
+        )
+    return base
+
+
+def _from_store(external: External, available: Available, store: Store) -> BaseImage:
+    found = None
+    try:
+        reference = Reference.parse(external.name)
+    except BuildError as error:
+        raise DockerfileError(error.message, external.span, hint=error.hint) from None
+    if external.role == "FROM" or not external.name.isdigit():
+        found = store.find_image(str(reference)) or _by_id(external.name, store)
+    if found is None:
+        near = did_you_mean(external.name, available.stage_names)
+        if near and external.role == "--from":
+            raise DockerfileError(f"unknown stage '{external.name}'", external.span, hint=near)
+        names = [Reference.parse(record.name).familiar for record in store.images() if record.name]
+        raise DockerfileError(
+            f"there is no image '{reference.familiar}' in the store, and registries are not reached yet",
+            external.span,
+            hint=near
+            or did_you_mean(reference.familiar, names)
+            or f"pybuild import ROOTFS.tar {reference.familiar}, or --build-context {external.name}=oci-layout://FOLDER",
+        )
+    parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
+    return _base(external.name, parsed)
+
+
+def _by_id(name: str, store: Store) -> ImageRecord | None:
+    hexes = name.removeprefix("sha256:")
+    if len(hexes) < 12 or any(c not in "0123456789abcdef" for c in hexes):
+        return None
+    return store.find_image(hexes)
+
+
+def _base(name: str, parsed: ParsedImage) -> BaseImage:
+    return BaseImage(name, parsed.config, parsed.diff_ids, parsed.history)
+
+
+def _from_directory(name: str, tree: SourceTree, roots: Roots, platform: Platform) -> BaseImage:
+    # 0:0 comes from the context; the constant time is SPEC section 6's.
+    items = [Item(item.entry._replace(mtime=EPOCH * 10**9), item.source) for item in whole(tree)]
+    root = roots.add(Root(), items, as_folder=False)
+    history = ({"created_by": "FROM a directory", "comment": "pybuild"},) if items else ()
+    return BaseImage(name, ImageConfig(platform), tuple(layer.diff_id for layer in root.layers), history)
+
+
+def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: Platform) -> BaseImage:
+    """Bring an image of an OCI layout on disk into the store; layers that are there already are not read again."""
+    layout = Layout(place)
+    manifest = layout.manifest(platform)
+    config = layout.read(manifest.config, CONFIG_LIMIT)
+    parsed = parse_config(config)
+    if len(parsed.diff_ids) != len(manifest.layers):
+        raise UsageError(
+            f"the image '{name}' is damaged: {len(manifest.layers)} layers, but {len(parsed.diff_ids)} diff IDs in its config"
+        )
+    root = Root()
+    for diff_id, descriptor in zip(parsed.diff_ids, manifest.layers, strict=True):
+        if roots.has(root.on_top(diff_id)):
+            root = root.on_top(diff_id)
+            continue
+        _fetch(layout, descriptor, store)
+        root = add_packed(root, diff_id, store.blob_path(descriptor.digest), store, roots)
+        store.put_foreign(diff_id, descriptor)
+    return _base(name, parsed)
+
+
+def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> None:
+    if store.has_blob(descriptor.digest):
+        return
+    with store.blob_writer(descriptor.digest.algorithm) as writer:
+        layout.copy(descriptor, writer.write)
+        writer.commit(descriptor.digest)
+
+
+def add_packed(root: Root, diff_id: Digest, packed: str, store: Store, roots: Roots) -> Root:
+    """Put a layer blob, compressed or not, on `root`. Raises UsageError when its content is not `diff_id`."""
+    with store.scratch() as scratch:
+        tar = os.path.join(scratch, "layer.tar")
+        digest = hashlib.new(diff_id.algorithm)
+        with open(tar, "wb") as file:
+
+            def write(data: bytes) -> None:
+                digest.update(data)
+                file.write(data)
+
+            decompress(packed, write)
+        if digest.hexdigest() != diff_id.hex:
+            raise UsageError(f"a layer is damaged: its content is not {diff_id}", hint="fetch or make the image again")
+        return roots.add_foreign(root, diff_id, tar)

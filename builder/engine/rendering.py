@@ -1,0 +1,83 @@
+"""Rendering an image: the compressed blob of each layer, made once and kept, and the manifest that names them.
+
+An image in the store has an id (its config) and no manifest; one exists as soon as an output asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, NamedTuple
+
+from builder.engine.roots import Layer, Root, Roots
+from builder.layers import compression
+from builder.oci.digest import Descriptor, Digest
+from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest
+from builder.store.store import Store
+
+Form = Literal["gzip", "zstd", "uncompressed"]
+
+
+class Rendered(NamedTuple):
+    """An image with all its blobs on disk."""
+
+    config: bytes
+    manifest: bytes
+    layers: tuple[tuple[Descriptor, str], ...]
+    """Each layer's descriptor and the path of its blob, the lowest first."""
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.manifest)
+
+
+def render(config: bytes, root: Root, form: Form, store: Store, roots: Roots, *, threads: int) -> Rendered:
+    """Every layer as a blob in the given form; a foreign layer keeps the blob that it came in."""
+    layers = tuple(_layer(layer, form, store, roots, threads) for layer in root.layers)
+    descriptor = Descriptor(CONFIG_TYPE, Digest.of(config), len(config))
+    return Rendered(config, manifest(descriptor, [d for d, _ in layers]), layers)
+
+
+def _layer(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Descriptor, str]:
+    foreign = store.foreign(layer.diff_id)
+    if foreign is not None:
+        store.verify_blob(foreign.digest)
+        return foreign, store.blob_path(foreign.digest)
+    media_type = LAYER_TYPE if form == "uncompressed" else f"{LAYER_TYPE}+{form}"
+    name = {"gzip": compression.GZIP_FORM, "zstd": compression.ZSTD_FORM, "uncompressed": "uncompressed"}[form]
+    known = store.rendering(layer.diff_id, name)
+    if known is None:
+        known = _compress(layer, form, store, roots, threads)
+        store.put_rendering(layer.diff_id, name, *known)
+    digest, size = known
+    return Descriptor(media_type, digest, size), store.blob_path(digest)
+
+
+def _compress(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Digest, int]:
+    if form == "uncompressed":
+        return _tar_blob(layer, store, roots)
+    if store.has_blob(layer.diff_id):
+        store.verify_blob(layer.diff_id)
+        return _packed(store.blob_path(layer.diff_id), form, store, threads)
+    with store.scratch() as scratch:
+        tar = os.path.join(scratch, "layer.tar")
+        with open(tar, "wb") as file:
+            roots.tar(layer, file.write)
+        return _packed(tar, form, store, threads)
+
+
+def _tar_blob(layer: Layer, store: Store, roots: Roots) -> tuple[Digest, int]:
+    if store.has_blob(layer.diff_id):
+        store.verify_blob(layer.diff_id)
+        return layer.diff_id, os.stat(store.blob_path(layer.diff_id)).st_size
+    with store.blob_writer() as writer:
+        roots.tar(layer, writer.write)
+        return writer.commit(layer.diff_id)
+
+
+def _packed(tar: str, form: Form, store: Store, threads: int) -> tuple[Digest, int]:
+    with store.blob_writer() as writer:
+        if form == "gzip":
+            compression.gzip_file(tar, writer.write, threads=threads)
+        else:
+            compression.zstd_file(tar, writer.write, threads=threads)
+        return writer.commit()

@@ -1,0 +1,253 @@
+"""File systems as stacks of layers, and the forms that each layer has: index, folder, tar. Each is made when it is needed.
+
+A `Root` is a value; `Roots` knows how to look into one (`tree`), to hand its folders to the sandbox (`folders`), and to
+find the content of a file. Foreign layers (images that others made) are known by their chain ID, because what they do may
+depend on what lies below them; our own by their diff ID.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+from builder.errors import BuildError, StoreError
+from builder.layers.entry import EPOCH, Entry, FileSource, Item, Source
+from builder.layers.folder import materialise
+from builder.layers.index import Tree, dump_index, load_index
+from builder.layers.names import show
+from builder.layers.settle import settle
+from builder.layers.source import open_source
+from builder.layers.tarreader import read_tar
+from builder.layers.tarwriter import write_layer
+from builder.oci.digest import Digest, chain_id
+from builder.store.store import Store
+
+
+class Layer(NamedTuple):
+    diff_id: Digest
+    chain: Digest
+    """Of the stack that ends with this layer."""
+
+
+class Root(NamedTuple):
+    """A file system: its layers, the lowest first. Empty for scratch."""
+
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def chain(self) -> Digest | None:
+        return self.layers[-1].chain if self.layers else None
+
+    def on_top(self, diff_id: Digest) -> Root:
+        return Root((*self.layers, Layer(diff_id, chain_id(self.chain, diff_id))))
+
+    @classmethod
+    def of(cls, diff_ids: Iterable[Digest]) -> Root:
+        root = cls()
+        for diff_id in diff_ids:
+            root = root.on_top(diff_id)
+        return root
+
+
+class Roots:
+    """The layers of one store, for one build. Not for several threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._trees: dict[Digest | None, Tree] = {}
+        self._entries: dict[Digest, list[Entry]] = {}
+        self._tars: dict[Digest, dict[bytes, Source]] = {}
+        self._pending: dict[Digest, Callable[[str], list[Item]]] = {}
+
+    # Looking
+
+    def tree(self, root: Root) -> Tree:
+        """The merged index. It must not be changed by the caller, and is valid until the next call."""
+        known = self._trees.get(root.chain)
+        if known is not None:
+            return known
+        start = 0
+        tree = Tree()
+        for end in range(len(root.layers) - 1, 0, -1):
+            # A tree grows with its stack: the one below is used up, since it is rarely asked for again.
+            below = self._trees.pop(root.layers[end - 1].chain, None)
+            if below is not None:
+                tree, start = below, end
+                break
+        for number in range(start, len(root.layers)):
+            tree.apply(self.entries(root.layers[number]), number)
+        self._trees[root.chain] = tree
+        return tree
+
+    def entries(self, layer: Layer) -> list[Entry]:
+        """What the layer does to the stack below it, canonical."""
+        name = self._index_name(layer)
+        known = self._entries.get(name)
+        if known is None:
+            known = self._entries[name] = load_index(self._store.layer_index(name))
+        return known
+
+    def read(self, root: Root, path: bytes, limit: int = 1 << 24) -> bytes:
+        """The content of a file of the merged tree, links followed; empty when there is none. Raises BuildError beyond
+        `limit` bytes."""
+        tree = self.tree(root)
+        entry = tree.lookup(tree.resolve(path))
+        if entry is None or entry.kind not in ("file", "hardlink"):
+            return b""
+        if entry.size > limit:
+            raise BuildError(f"'/{show(path)}' of the image is larger than {limit} bytes")
+        return b"".join(open_source(self.locate(root, entry, tree.layer_of(entry.path))))
+
+    def locate(self, root: Root, entry: Entry, number: int) -> Source:
+        """Where the content of a file of layer `number` is: its folder, else its tar."""
+        layer = root.layers[number]
+        folder = self._folder(layer)
+        if folder is not None:
+            return FileSource(folder, entry.path)
+        sources = self._tars.get(layer.diff_id)
+        if sources is None:
+            sources = self._tars[layer.diff_id] = self._tar_sources(layer)
+        return sources[entry.link if entry.kind == "hardlink" and entry.link in sources else entry.path]
+
+    # Keeping
+
+    def add(self, root: Root, items: list[Item], *, as_folder: bool) -> Root:
+        """Put a layer of ours on `root`: hashed, indexed, and stored in one form. No items: the same root."""
+        if not items:
+            return root
+        if not as_folder:
+            with self._store.blob_writer() as writer:
+                summary = write_layer(items, writer.write)
+                if not self._store.has_blob(summary.diff_id):
+                    writer.commit(summary.diff_id)
+        else:
+            summary = write_layer(items, None)
+        result = root.on_top(summary.diff_id)
+        layer = result.layers[-1]
+        if as_folder and self._folder(layer) is None:
+            entries = {entry.path: entry for entry in summary.entries}
+            known = [item._replace(entry=entries[item.entry.path]) for item in items]
+            self._make_folder(root, layer, lambda _: known)
+        self._store.put_layer(
+            layer.diff_id, dump_index(summary.entries), sum(e.size for e in summary.entries if e.kind == "file")
+        )
+        return result
+
+    def adopt(self, root: Root, items: list[Item], folder: str, *, implied_parents: bool) -> Root:
+        """Put the upper directory `folder`, already normal, on `root`: it becomes the layer's folder by a rename."""
+        if not items:
+            return root
+        summary = write_layer(items, None)
+        result = root.on_top(summary.diff_id)
+        layer = result.layers[-1]
+        self._store.add_snapshot(folder, layer.diff_id, layer.chain if implied_parents else None)
+        self._store.put_layer(
+            layer.diff_id, dump_index(summary.entries), sum(e.size for e in summary.entries if e.kind == "file")
+        )
+        return result
+
+    def add_foreign(self, root: Root, diff_id: Digest, tar: str) -> Root:
+        """Put a layer that others packed on `root`. `tar` is uncompressed and holds what `diff_id` says (checked before)."""
+        result = root.on_top(diff_id)
+        layer = result.layers[-1]
+        if self.has(result):
+            return result
+        below = self.tree(root)
+        settled = settle(read_tar(tar, whiteouts=True), below)
+        items = [self._filled(root, below, item) for item in settled.items]
+        digested = write_layer(items, None)
+        entries = {entry.path: entry for entry in digested.entries if entry.kind not in ("whiteout", "opaque")}
+        items = [item._replace(entry=entries.get(item.entry.path, item.entry)) for item in items]
+        with self._store.scratch() as scratch:
+            folder = _new_folder(scratch)
+            materialise(items, folder, below)
+            self._store.add_snapshot(folder, diff_id, layer.chain)
+        final = [item.entry for item in items]
+        self._store.put_layer(layer.chain, dump_index(final), sum(e.size for e in final if e.kind == "file"))
+        return result
+
+    def has(self, root: Root) -> bool:
+        """Whether the top layer of `root` is there, as an index and a folder."""
+        layer = root.layers[-1]
+        return self._store.has_layer(layer.chain) and self._folder(layer) is not None
+
+    # Forms
+
+    def folders(self, root: Root) -> list[str]:
+        """The folder of each layer, the lowest first; missing ones are made."""
+        out = []
+        for number, layer in enumerate(root.layers):
+            folder = self._folder(layer)
+            if folder is None:
+                below = Root(root.layers[:number])
+                pending = self._pending.get(layer.diff_id)
+                self._make_folder(below, layer, pending or partial(self._from_tar, layer))
+                folder = self._folder(layer)
+                if folder is None:
+                    raise StoreError(f"the folder of layer {layer.diff_id} vanished", hint="another process changed the store")
+            out.append(folder)
+        return out
+
+    def remember(self, layer: Layer, items: Callable[[str], list[Item]]) -> None:
+        """A cached COPY whose sources are at hand: should its folder be needed, it is made from these (true times).
+
+        `items` is called with a scratch folder that lives until the layer's folder is complete.
+        """
+        self._pending[layer.diff_id] = items
+
+    def tar(self, layer: Layer, write: Callable[[bytes], object]) -> None:
+        """Write the layer's tar. For a layer of ours only; raises StoreError when the result is not what the diff ID says."""
+        folder = self._folder(layer)
+        if folder is None:
+            raise StoreError(f"layer {layer.diff_id} has neither folder nor tar", hint="build once more with --no-cache")
+        items = [Item(e, FileSource(folder, e.path) if e.kind == "file" else None) for e in self.entries(layer)]
+        if write_layer(items, write, mtime=EPOCH).diff_id != layer.diff_id:
+            raise StoreError(
+                f"the folder of layer {layer.diff_id} was changed", hint="remove the store's folder 'snapshots' and build again"
+            )
+
+    def size(self, root: Root) -> int:
+        """Uncompressed bytes of all files of all layers."""
+        return sum(self._store.layer_size(self._index_name(layer)) for layer in root.layers)
+
+    def layer_size(self, layer: Layer) -> int:
+        return self._store.layer_size(self._index_name(layer))
+
+    def _index_name(self, layer: Layer) -> Digest:
+        return layer.chain if self._store.has_layer(layer.chain) else layer.diff_id
+
+    def _folder(self, layer: Layer) -> str | None:
+        found = self._store.find_snapshot(layer.diff_id, layer.chain)
+        return self._store.snapshot_path(found) if found else None
+
+    def _make_folder(self, below: Root, layer: Layer, items: Callable[[str], list[Item]]) -> None:
+        with self._store.scratch() as scratch:
+            folder = _new_folder(scratch)
+            implied = materialise(items(scratch), folder, self.tree(below))
+            self._store.add_snapshot(folder, layer.diff_id, layer.chain if implied else None)
+
+    def _from_tar(self, layer: Layer, _scratch: str) -> list[Item]:
+        sources = self._tar_sources(layer)
+        return [Item(entry, sources.get(entry.path)) for entry in self.entries(layer)]
+
+    def _tar_sources(self, layer: Layer) -> dict[bytes, Source]:
+        path = self._store.blob_path(layer.diff_id)
+        return {item.entry.path: item.source for item in read_tar(path, whiteouts=True) if item.source is not None}
+
+    def _filled(self, root: Root, below: Tree, item: Item) -> Item:
+        """A hard link into a lower layer becomes a file with that file's content."""
+        entry = item.entry
+        if entry.kind != "file" or item.source is not None:
+            return item
+        target = below.lookup(entry.link)
+        if target is None:
+            raise BuildError(f"the hard link '{show(entry.path)}' of a layer names '{show(entry.link)}', which is not there")
+        return Item(entry._replace(link=b""), self.locate(root, target, below.layer_of(target.path)))
+
+
+def _new_folder(scratch: str) -> str:
+    folder = os.path.join(scratch, "folder")
+    os.mkdir(folder, 0o755)
+    return folder

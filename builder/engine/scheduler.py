@@ -1,0 +1,78 @@
+"""Walking a plan: every step that the target needs, in order, with the events that a person sees."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from builder.engine.executor import Executor, Result
+from builder.engine.roots import Root
+from builder.errors import BuildError
+from builder.events import Emit, PlanReady, StepFinished, StepStarted
+from builder.plan.steps import BaseStep, Plan, RunStep, Step
+
+
+class Outcome(NamedTuple):
+    root: Root
+    """The target's file system."""
+    changed: frozenset[int]
+    """Ids of the steps that made a layer."""
+    ran: int
+    cached: int
+
+
+def run(plan: Plan, executor: Executor, emit: Emit) -> Outcome:
+    """Execute the plan. The first failure ends it: its StepFinished says `failed`, and the error is raised."""
+    emit(PlanReady(len(plan.steps)))
+    looked_into = _looked_into(plan)
+    roots: dict[int, Root] = {}
+    changed: set[int] = set()
+    ran = cached = 0
+    for step in plan.steps:
+        result = _one(step, executor, roots, step.id in looked_into, emit)
+        roots[step.id] = result.root
+        if isinstance(step, BaseStep):
+            continue
+        if result.diff_id is not None:
+            changed.add(step.id)
+        if result.cached:
+            cached += 1
+        else:
+            ran += 1
+    return Outcome(roots[plan.target], frozenset(changed), ran, cached)
+
+
+def _one(step: Step, executor: Executor, roots: dict[int, Root], as_folder: bool, emit: Emit) -> Result:
+    number, line = step.id + 1, step.span.line
+    emit(StepStarted(number, step.name, line))
+    begun = time.monotonic()
+    try:
+        result = executor.execute(step, number, roots, as_folder=as_folder)
+    except (BuildError, OSError, KeyboardInterrupt) as error:
+        seconds = time.monotonic() - begun
+        interrupted = isinstance(error, KeyboardInterrupt)
+        emit(StepFinished(number, step.name, line, "cancelled" if interrupted else "failed", seconds, "", 0))
+        raise
+    emit(
+        StepFinished(
+            number,
+            step.name,
+            line,
+            "cached" if result.cached else "done",
+            time.monotonic() - begun,
+            str(result.diff_id) if result.diff_id else "",
+            result.size,
+        )
+    )
+    return result
+
+
+def _looked_into(plan: Plan) -> frozenset[int]:
+    """Ids of the steps whose file system some RUN starts from, itself or through others: their layers are made as folders."""
+    marked: set[int] = set()
+    for step in reversed(plan.steps):
+        if isinstance(step, RunStep):
+            marked.add(step.parent)
+        if step.id in marked and not isinstance(step, BaseStep):
+            marked.add(step.parent)
+    return frozenset(marked)

@@ -1,0 +1,172 @@
+"""What a COPY takes: sources resolved in their tree, and the digest of what they hold.
+
+BuildKit's rules (its reference, "COPY", and fsutil's copy): paths are relative to the tree's root and cannot leave it, a
+link named as a source is followed and one inside a folder is kept, of a folder the contents are taken, wildcards are
+Go's filepath.Match and do not look through links.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Iterator
+from typing import NamedTuple
+
+from builder.dockerfile import goglob
+from builder.engine.sources import SourceTree
+from builder.errors import BuildError, DockerfileError, did_you_mean
+from builder.layers.entry import Entry, Item
+from builder.layers.names import show
+from builder.plan import fields
+from builder.plan.steps import CopySource
+
+
+class Picked(NamedTuple):
+    """One source. The paths of its items are relative to it: `b""` is the source itself, a file or a folder."""
+
+    name: bytes
+    """Its last component as it was named, before links were followed."""
+    items: tuple[Item, ...]
+
+    @property
+    def is_dir(self) -> bool:
+        return self.items[0].entry.kind == "dir"
+
+
+def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, keyword: str) -> tuple[Picked, ...]:
+    """The sources in the order of the instruction, wildcards in the order of their names.
+
+    `where` names the tree for messages. Raises DockerfileError for a source that is not there, and when the wildcards
+    among the sources leave nothing at all to copy.
+    """
+    picked: list[Picked] = []
+    for source in sources:
+        try:
+            paths = list(_paths(source.path, tree))
+            if not paths and not goglob.has_meta(source.path):
+                raise DockerfileError(
+                    f"{keyword}: '{source.path}' is not in {where}", source.span, hint=_near(source.path, tree)
+                )
+            picked += [_pick(path, tree) for path in paths]
+        except DockerfileError as error:
+            raise DockerfileError(error.message, error.span or source.span, hint=error.hint) from None
+        except BuildError as error:
+            raise DockerfileError(error.message, source.span, hint=error.hint) from None
+    if not picked:
+        patterns = ", ".join(f"'{source.path}'" for source in sources)
+        raise DockerfileError(
+            f"{keyword}: no file in {where} matches {patterns}",
+            sources[0].span if sources else None,
+            hint="check the pattern, and .dockerignore",
+        )
+    return tuple(picked)
+
+
+def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool) -> str:
+    """sha256, in hex, over all that makes the result: names, types, modes (unless --chmod), owners (unless --chown), sizes,
+    content, link targets, hard-link groups, devices and xattrs; no times and no place."""
+    digest = hashlib.sha256(b"pybuild-selection-v1\0")
+    for picked in selection:
+        digest.update(b"%d:%s%d\n" % (len(picked.name), picked.name, len(picked.items)))
+        for item in picked.items:
+            entry = item.entry
+            row = (
+                entry.path,
+                entry.kind.encode(),
+                b"%o" % entry.mode if modes else b"",
+                b"%d:%d" % (entry.uid, entry.gid) if owners else b"",
+                b"%d" % entry.size,
+                entry.digest.encode(),
+                entry.link,
+                b"%d:%d" % entry.rdev,
+                *(part for pair in entry.xattrs for part in pair),
+            )
+            digest.update(b"".join(b"%d:%s" % (len(part), part) for part in row) + b"\n")
+    return digest.hexdigest()
+
+
+def whole(tree: SourceTree) -> list[Item]:
+    """Everything in the tree but the root itself: a folder that stands for an image."""
+    return list(_pick(b"", tree).items[1:])
+
+
+def _paths(source: str, tree: SourceTree) -> Iterator[bytes]:
+    """Canonical paths, links followed in the part before a wildcard only; the last component is not followed yet."""
+    parts = [part for part in fields.join("/", source).split("/") if part]
+    plain = 0
+    while plain < len(parts) and not goglob.has_meta(parts[plain]):
+        plain += 1
+    prefix = _encode("/".join(parts[:plain]))
+    if plain == len(parts):
+        path = tree.resolve(prefix, follow_last=False)
+        if tree.lookup(path) is not None:
+            yield path
+        return
+    start = tree.resolve(prefix)
+    yield from _match(start, parts[plain:], tree)
+
+
+def _match(folder: bytes, patterns: list[str], tree: SourceTree) -> Iterator[bytes]:
+    entry = tree.lookup(folder)
+    if entry is None or entry.kind != "dir":
+        return
+    for name in tree.children(folder):
+        if not goglob.match(patterns[0], name.decode("utf-8", "surrogateescape")):
+            continue
+        path = folder + b"/" + name if folder else name
+        if len(patterns) == 1:
+            yield path
+        else:
+            yield from _match(path, patterns[1:], tree)
+
+
+def _pick(path: bytes, tree: SourceTree) -> Picked:
+    target = tree.resolve(path)
+    if tree.lookup(target) is None:
+        raise BuildError(
+            f"'{show(path)}' is a link to '{show(target)}', which is not there", hint="copy the file that is meant"
+        )
+    owners: dict[Hashable, bytes] = {}
+    items = [_item(entry, target, tree, owners) for entry in _walk(target, tree)]
+    return Picked(path.rpartition(b"/")[2], tuple(items))
+
+
+def _walk(path: bytes, tree: SourceTree) -> Iterator[Entry]:
+    """All entries at and below `path`, bytewise by path."""
+    found: list[Entry] = []
+    open_ = [path]
+    while open_:
+        at = open_.pop()
+        entry = tree.lookup(at)
+        if entry is None:
+            continue
+        found.append(entry)
+        if entry.kind == "dir":
+            open_ += [at + b"/" + name if at else name for name in tree.children(at)]
+    found.sort(key=lambda entry: entry.path)
+    yield from found
+
+
+def _item(entry: Entry, root: bytes, tree: SourceTree, owners: dict[Hashable, bytes]) -> Item:
+    relative = entry.path[len(root) :].lstrip(b"/")
+    if entry.kind not in ("file", "hardlink"):
+        return Item(entry._replace(path=relative))
+    inode = tree.inode(entry)
+    digest = tree.digest(entry)
+    if inode is not None and (owner := owners.setdefault(inode, relative)) != relative:
+        return Item(entry._replace(path=relative, kind="hardlink", link=owner, digest=digest))
+    return Item(entry._replace(path=relative, kind="file", link=b"", digest=digest), tree.source(entry))
+
+
+def _near(source: str, tree: SourceTree) -> str | None:
+    """A hint for a name that is not there: the nearest one in its folder."""
+    folder, _, name = fields.join("/", source).strip("/").rpartition("/")
+    at = tree.resolve(_encode(folder))
+    entry = tree.lookup(at)
+    if entry is None or entry.kind != "dir":
+        return f"there is no folder '{folder}'; check the path, and .dockerignore"
+    near = did_you_mean(name, (child.decode("utf-8", "replace") for child in tree.children(at)))
+    return near or "check the path, and .dockerignore"
+
+
+def _encode(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")

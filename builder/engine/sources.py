@@ -1,0 +1,61 @@
+"""Where COPY takes files from: one view of a build context, of a stage and of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from builder.errors import BuildError
+from builder.layers.entry import Entry, Source
+from builder.layers.index import Tree
+
+
+class SourceTree(Protocol):
+    """A file system to copy from. Paths are canonical (`builder.layers.entry`); `lookup` follows no link."""
+
+    def lookup(self, path: bytes) -> Entry | None: ...
+
+    def children(self, path: bytes) -> list[bytes]:
+        """Names in the folder, sorted."""
+        ...
+
+    def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
+        """The path without links; it stays inside, and a part that is missing is appended as it is."""
+        ...
+
+    def source(self, entry: Entry) -> Source:
+        """The content of a file or hard link."""
+        ...
+
+    def digest(self, entry: Entry) -> str:
+        """sha256 of the content of a file or hard link, in hex."""
+        ...
+
+    def inode(self, entry: Entry) -> Hashable | None:
+        """What a file shares with its hard links, None when it has none."""
+        ...
+
+
+class StackTree:
+    """The merged file system of a stage or an image as a source."""
+
+    def __init__(self, tree: Tree, locate: Callable[[Entry, int], Source]) -> None:
+        self._tree = tree
+        self._locate = locate
+        self.lookup = tree.lookup
+        self.children = tree.children
+
+    def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
+        return self._tree.resolve(path, follow_last=follow_last)
+
+    def source(self, entry: Entry) -> Source:
+        return self._locate(entry, self._tree.layer_of(entry.path))
+
+    def digest(self, entry: Entry) -> str:
+        if not entry.digest:
+            raise BuildError(f"the index of a layer lacks the digest of '{entry.path!r}'")
+        return entry.digest
+
+    def inode(self, entry: Entry) -> Hashable | None:
+        owner = entry.link if entry.kind == "hardlink" else entry.path
+        return (self._tree.layer_of(entry.path), owner)

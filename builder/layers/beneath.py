@@ -1,0 +1,100 @@
+"""Folders below one folder of the host, reached by descriptors alone.
+
+No name is ever followed: a symlink in the way is ENOTDIR or ELOOP, so nothing that an image or a step left behind can lead out
+of the root. Descriptors of the way to the folder used last stay open, which makes neighbours cheap.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from types import TracebackType
+from typing import NoReturn
+
+from builder.errors import BuildError
+from builder.layers.names import show
+
+LONGEST = 4095
+"""The longest path, in bytes, that a program can name at once (PATH_MAX without its NUL, limits.h)."""
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Deeper down only the folder in use stays open: a hostile tree must not use up the descriptors of the process.
+_KEPT = 64
+
+
+class Beneath:
+    """An open root, and the folders below it. A context manager, for one thread."""
+
+    def __init__(self, root: str) -> None:
+        self._names: list[bytes] = []
+        self._open: list[int] = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+
+    def __enter__(self) -> Beneath:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._close_from(0)
+
+    @property
+    def root(self) -> int:
+        return self._open[0]
+
+    def folder(self, path: bytes) -> int:
+        """A descriptor of the folder at the canonical `path`, valid until the next call; never the caller's to close.
+
+        Raises BuildError for a path that is too long; OSErrors propagate: ENOENT, ENOTDIR or ELOOP where no folder is.
+        """
+        if len(path) > LONGEST:
+            raise BuildError(
+                f"the path '{show(path[:60])}...' is longer than {LONGEST} bytes", hint="no program can open it by its name"
+            )
+        names = path.split(b"/") if path else []
+        same = 0
+        for ours, wanted in zip(self._names, names):
+            if ours != wanted:
+                break
+            same += 1
+        while self._open[same] < 0:
+            same -= 1
+        self._close_from(same + 1)
+        for name in names[same:]:
+            self._enter(name)
+        return self._open[-1]
+
+    def parent(self, path: bytes) -> tuple[int, bytes]:
+        """The descriptor of the folder that holds `path`, and the last name. As `folder`."""
+        folder, _, name = path.rpartition(b"/")
+        return self.folder(folder), name
+
+    def _enter(self, name: bytes) -> None:
+        if name in (b"", b".", b".."):
+            raise ValueError("a path below a root is not canonical")
+        descriptor = os.open(name, _FOLDER, dir_fd=self._open[-1])
+        if len(self._open) > _KEPT:
+            os.close(self._open[-1])
+            self._open[-1] = -1
+        self._open.append(descriptor)
+        self._names.append(name)
+
+    def _close_from(self, depth: int) -> None:
+        for descriptor in self._open[depth:]:
+            if descriptor >= 0:
+                os.close(descriptor)
+        del self._open[depth:]
+        del self._names[max(0, depth - 1) :]
+
+
+def explain(error: OSError, path: bytes) -> NoReturn:
+    """Raise what a failed look at `path` means: a BuildError when something else changed it meanwhile, else the OSError."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE):
+        raise BuildError(
+            f"'{show(path)}' changed while it was read", hint="build again when nothing else writes to it"
+        ) from error
+    if error.errno in (errno.EACCES, errno.EPERM):
+        raise BuildError(
+            f"'{show(path)}' cannot be read: permission denied", hint="make it readable, or name it in .dockerignore"
+        ) from error
+    raise error

@@ -1,0 +1,164 @@
+"""Putting the content of an item into an open file of the host: checked, with its holes, in the kernel where it can be."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+
+from builder.layers.entry import FileSource, Item, RangeSource, SparseSource
+from builder.layers.source import CHUNK, Sources, changed
+
+_SMALL = 64 * 1024
+"""Up to this size one read and one write are faster than asking for holes."""
+
+# Between file systems (EXDEV, EINVAL) or for files that cannot (EOPNOTSUPP, ENOSYS, and EPERM for immutable or
+# swap files; copy_file_range(2)) the next way is tried.
+_NOT_THERE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)
+
+
+def write_content(sources: Sources, item: Item, to: int) -> None:
+    """Write the item's content to the empty file `to`, which has its size afterwards.
+
+    Raises BuildError when the content has not the entry's size, or not its digest where that is known. OSErrors propagate.
+    """
+    entry, source = item
+    if source is None:
+        if entry.size:
+            raise ValueError(f"an item of {entry.size} bytes has no source")
+        return
+    check = _Check(item)
+    if isinstance(source, SparseSource):
+        os.ftruncate(to, source.size)
+        for start, offset, length in source.pieces:
+            check.skip_to(start)
+            for chunk in sources.chunks(RangeSource(source.file, offset, length)):
+                _write_at(to, chunk, check.at)
+                check.take(chunk)
+        check.skip_to(source.size)
+    elif isinstance(source, FileSource) and entry.size > _SMALL:
+        descriptor = sources.open(source)
+        try:
+            _copy_file(descriptor, to, check)
+        finally:
+            os.close(descriptor)
+    elif entry.size <= _SMALL:
+        data = sources.small(source, entry.size)
+        check.take(data)
+        if len(data) == entry.size:
+            _write_at(to, data, 0)
+    else:
+        for chunk in sources.chunks(source):
+            check.take(chunk, most=entry.size)
+            _write_at(to, chunk, check.at - len(chunk))
+    check.finish()
+
+
+class _Check:
+    """How far the content has come, and its digest when there is one to compare with."""
+
+    def __init__(self, item: Item) -> None:
+        self._entry = item.entry
+        self._hash = hashlib.sha256() if item.entry.digest else None
+        self.at = 0
+
+    @property
+    def hashes(self) -> bool:
+        return self._hash is not None
+
+    @property
+    def size(self) -> int:
+        return self._entry.size
+
+    def take(self, chunk: bytes, *, most: int | None = None) -> None:
+        self.at += len(chunk)
+        if most is not None and self.at > most:
+            raise changed(self._entry.path)
+        if self._hash is not None:
+            self._hash.update(chunk)
+
+    def skip_to(self, offset: int) -> None:
+        """What lies before `offset` is a hole: zeros."""
+        if self._hash is not None:
+            for at in range(self.at, offset, CHUNK):
+                self._hash.update(bytes(min(CHUNK, offset - at)))
+        self.at = max(self.at, offset)
+
+    def moved(self, length: int) -> None:
+        """So many bytes went by the kernel; only where nothing is hashed."""
+        self.at += length
+
+    def finish(self) -> None:
+        if self.at != self._entry.size or (self._hash is not None and self._hash.hexdigest() != self._entry.digest):
+            raise changed(self._entry.path)
+
+
+def _copy_file(source: int, to: int, check: _Check) -> None:
+    status = os.fstat(source)
+    if status.st_size != check.size:
+        check.moved(status.st_size)
+        check.finish()
+    os.ftruncate(to, check.size)
+    for start, end in _data(source, check.size) if status.st_blocks * 512 < check.size else [(0, check.size)]:
+        check.skip_to(start)
+        while check.at < end:
+            if not _move(source, to, end, check):
+                # Shorter than fstat said a moment ago.
+                return
+    check.skip_to(check.size)
+
+
+def _data(source: int, size: int) -> Iterator[tuple[int, int]]:
+    """The pieces between holes, as (start, end); the whole file where the file system knows no holes (lseek(2))."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            if error.errno != errno.EINVAL:
+                raise
+            yield end, size
+            return
+        end = min(size, os.lseek(source, start, os.SEEK_HOLE))
+        yield start, end
+
+
+def _move(source: int, to: int, end: int, check: _Check) -> int:
+    """Move bytes at the place that `check` has come to, up to `end`; returns how many, 0 at the end of the source."""
+    at, left = check.at, end - check.at
+    if not check.hashes:
+        moved = _in_kernel(source, to, at, left)
+        if moved is not None:
+            check.moved(moved)
+            return moved
+    chunk = os.pread(source, min(CHUNK, left), at)
+    _write_at(to, chunk, at)
+    check.take(chunk)
+    return len(chunk)
+
+
+def _in_kernel(source: int, to: int, at: int, length: int) -> int | None:
+    """By copy_file_range, else by sendfile; None where the kernel can do neither."""
+    try:
+        return os.copy_file_range(source, to, min(length, 1 << 30), at, at)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+    try:
+        os.lseek(to, at, os.SEEK_SET)
+        return os.sendfile(to, source, at, min(length, 1 << 30))
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+    return None
+
+
+def _write_at(to: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(to, view, at)
+        view = view[written:]
+        at += written

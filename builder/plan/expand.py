@@ -1,0 +1,34 @@
+"""Expansion of a word where it stands: the scanner's errors moved to their place in the Dockerfile. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from builder.dockerfile import words
+from builder.dockerfile.ast import Word
+from builder.errors import DockerfileError, Span
+
+
+def expand(word: Word, variables: Mapping[str, str], escape: str) -> str:
+    """`word` expanded and unquoted. Raises DockerfileError with the place of the wrong piece."""
+    try:
+        return words.expand(word.text, variables, escape=escape)
+    except DockerfileError as error:
+        raise _moved(error, word) from None
+
+
+def expand_list(word: Word, variables: Mapping[str, str], escape: str) -> list[str]:
+    """The same for a word that may become several, or none (EXPOSE)."""
+    try:
+        return words.expand_list(word.text, variables, escape=escape)
+    except DockerfileError as error:
+        raise _moved(error, word) from None
+
+
+def _moved(error: DockerfileError, word: Word) -> DockerfileError:
+    at, inner = word.span, error.span
+    if inner is not None and at.line == at.end_line:
+        span = Span(at.line, at.column + inner.column - 1, at.line, at.column + inner.end_column - 1)
+    else:
+        span = at
+    return DockerfileError(error.message, span, hint=error.hint)

@@ -1,0 +1,62 @@
+"""Keys of the cache: what a step's result depends on, as canonical bytes. Pure.
+
+A key is the sha256 of `pybuild-key-v1`, a NUL, and canonical JSON; the record keeps that JSON, the *preimage*. Keys are made
+of results (the chain ID below, the content that is copied), never of other keys, of spans, times or paths of the host, so
+that an equal result anywhere stops the rebuilding. A field's meaning never changes within a version (SPEC section 7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from builder.oci.digest import Digest
+from builder.oci.platform import Platform
+from builder.plan.steps import CopyStep, RunStep, WorkdirStep
+
+VERSION = "pybuild-key-v1"
+
+
+class Key(NamedTuple):
+    hex: str
+    preimage: bytes
+
+
+def run_key(step: RunStep, root: Digest | None, platform: Platform, rung: str) -> Key:
+    """`root` is the chain ID of the file system that the command starts from; None for an empty one.
+
+    The proxy variables of `step` stay out: where a program fetches from must not change what it builds.
+    """
+    return _key(
+        "run",
+        root,
+        argv=list(step.argv),
+        cwd=step.cwd,
+        env=[list(pair) for pair in step.env],
+        hostname=step.hostname,
+        hosts=[list(pair) for pair in step.hosts],
+        mounts=[],
+        network=step.network,
+        platform=str(platform),
+        rung=rung,
+        security="sandbox",
+        shm_size=step.shm_size,
+        user=step.user,
+    )
+
+
+def copy_key(step: CopyStep, root: Digest | None, content: str) -> Key:
+    """`content` is the digest of the selection, which holds names, types, modes, owners, links, and bytes, and no times."""
+    return _key("copy", root, chmod=step.chmod, chown=step.chown, content=content, dest=step.dest, unpack=step.unpack)
+
+
+def workdir_key(step: WorkdirStep, root: Digest | None) -> Key:
+    return _key("workdir", root, path=step.path, user=step.user)
+
+
+def _key(op: str, root: Digest | None, **fields: object) -> Key:
+    body: Mapping[str, object] = {"op": op, "root": str(root) if root else None, **fields}
+    preimage = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    return Key(hashlib.sha256(VERSION.encode() + b"\0" + preimage).hexdigest(), preimage)

@@ -1,0 +1,136 @@
+"""The plan: a graph of steps that make file systems, and the config that the image will have. Pure.
+
+A step names the steps that it builds on by their `id`, the step's place in `Plan.steps`; that order is topological.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from builder.errors import Span
+from builder.oci.digest import Digest
+from builder.oci.image import History, ImageConfig
+from builder.oci.platform import Platform
+
+Warn = tuple[str, str, int]
+"""Code in CamelCase, message, line."""
+
+
+class BaseImage(NamedTuple):
+    """What a FROM or `--from` name turned out to be, with its layers in the store. `scratch` has no layer."""
+
+    name: str
+    config: ImageConfig
+    diff_ids: tuple[Digest, ...] = ()
+    history: tuple[Mapping[str, Any], ...] = ()
+
+
+class ContextOrigin(NamedTuple):
+    """COPY from a build context: the main one (`""`) or a named directory."""
+
+    name: str
+
+
+class StageOrigin(NamedTuple):
+    """COPY --from a stage or an image: the file system that step `step` leaves."""
+
+    step: int
+
+
+Origin = ContextOrigin | StageOrigin
+
+
+class CopySource(NamedTuple):
+    """One source of a COPY, expanded, and where it stands in the Dockerfile."""
+
+    path: str
+    span: Span
+
+
+class BaseStep(NamedTuple):
+    """The file system of a base image."""
+
+    id: int
+    name: str
+    span: Span
+    base: BaseImage
+
+
+class RunStep(NamedTuple):
+    id: int
+    name: str
+    span: Span
+    parent: int
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    """What the command sees, without HOME, which the image's passwd decides."""
+    cwd: str
+    user: str
+    hostname: str
+    network: Literal["host", "none"]
+    hosts: tuple[tuple[str, str], ...]
+    """`--add-host`: name and address."""
+    shm_size: int
+    """Bytes of /dev/shm."""
+    proxy: tuple[tuple[str, str], ...]
+    """Proxy variables given as build args and not declared: seen by the command, in no key and no history."""
+
+
+class CopyStep(NamedTuple):
+    """COPY and ADD."""
+
+    id: int
+    name: str
+    span: Span
+    parent: int
+    keyword: str
+    origin: Origin
+    sources: tuple[CopySource, ...]
+    dest: str
+    """Absolute; a trailing slash says that it is a folder."""
+    dest_span: Span
+    chown: str
+    chmod: int | None
+    unpack: bool
+
+
+class WorkdirStep(NamedTuple):
+    """Makes the folder where it is missing."""
+
+    id: int
+    name: str
+    span: Span
+    parent: int
+    path: str
+    user: str
+    """Who owns the folders that are made; empty for root."""
+
+
+Step = BaseStep | RunStep | CopyStep | WorkdirStep
+
+
+class Plan(NamedTuple):
+    steps: tuple[Step, ...]
+    target: int
+    """The step whose file system is the image's."""
+    platform: Platform
+    config: ImageConfig
+    base: BaseImage
+    """What the target's chain of stages began with: its history comes first."""
+    history: tuple[History, ...]
+    """Of the instructions since the base; the step of a RUN, COPY, ADD or WORKDIR says whether there is a layer."""
+    skipped: tuple[str, ...]
+    """Names of the stages that the target does not need."""
+    warnings: tuple[Warn, ...]
+
+
+def parents(step: Step) -> tuple[int, ...]:
+    """The ids of the steps that must be done before `step`."""
+    match step:
+        case BaseStep():
+            return ()
+        case CopyStep(parent=parent, origin=StageOrigin(step=source)):
+            return (parent, source)
+        case _:
+            return (step.parent,)

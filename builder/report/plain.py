@@ -1,0 +1,99 @@
+"""The plain reader, for logs: whole lines, each with its step's number, in the order in which they were complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from builder.errors import render
+from builder.events import (
+    BuildFailed,
+    BuildFinished,
+    BuildStarted,
+    BuildWarning,
+    Debug,
+    Event,
+    ExportFinished,
+    PlanReady,
+    StepFinished,
+    StepLog,
+    StepStarted,
+)
+from builder.report.lines import LineCutter
+from builder.report.summary import Summary
+from builder.report.text import clean
+
+
+class Plain:
+    """Lines in the manner of BuildKit's plain progress: ``#3 [build 2/5] RUN make``, ``#3 0.123 text``, ``#3 DONE 0.5s``."""
+
+    def __init__(self, write: Callable[[str], None], *, color: bool = False) -> None:
+        self._write = write
+        self._color = color
+        self._running: dict[int, tuple[float, LineCutter]] = {}
+        self._summary = Summary(color=color)
+        self._first = True
+
+    def handle(self, event: Event, now: float) -> None:
+        """`now` is when the event happened, in seconds of any monotonic clock."""
+        match event:
+            case StepStarted(step, name):
+                self._start(step, name, now)
+            case StepLog(step, data):
+                self._log(step, data, now)
+            case StepFinished():
+                self._finish(event, now)
+            case Debug(message):
+                self._write(f"debug: {clean(message)}\n")
+            case BuildStarted() | BuildWarning() | ExportFinished():
+                self._write(self._summary.note(event))
+            case BuildFinished():
+                self._end(self._summary.finished(event))
+            case BuildFailed(error):
+                self._end(self._summary.failed(render(error, color=self._color)))
+            case PlanReady():
+                pass
+
+    def tick(self, now: float) -> float | None:
+        """Nothing moves by itself in a log."""
+        return None
+
+    def close(self, now: float) -> None:
+        """The end of the stream, with or without the end of a build."""
+        for step in list(self._running):
+            self._flush(step, now)
+        self._write(self._summary.rest())
+
+    def _start(self, step: int, name: str, now: float) -> None:
+        self._write(f"{'' if self._first else chr(10)}#{step} {clean(name)}\n")
+        self._first = False
+        self._running[step] = (now, LineCutter())
+
+    def _log(self, step: int, data: bytes, now: float) -> None:
+        # A log without a start is the engine's mistake; the user still gets it.
+        start, cutter = self._running.setdefault(step, (now, LineCutter()))
+        self._lines(step, cutter.feed(data), now - start)
+
+    def _lines(self, step: int, lines: list[bytes], seconds: float) -> None:
+        self._write("".join(f"#{step} {seconds:.3f} {clean(line, colors=self._color)}".rstrip() + "\n" for line in lines))
+
+    def _flush(self, step: int, now: float) -> None:
+        start, cutter = self._running.pop(step)
+        self._lines(step, cutter.flush(), now - start)
+
+    def _finish(self, event: StepFinished, now: float) -> None:
+        if event.step not in self._running:
+            self._start(event.step, event.name, now)
+        self._flush(event.step, now)
+        match event.status:
+            case "done":
+                end = f"DONE {event.seconds:.1f}s"
+            case "cached":
+                end = "CACHED"
+            case "failed":
+                end = f"ERROR {event.seconds:.1f}s"
+            case "cancelled":
+                end = "CANCELED"
+        self._write(f"#{event.step} {end}\n")
+
+    def _end(self, text: str) -> None:
+        self._write(text if self._first else "\n" + text)

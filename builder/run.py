@@ -1,0 +1,48 @@
+"""A container from an image of the store: the sandbox of a RUN, with the caller's streams and an upper folder that is thrown
+away."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, NamedTuple
+
+from builder.engine.container import Process, prepare
+from builder.engine.roots import Root, Roots
+from builder.errors import StepError, UsageError
+from builder.oci.image import DEFAULT_PATH, parse_config
+from builder.sandbox.launcher import Launcher
+from builder.sandbox.probe import require
+from builder.store.store import ImageRecord, Store
+
+CONFIG_LIMIT = 16 << 20
+
+
+class RunRequest(NamedTuple):
+    image: ImageRecord
+    argv: tuple[str, ...]
+    """Replaces the image's CMD when it is not empty."""
+    network: Literal["host", "none"] = "host"
+
+
+def run(request: RunRequest, store: Store) -> int:
+    """Run the image's command to its end; its exit code. Raises UsageError for an image without a command, StepError for
+    one that cannot be started."""
+    parsed = parse_config(store.read_blob(request.image.config, CONFIG_LIMIT))
+    config = parsed.config
+    argv = (*(config.entrypoint or ()), *(request.argv or config.cmd or ()))
+    if not argv:
+        raise UsageError("the image has no command", hint="give one: pybuild run IMAGE COMMAND")
+    hostname = request.image.config.hex[:12]
+    env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, **dict(config.env)}
+    process = Process(argv, tuple(env.items()), config.workdir or "/", config.user, hostname, request.network, (), 64 << 20)
+    require()
+    roots = Roots(store)
+    with store.scratch() as scratch, Launcher() as launcher:
+        prepared = prepare(roots, Root.of(parsed.diff_ids), scratch, process)
+        outcome = launcher.run(prepared.spec._replace(stdin="inherit"), stdio=(0, 1, 2))
+    if outcome.failed_at:
+        reason = (
+            os.strerror(outcome.exec_error) if outcome.exec_error else f"the sandbox could not be made: {outcome.failed_at}"
+        )
+        raise StepError(f"the command '{argv[0]}' cannot be run: {reason}", hint="see its CMD: pybuild inspect IMAGE")
+    return outcome.code

@@ -1,0 +1,141 @@
+"""What the child does between its birth in new namespaces and the exec of the command: one list of steps.
+
+The order is the kernel's: no_new_privs stays off, so that setuid programs work, and without it Landlock and seccomp need
+CAP_SYS_ADMIN; so both come before the capabilities go. PDEATHSIG comes after the credentials.
+
+Part of the fork server's program.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from builder.sandbox import kernel, privileges, wire
+from builder.sandbox.rootfs import Root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.sandbox.wire import Job
+
+_DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def enter(job: Job, streams: tuple[int, int, int], errors: int, server: int, missing: tuple[str, ...]) -> None:
+    """Never returns: it becomes the command, or says on the descriptor `errors` what failed, and ends.
+
+    `streams` are the command's; -1 as the first is /dev/null. `server` is the pidfd of the fork server.
+    """
+    stage = ""
+    try:
+        for name, step in _steps(job, streams, errors, server, missing):
+            stage = name
+            step()
+    except OSError as error:
+        place = "" if stage in ("exec", "cwd") or not error.filename else f" {os.fsdecode(error.filename)}"
+        os.write(errors, wire.pack_failure(error.errno or errno.EIO, stage + place))
+    except BaseException as error:  # noqa: BLE001 whatever it is, the child must never come back into the server's loop
+        os.write(errors, wire.pack_failure(errno.EIO, f"{stage}: {error!r}"))
+    finally:
+        os._exit(125)
+
+
+def _steps(
+    job: Job, streams: tuple[int, int, int], errors: int, server: int, missing: tuple[str, ...]
+) -> list[tuple[str, Callable[[], None]]]:
+    root = Root(job, missing)
+    return [
+        ("session", lambda: _session(job, server)),
+        ("hostname", lambda: _name_host(job)),
+        ("loopback", lambda: _bring_up_loopback(job)),
+        ("overlay", root.mount_overlay),
+        ("prepare", root.prepare),
+        ("pivot_root", root.change),
+        ("mount", root.mount_kernel_filesystems),
+        ("mount", root.mount_prepared),
+        ("mask", root.mask),
+        ("leave", root.leave_host),
+        ("keyring", lambda: _own_keyring(missing)),
+        ("streams", lambda: _set_streams(job, streams)),
+        ("descriptors", lambda: _close_others((errors, server), missing)),
+        ("cwd", lambda: _change_folder(job)),
+        ("landlock", lambda: _scope(job, missing)),
+        ("capabilities", lambda: privileges.drop_bounding(job)),
+        ("seccomp", lambda: _filter(job)),
+        ("user", lambda: privileges.become(job)),
+        ("pdeathsig", lambda: privileges.die_with(server, job)),
+        ("exec", lambda: _exec(job)),
+    ]
+
+
+def _session(job: Job, server: int) -> None:
+    privileges.die_with(server, job)
+    if "session" not in job.without:
+        os.setsid()
+
+
+def _name_host(job: Job) -> None:
+    if "uts-namespace" not in job.without:
+        kernel.sethostname(job.hostname)
+
+
+def _bring_up_loopback(job: Job) -> None:
+    if job.network == "none":
+        kernel.bring_up(b"lo")
+
+
+def _own_keyring(missing: tuple[str, ...]) -> None:
+    if "session-keyring" not in missing:
+        kernel.join_session_keyring()
+
+
+def _set_streams(job: Job, streams: tuple[int, int, int]) -> None:
+    if streams[0] < 0:
+        streams = (os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), streams[1], streams[2])
+    # None of them is below 3: the server keeps its own three open.
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
+    if job.own_streams and (job.uid, job.gid) != (0, 0):
+        # Else `echo > /dev/stdout`, which opens the pipe anew, is refused to the user.
+        os.fchown(1, job.uid, job.gid)
+
+
+def _close_others(kept: tuple[int, int], missing: tuple[str, ...]) -> None:
+    """Nothing of the host may be reached through an open descriptor: not by the command, and not by a cwd like
+    /proc/self/fd/8 before it (CVE-2024-21626). The two that are kept close at exec."""
+    kernel.close_all_but(kept, by_range="close_range" not in missing)
+
+
+def _change_folder(job: Job) -> None:
+    os.chdir(job.cwd)
+    # ENOENT for a folder outside the root.
+    os.getcwdb()
+
+
+def _scope(job: Job, missing: tuple[str, ...]) -> None:
+    if job.network == "host" and "landlock-scope" not in missing and "landlock-scope" not in job.without:
+        kernel.landlock_scope()
+
+
+def _filter(job: Job) -> None:
+    if "seccomp" not in job.without:
+        kernel.load_seccomp(job.seccomp)
+
+
+def _exec(job: Job) -> None:
+    """As execvpe(3), but a file that is no program is an error and not a script for sh: so has runc it."""
+    command = job.argv[0]
+    env = dict(job.env)
+    if b"/" in command:
+        os.execve(command, job.argv, env)
+    refused: OSError | None = None
+    for folder in env.get(b"PATH", _DEFAULT_PATH).split(b":") if command else ():
+        try:
+            os.execve((folder or b".") + b"/" + command, job.argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            refused = error
+    raise refused or OSError(errno.ENOENT, os.strerror(errno.ENOENT))

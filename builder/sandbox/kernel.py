@@ -1,0 +1,296 @@
+"""The system calls that Python does not have, by ctypes. Each raises OSError as `os` does.
+
+Part of the fork server's program: nothing of `builder` but its neighbours, nothing of the standard library but `os` and
+`ctypes`. Numbers from 424 on are the same on every architecture (Linux, scripts/syscall.tbl); the older calls that libc
+has no function for are in `_OLD`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import sys
+
+# PyDLL keeps the GIL: a raw clone3 through CDLL would leave the child without it, and hang there.
+_libc = ctypes.PyDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+
+# clone, keyctl
+_OLD = {"x86_64": (56, 250), "aarch64": (220, 219), "riscv64": (220, 219)}
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+_CLONE_PIDFD = 0x00001000
+_SIGCHLD = 17
+SIGKILL = 9
+
+# The first four flags have the same values as MOUNT_ATTR_* of the new calls and ST_* of statvfs.
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+
+AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_FSOPEN_CLOEXEC = 1
+_FSMOUNT_CLOEXEC = 1
+_FSCONFIG_SET_FLAG = 0
+_FSCONFIG_SET_STRING = 1
+_FSCONFIG_CMD_CREATE = 6
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_BOTH_EMPTY = 0x04 | 0x40
+
+_RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_IN_ROOT = 0x10
+
+PR_SET_PDEATHSIG = 1
+PR_SET_SECCOMP = 22
+PR_CAPBSET_DROP = 24
+_SECCOMP_MODE_FILTER = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_LANDLOCK_SCOPES = 1 | 2  # abstract unix sockets, signals
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_AF_INET = 2
+_SOCK_DGRAM = 2
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 1
+_ENOSYS = 38
+_EPERM = 1
+
+
+def call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
+    """A raw system call: whole numbers as longs, bytes as pointers to them, None as NULL."""
+    result: int = _libc.syscall(ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
+    if result < 0:
+        _fail()
+    return result
+
+
+def _fail(path: bytes | None = None) -> None:
+    code = ctypes.get_errno()
+    if path is None:
+        raise OSError(code, os.strerror(code))
+    raise OSError(code, os.strerror(code), path)
+
+
+def _checked(result: int, path: bytes | None = None) -> None:
+    if result < 0:
+        _fail(path)
+
+
+def clone3(flags: int) -> tuple[int, int]:
+    """Fork with namespaces: (0, -1) in the child, (pid, pidfd) in the parent."""
+    pidfd = ctypes.c_int(-1)
+    arguments = (ctypes.c_uint64 * 8)()
+    arguments[0] = flags | _CLONE_PIDFD
+    arguments[1] = ctypes.addressof(pidfd)
+    arguments[4] = _SIGCHLD
+    pid = call(435, ctypes.addressof(arguments), ctypes.sizeof(arguments))
+    return pid, pidfd.value
+
+
+def clone(flags: int) -> tuple[int, int]:
+    """`clone3` by the older call. Its third argument takes the pidfd on every architecture of `_OLD`."""
+    pidfd = ctypes.c_int(-1)
+    number = _OLD[os.uname().machine][0]
+    pid = call(number, flags | _CLONE_PIDFD | _SIGCHLD, 0, ctypes.addressof(pidfd), 0, 0)
+    return pid, pidfd.value
+
+
+def pidfd_kill(pidfd: int) -> None:
+    """SIGKILL; a process that has ended already is no error."""
+    try:
+        call(424, pidfd, SIGKILL, None, 0)
+    except ProcessLookupError:
+        return
+
+
+def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int, data: bytes | None = None) -> None:
+    _checked(_libc.mount(source, target, kind, ctypes.c_ulong(flags), data), target)
+
+
+def umount(target: bytes, flags: int) -> None:
+    _checked(_libc.umount2(target, flags), target)
+
+
+def pivot_root(new: bytes, old: bytes) -> None:
+    _checked(_libc.pivot_root(new, old))
+
+
+def sethostname(name: bytes) -> None:
+    _checked(_libc.sethostname(name, ctypes.c_size_t(len(name))))
+
+
+def fsopen(kind: bytes) -> int:
+    return call(430, kind, _FSOPEN_CLOEXEC)
+
+
+def fsconfig_string(context: int, key: bytes, value: bytes) -> None:
+    """`value` has at most 255 bytes: the kernel takes no more."""
+    call(431, context, _FSCONFIG_SET_STRING, key, value, 0)
+
+
+def fsconfig_flag(context: int, key: bytes) -> None:
+    call(431, context, _FSCONFIG_SET_FLAG, key, None, 0)
+
+
+def fsmount(context: int, attributes: int) -> int:
+    """Creates the file system of `context` and gives it as a mount that is attached nowhere."""
+    call(431, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+    return call(432, context, _FSMOUNT_CLOEXEC, attributes)
+
+
+def open_tree_clone(path: bytes) -> int:
+    """A detached copy of the mount at `path`, from there on, without the mounts below it."""
+    return call(428, AT_FDCWD, path, _OPEN_TREE_CLONE | os.O_CLOEXEC)
+
+
+def move_mount(tree: int, target: int) -> None:
+    call(429, tree, b"", target, b"", _MOVE_MOUNT_BOTH_EMPTY)
+
+
+def mount_setattr(tree: int, attributes: int) -> None:
+    """Adds `attributes` to a mount."""
+    value = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
+    call(442, tree, b"", _AT_EMPTY_PATH, ctypes.addressof(value), ctypes.sizeof(value))
+
+
+def open_target(root: int, path: bytes) -> int:
+    """An O_PATH descriptor of `path` below the folder `root`; a symlink on the way, or at its end, is ELOOP."""
+    how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_IN_ROOT)
+    return call(437, root, path, ctypes.addressof(how), ctypes.sizeof(how))
+
+
+def close_all_but(kept: tuple[int, ...], *, by_range: bool) -> None:
+    """Closes every descriptor from 3 on that is not in `kept`; without close_range (Linux 5.9) one by one."""
+    if not by_range:
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) not in kept:
+                # The one that listed the folder is gone by now: EBADF, which this ignores.
+                _libc.close(int(name))
+        return
+    first = 3
+    for last in (*sorted(kept), 0x7FFFFFFF):
+        if first < last:
+            call(436, first, last - 1, 0)
+        first = last + 1
+
+
+def has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def bring_up(interface: bytes) -> None:
+    """Sets the flag IFF_UP of a network interface (netdevice(7))."""
+    request = interface.ljust(16, b"\0") + _IFF_UP.to_bytes(2, sys.byteorder)
+    fd = _libc.socket(_AF_INET, _SOCK_DGRAM, 0)
+    _checked(fd)
+    try:
+        _checked(_libc.ioctl(fd, ctypes.c_ulong(_SIOCSIFFLAGS), ctypes.create_string_buffer(request, 40)))
+    finally:
+        os.close(fd)
+
+
+def prctl(option: int, value: int) -> None:
+    _checked(_libc.prctl(option, value, 0, 0, 0))
+
+
+def load_seccomp(program: bytes) -> None:
+    """`program` is an array of struct sock_filter. Without no_new_privs it needs CAP_SYS_ADMIN."""
+    code = ctypes.create_string_buffer(program, len(program))
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+    value = Program(len(program) // 8, ctypes.addressof(code))
+    _checked(_libc.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(value), 0, 0))
+
+
+def permitted_capabilities() -> int:
+    """This process's permitted set, as a mask."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()
+    _checked(_libc.capget(header, data))
+    return data[1] | data[4] << 32
+
+
+def capset(mask: int) -> None:
+    """Effective and permitted become `mask`, inheritable none."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    _checked(_libc.capset(header, data))
+
+
+def landlock_abi() -> int:
+    """The version of Landlock that the kernel has, 0 for none. Scopes came with 6."""
+    try:
+        return call(444, None, 0, 1)
+    except OSError:
+        return 0
+
+
+def landlock_scope() -> None:
+    """No connection to abstract unix sockets, and no signal to processes, outside. Needs CAP_SYS_ADMIN."""
+    attributes = (ctypes.c_uint64 * 3)(0, 0, _LANDLOCK_SCOPES)
+    ruleset = call(444, ctypes.addressof(attributes), ctypes.sizeof(attributes), 0)
+    try:
+        call(446, ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+def join_session_keyring() -> None:
+    call(_OLD[os.uname().machine][1], _KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def has_keyrings() -> bool:
+    """Whether the kernel knows keyctl (an unknown request is EOPNOTSUPP then)."""
+    numbers = _OLD.get(os.uname().machine)
+    return numbers is not None and exists(numbers[1], 0xFFFF)
+
+
+def exists(number: int, *arguments: int | bytes | None) -> bool:
+    """Whether a system call is there, asked by a call that must fail. A filter says ENOSYS, older ones EPERM."""
+    try:
+        call(number, *arguments)
+    except OSError as error:
+        return error.errno not in (_ENOSYS, _EPERM)
+    return True
+
+
+def reset_signals() -> None:
+    """Every signal has its default action and is let through: Python ignores SIGPIPE, nohup SIGHUP, and both are inherited."""
+    for number in range(1, 65):
+        # SIGKILL, SIGSTOP and libc's own two refuse, as they must.
+        _libc.signal(number, None)
+    empty = (ctypes.c_uint64 * 16)()
+    _checked(_libc.sigprocmask(2, empty, None))
+
+
+def getrlimit(resource: int) -> tuple[int, int]:
+    """Soft and hard."""
+    value = (ctypes.c_uint64 * 2)()
+    _checked(_libc.getrlimit(resource, value))
+    return value[0], value[1]
+
+
+def setrlimit(resource: int, soft: int, hard: int) -> None:
+    _checked(_libc.setrlimit(resource, (ctypes.c_uint64 * 2)(soft, hard)))
+
+
+def personality(persona: int) -> None:
+    _checked(_libc.personality(ctypes.c_ulong(persona)))

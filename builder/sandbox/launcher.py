@@ -1,0 +1,320 @@
+"""Starts commands in sandboxes: the builder's side of the fork server.
+
+The server is one process a builder, started on first use. Several threads may run commands at once: each run has a channel
+of its own, so nobody hands out answers.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from builder.errors import Interrupted, SandboxError
+from builder.sandbox import capabilities, wire
+from builder.sandbox.spec import BindMount, FileMount, Mount, Outcome, SandboxSpec, TmpfsMount
+
+_SIGINT = 2
+_SIGKILL = 9
+_ENOENT = 2
+_CHUNK = 1 << 16
+
+Output = Callable[[bytes], None]
+
+
+class Launcher:
+    """The fork server, and the way to it. A context manager: leaving it ends whatever still runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._keeper: threading.Thread | None = None
+        self._filters: dict[tuple[str, ...], bytes] = {}
+        self._closed = False
+
+    def __enter__(self) -> Launcher:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def run(self, spec: SandboxSpec, *, output: Output | None = None, stdio: tuple[int, int, int] | None = None) -> Outcome:
+        """Runs one command to its end.
+
+        `output` gets what the command writes to both streams, in order, cut anywhere; or `stdio` are the descriptors that it
+        writes to itself. Standard input is empty unless `spec.stdin` is "inherit" (then `stdio[0]`, else the builder's).
+
+        Raises SandboxError when there is no fork server, Interrupted when `close` was called meanwhile. Whatever exception
+        `output` or a signal raises: the sandbox is dead before it leaves here.
+        """
+        fields = _fields(spec, self._filter(spec), own_streams=stdio is None)
+        run = _Run(own_output=stdio is None)
+        try:
+            own = (0, run.output_end, run.output_end)
+            streams = stdio or own
+            run.send(self._connect(), fields, streams if spec.stdin == "inherit" else streams[1:])
+            reply = run.follow(output)
+        finally:
+            run.end()
+        if self._closed:
+            raise Interrupted(_SIGINT)
+        if reply is None:
+            raise SandboxError(
+                "the sandbox's fork server ended unexpectedly", hint="look for 'Out of memory' in the kernel's log (dmesg)"
+            )
+        return _outcome(reply)
+
+    def close(self) -> None:
+        """Ends every run (they raise Interrupted) and the fork server, and waits for both."""
+        with self._lock:
+            self._closed = True
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+        if self._keeper is not None:
+            self._keeper.join()
+
+    def _filter(self, spec: SandboxSpec) -> bytes:
+        if "seccomp" in spec.without:
+            return b""
+        # Only a build that runs something pays for the table of system calls.
+        from builder.sandbox.seccomp import docker_profile
+
+        if spec.capabilities not in self._filters:
+            self._filters[spec.capabilities] = docker_profile(spec.capabilities, os.uname().machine)
+        return self._filters[spec.capabilities]
+
+    def _connect(self) -> socket.socket:
+        with self._lock:
+            if self._closed:
+                raise Interrupted(_SIGINT)
+            if self._socket is None:
+                self._socket = self._start()
+            return self._socket
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        started = threading.Event()
+        failures: list[OSError] = []
+
+        def keep() -> None:
+            # PDEATHSIG follows the thread that started a process: this one stays for as long as the server does, while the
+            # thread that runs the first step may end.
+            try:
+                pid = _spawn_server(theirs.fileno())
+            except OSError as error:
+                failures.append(error)
+                return
+            finally:
+                theirs.close()
+                started.set()
+            os.waitpid(pid, 0)
+
+        self._keeper = threading.Thread(target=keep, name="sandbox-server", daemon=True)
+        self._keeper.start()
+        started.wait()
+        if failures:
+            ours.close()
+            raise SandboxError(f"the sandbox's fork server does not start: {failures[0]}")
+        return ours
+
+
+def _spawn_server(connection: int) -> int:
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "main.py")
+    actions = [
+        (os.POSIX_SPAWN_DUP2, connection, wire.SOCKET),
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0),
+    ]
+    if not _is_open(2):
+        actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0))
+    return os.posix_spawn(
+        sys.executable, [sys.executable, "-I", "-S", program], os.environ, file_actions=actions, setsigmask=()
+    )
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+class _Run:
+    """One command's channel, the pipe of its output, and its pidfd once it runs."""
+
+    def __init__(self, *, own_output: bool) -> None:
+        self._channel, self._far_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._output, self.output_end = os.pipe() if own_output else (-1, -1)
+        self._pidfd = -1
+        self._over = True
+        self._reply: wire.Reply | None = None
+
+    def send(self, server: socket.socket, fields: dict[str, object], streams: tuple[int, ...]) -> None:
+        job = os.memfd_create("job")
+        try:
+            with open(job, "wb", closefd=False) as file:
+                file.write(wire.pack_job(fields))
+            self._over = False
+            socket.send_fds(server, [wire.RUN], [job, self._far_channel.fileno(), *streams], socket.MSG_NOSIGNAL)
+        except ConnectionError:
+            self._over = True
+        finally:
+            os.close(job)
+            self._far_channel.close()
+            self._close_output_end()
+
+    def follow(self, output: Output | None) -> wire.Reply | None:
+        """Until the command has ended and all its output was handed on; None when the server is gone."""
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        if self._output >= 0:
+            poll.register(self._output, select.POLLIN)
+        while not self._over:
+            for fd, _ in poll.poll():
+                if fd == self._output:
+                    if not self._pass_on(output):
+                        poll.unregister(fd)
+                else:
+                    self._listen()
+        self._drain(output)
+        return self._reply
+
+    def _pass_on(self, output: Output | None) -> int:
+        data = os.read(self._output, _CHUNK)
+        if data and output is not None:
+            output(data)
+        return len(data)
+
+    def _drain(self, output: Output | None) -> None:
+        """What is left in the pipe. Whoever still holds its other end is dead, or not of the sandbox: no more is awaited."""
+        if self._output < 0:
+            return
+        os.set_blocking(self._output, False)
+        try:
+            while self._pass_on(output):
+                continue
+        except BlockingIOError:
+            return
+
+    def _listen(self) -> None:
+        try:
+            data, fds, _, _ = socket.recv_fds(self._channel, 1 << 16, 1)
+        except ConnectionResetError:
+            # The server closed its end without reading what we said; its own last word is still to come.
+            return
+        if fds:
+            self._pidfd = fds[0]
+            os.set_inheritable(self._pidfd, False)
+        if data == wire.STARTED:
+            return
+        self._over = True
+        if data:
+            self._reply = wire.unpack_reply(data)
+        else:
+            # The server died. Its commands do too (PDEATHSIG), but one that had become setuid does not.
+            self._kill()
+            self._await_death()
+
+    def end(self) -> None:
+        """Nothing of the command is left after this."""
+        try:
+            if not self._over:
+                self._kill()
+                self._await_reply()
+        finally:
+            self._channel.close()
+            self._far_channel.close()
+            self._close_output_end()
+            for fd in (self._output, self._pidfd):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _kill(self) -> None:
+        if self._pidfd >= 0:
+            _kill_by_pidfd(self._pidfd)
+        try:
+            self._channel.send(wire.KILL, socket.MSG_NOSIGNAL)
+        except ConnectionError:
+            return
+
+    def _await_reply(self) -> None:
+        while not self._over:
+            try:
+                self._listen()
+            except KeyboardInterrupt:
+                # Pressed again: the first one is on its way already, and the end is near.
+                continue
+
+    def _await_death(self) -> None:
+        if self._pidfd >= 0:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll()
+
+    def _close_output_end(self) -> None:
+        if self.output_end >= 0:
+            os.close(self.output_end)
+            self.output_end = -1
+
+
+def _kill_by_pidfd(pidfd: int) -> None:
+    from signal import pidfd_send_signal
+
+    try:
+        pidfd_send_signal(pidfd, _SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _fields(spec: SandboxSpec, seccomp: bytes, *, own_streams: bool) -> dict[str, object]:
+    """The fields of a `wire.Job`."""
+    return {
+        "lowers": tuple(os.fsencode(folder) for folder in spec.lowers),
+        "upper": os.fsencode(spec.upper),
+        "work": os.fsencode(spec.work),
+        "argv": tuple(_bytes(word) for word in spec.argv),
+        "env": tuple((_bytes(name), _bytes(value)) for name, value in spec.env),
+        "cwd": _bytes(spec.cwd),
+        "uid": spec.uid,
+        "gid": spec.gid,
+        "groups": spec.groups,
+        "hostname": _bytes(spec.hostname),
+        "network": spec.network,
+        "mounts": tuple(_mount(mount) for mount in spec.mounts),
+        "shm_size": spec.shm_size,
+        "capabilities": capabilities.mask(spec.capabilities),
+        "without": tuple(spec.without),
+        "seccomp": seccomp,
+        "own_streams": own_streams,
+    }
+
+
+def _mount(mount: Mount) -> tuple[str, bytes, bytes, int, int]:
+    match mount:
+        case BindMount():
+            return ("bind", _bytes(mount.target), os.fsencode(mount.source), 0, int(mount.readonly))
+        case TmpfsMount():
+            return ("tmpfs", _bytes(mount.target), b"", mount.size, mount.mode)
+        case FileMount():
+            return ("file", _bytes(mount.target), mount.content, 0, mount.mode)
+
+
+def _bytes(text: str) -> bytes:
+    """What the sandbox sees is UTF-8, whatever the builder's locale."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _outcome(reply: wire.Reply) -> Outcome:
+    if reply.failed_at:
+        code = {"exec": 127 if reply.errno == _ENOENT else 126, "cwd": 126}.get(reply.failed_at, 125)
+        return Outcome(code, exec_error=reply.errno, failed_at=reply.failed_at, fallbacks=reply.missing)
+    code = os.waitstatus_to_exitcode(reply.status)
+    if code < 0:
+        return Outcome(128 - code, signal=-code, fallbacks=reply.missing)
+    return Outcome(code, fallbacks=reply.missing)

@@ -1,0 +1,119 @@
+"""How a mount is made and put in its place, in two ways with one shape: `Mounts` by the calls of Linux 5.2 (a mount is a
+descriptor, prepared while it is attached nowhere), `OldMounts` by mount(2).
+
+A mount is prepared first (`filesystem`, `clone`), before or after the root has changed, and attached later, at a target
+that was resolved inside the new root without a link. So nothing of the image can lead a mount, or a write, to the host.
+
+Part of the fork server's program.
+"""
+
+from __future__ import annotations
+
+import os
+
+from builder.sandbox import kernel
+
+_ATTRIBUTES = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+_ELOOP = 40
+
+# Where a prepared mount goes: a path that is known to have no link in it, and a descriptor of what lies there.
+Target = tuple[bytes, int]
+
+
+class Mounts:
+    """By fsopen, fsconfig, fsmount, open_tree, move_mount."""
+
+    def __init__(self, missing: tuple[str, ...]) -> None:
+        self._set_attributes = "mount_setattr" not in missing
+        # Attributes that a mount must still get once it is attached.
+        self._late: dict[int, int] = {}
+
+    def filesystem(self, kind: bytes, options: tuple[tuple[bytes, bytes], ...], attributes: int) -> int:
+        """A new file system. An option with an empty value is a flag."""
+        context = kernel.fsopen(kind)
+        try:
+            for key, value in options:
+                if value:
+                    kernel.fsconfig_string(context, key, value)
+                else:
+                    kernel.fsconfig_flag(context, key)
+            return kernel.fsmount(context, attributes)
+        finally:
+            os.close(context)
+
+    def clone(self, path: bytes, attributes: int) -> int:
+        """What is mounted at `path` and lies from there on, but not the mounts below; `attributes` are added to its own."""
+        tree = kernel.open_tree_clone(path)
+        if attributes and self._set_attributes:
+            kernel.mount_setattr(tree, attributes)
+        elif attributes:
+            self._late[tree] = attributes
+        return tree
+
+    def attach(self, tree: int, target: Target) -> None:
+        path, place = target
+        kernel.move_mount(tree, place)
+        late = self._late.pop(tree, 0)
+        if late:
+            _add_attributes(path, late)
+        os.close(tree)
+
+
+class OldMounts:
+    """By mount(2): what is prepared is remembered, and made where it is attached."""
+
+    def __init__(self) -> None:
+        self._prepared: list[tuple[bytes, bytes, int, bytes | None]] = []
+
+    def filesystem(self, kind: bytes, options: tuple[tuple[bytes, bytes], ...], attributes: int) -> int:
+        data = b",".join(key + b"=" + value if value else key for key, value in options)
+        return self._prepare(kind, kind, attributes, data)
+
+    def clone(self, path: bytes, attributes: int) -> int:
+        # The descriptor keeps the host's path at hand when the root is another one already.
+        source = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        return self._prepare(b"/proc/self/fd/%d" % source, b"", attributes, None)
+
+    def _prepare(self, source: bytes, kind: bytes, attributes: int, data: bytes | None) -> int:
+        self._prepared.append((source, kind, attributes, data))
+        return len(self._prepared) - 1
+
+    def attach(self, tree: int, target: Target) -> None:
+        path = target[0]
+        source, kind, attributes, data = self._prepared[tree]
+        if kind:
+            kernel.mount(source, path, kind, attributes, data)
+            return
+        kernel.mount(source, path, None, kernel.MS_BIND)
+        if attributes:
+            _add_attributes(path, attributes)
+
+
+def _add_attributes(path: bytes, attributes: int) -> None:
+    # A remount sets all flags: those that the mount has must be said again.
+    kept = os.statvfs(path).f_flag & _ATTRIBUTES
+    kernel.mount(None, path, None, kernel.MS_REMOUNT | kernel.MS_BIND | kept | attributes)
+
+
+def target_below(root: int, path: bytes, missing: tuple[str, ...]) -> Target:
+    """`path`, absolute, below the folder `root`, which is the root by now; a symlink anywhere in it is ELOOP."""
+    try:
+        fd = _walk(root, path) if "openat2" in missing else kernel.open_target(root, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+    return path, fd
+
+
+def _walk(root: int, path: bytes) -> int:
+    """openat2 with RESOLVE_NO_SYMLINKS, name by name. Nobody can move a folder meanwhile: the command does not run yet."""
+    fd = os.open(b".", os.O_PATH | os.O_CLOEXEC, dir_fd=root)
+    for name in path.split(b"/"):
+        if name == b"..":
+            raise OSError(_ELOOP, os.strerror(_ELOOP))
+        below = os.open(name or b".", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=fd)
+        os.close(fd)
+        fd = below
+        # O_PATH with O_NOFOLLOW opens a link itself.
+        if os.stat(fd).st_mode & 0o170000 == 0o120000:
+            raise OSError(_ELOOP, os.strerror(_ELOOP))
+    return fd

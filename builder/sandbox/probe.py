@@ -1,0 +1,69 @@
+"""Whether this machine lets the builder make a sandbox, and what to change where it does not."""
+
+from __future__ import annotations
+
+import os
+
+from builder.errors import SandboxError
+from builder.sandbox import capabilities
+from builder.sandbox.spec import Outcome
+
+_NEEDED = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+)
+_OLDEST = (5, 11)
+# What a failed step means for the person who reads it; others are told as they are.
+_HINTS = {
+    "clone": "let this machine make namespaces: in a container, start it with --privileged",
+    "overlay": "put the store on a file system that can carry an overlay (ext4, xfs, btrfs, tmpfs) with --root",
+    "pivot_root": "the builder must not run in a chroot or in an initramfs: start it in a container or on the host",
+    "seccomp": "the kernel needs CONFIG_SECCOMP_FILTER",
+    "landlock": "the builder runs inside too many Landlock domains already: start it outside of them",
+}
+
+
+def require() -> None:
+    """Raises SandboxError, with what to change, when no sandbox can be made here. Reads only; a millisecond at most."""
+    system = os.uname()
+    if system.sysname != "Linux":
+        raise SandboxError(f"RUN needs Linux, this is {system.sysname}")
+    if _version(system.release) < _OLDEST:
+        raise SandboxError(f"RUN needs Linux 5.11, this is {system.release}", hint="boot a newer kernel")
+    if os.geteuid() != 0:
+        raise SandboxError("RUN needs root for now", hint="run the build with sudo; a sandbox without root is not built yet")
+    lacking = lacking_capabilities()
+    if lacking:
+        raise SandboxError(
+            f"the builder is root without {', '.join(lacking)}",
+            hint="in a container, start it with --privileged (Docker's default leaves out CAP_SYS_ADMIN)",
+        )
+    if not os.path.exists("/proc/self/fd"):
+        raise SandboxError("/proc is not mounted", hint="mount it: mount -t proc proc /proc")
+
+
+def explain(outcome: Outcome) -> SandboxError | None:
+    """The error for an outcome whose sandbox could not be made; None when it is the command's own (also `exec` and `cwd`)."""
+    if not outcome.failed_at or outcome.failed_at in ("exec", "cwd"):
+        return None
+    stage = outcome.failed_at.split(" ")[0]
+    reason = os.strerror(outcome.exec_error)
+    return SandboxError(f"the sandbox could not be made: {outcome.failed_at}: {reason}", hint=_HINTS.get(stage))
+
+
+def lacking_capabilities() -> list[str]:
+    """The capabilities that a sandbox needs and this process has not in effect."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        effective = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), 0)
+    return [name for name in _NEEDED if not effective & capabilities.mask((name,))]
+
+
+def _version(release: str) -> tuple[int, int]:
+    """(6, 18) of "6.18.44-generic"; (0, 0) for what is no version."""
+    parts = [part for part in release.replace("-", ".").split(".")[:2] if part.isdecimal()]
+    return (int(parts[0]), int(parts[1])) if len(parts) == 2 else (0, 0)

@@ -1,0 +1,173 @@
+"""The fork server: one small process with one thread, started once a build, that starts the commands of all its steps.
+
+It lives in a session of its own, so that Ctrl-C at the terminal reaches the builder alone, and ends when the builder does:
+by PDEATHSIG, and by the end of file on its socket. Then it kills what runs.
+
+Part of the fork server's program.
+"""
+
+from __future__ import annotations
+
+import _socket
+import gc
+import os
+import select
+import sys
+
+from builder.sandbox import features, kernel, privileges, wire
+from builder.sandbox.enter import enter
+
+_NAMESPACES = (
+    ("mount-namespace", kernel.CLONE_NEWNS),
+    ("pid-namespace", kernel.CLONE_NEWPID),
+    ("ipc-namespace", kernel.CLONE_NEWIPC),
+    ("uts-namespace", kernel.CLONE_NEWUTS),
+    ("cgroup-namespace", kernel.CLONE_NEWCGROUP),
+)
+_DESCRIPTORS = 5
+_SPACE = _socket.CMSG_SPACE(_DESCRIPTORS * 4)
+
+
+class _Running:
+    """One command: its process, the server's end of its channel, and the reading end of its error channel."""
+
+    def __init__(self, pid: int, pidfd: int, channel: int, errors: int, missing: tuple[str, ...]) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.channel = channel
+        self.errors = errors
+        self.missing = missing
+
+
+class _Server:
+    def __init__(self, missing: tuple[str, ...]) -> None:
+        self.socket = _socket.socket(fileno=wire.SOCKET)
+        self.missing = missing
+        self.permitted = kernel.permitted_capabilities()
+        self.own_pidfd = os.pidfd_open(os.getpid())
+        self.poll = select.poll()
+        self.poll.register(wire.SOCKET, select.POLLIN)
+        # By descriptor: the pidfd says that the command ended, the channel that the builder wants it to.
+        self.ended: dict[int, _Running] = {}
+        self.told: dict[int, _Running] = {}
+
+    def loop(self) -> None:
+        """Until the builder is gone; then until nothing runs."""
+        while True:
+            # One event at a time: what it does may close, and give away again, the descriptor of the next one.
+            fd, _ = self.poll.poll()[0]
+            if fd in self.ended:
+                self.finish(self.ended[fd])
+            elif fd in self.told:
+                self.stop_listening(self.told[fd])
+            elif not self.take_request():
+                self.kill_all()
+                return
+
+    def take_request(self) -> bool:
+        data, ancillary, _, _ = self.socket.recvmsg(1, _SPACE, _socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            return False
+        fds = _descriptors(ancillary)
+        job_file, channel, streams = fds[0], fds[1], fds[2:]
+        try:
+            job = wire.unpack_job(os.pread(job_file, os.fstat(job_file).st_size, 0))
+            self.start(job, channel, (streams[0] if len(streams) == 3 else -1, streams[-2], streams[-1]))
+        finally:
+            # At once: a pipe ends when its last writer ends, and that must not be this process.
+            for fd in (job_file, *streams):
+                os.close(fd)
+        return True
+
+    def start(self, job: wire.Job, channel: int, streams: tuple[int, int, int]) -> None:
+        flags = sum(flag for name, flag in _NAMESPACES if name not in job.without)
+        if job.network == "none":
+            flags |= kernel.CLONE_NEWNET
+        missing = self.missing
+        if job.capabilities & ~self.permitted and "capabilities" not in job.without:
+            # The builder itself has fewer, as in a container: nobody can hand out what he lacks.
+            job.capabilities &= self.permitted
+            missing += ("capabilities",)
+        errors, child_errors = os.pipe()
+        try:
+            pid, pidfd = kernel.clone(flags) if "clone3" in self.missing else kernel.clone3(flags)
+        except OSError as error:
+            _send(channel, wire.pack_reply(wire.Reply(0, "clone", error.errno or 0, missing)))
+            for fd in (errors, child_errors, channel):
+                os.close(fd)
+            return
+        if pid == 0:
+            enter(job, streams, child_errors, self.own_pidfd, missing)
+        os.close(child_errors)
+        running = _Running(pid, pidfd, channel, errors, missing)
+        self.ended[pidfd] = self.told[channel] = running
+        self.poll.register(pidfd, select.POLLIN)
+        self.poll.register(channel, select.POLLIN)
+        _send_descriptor(channel, wire.STARTED, pidfd)
+
+    def stop_listening(self, running: _Running) -> None:
+        """The builder wants an end, or has closed its side: in both cases there is nothing more to hear."""
+        kernel.pidfd_kill(running.pidfd)
+        self.poll.unregister(running.channel)
+        del self.told[running.channel]
+
+    def finish(self, running: _Running) -> None:
+        _, status = os.waitpid(running.pid, 0)
+        failure = os.read(running.errors, 4096)
+        errno, failed_at = wire.unpack_failure(failure) if failure else (0, "")
+        _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing)))
+        self.poll.unregister(running.pidfd)
+        del self.ended[running.pidfd]
+        if running.channel in self.told:
+            self.poll.unregister(running.channel)
+            del self.told[running.channel]
+        for fd in (running.pidfd, running.channel, running.errors):
+            os.close(fd)
+
+    def kill_all(self) -> None:
+        for running in self.ended.values():
+            kernel.pidfd_kill(running.pidfd)
+        for running in list(self.ended.values()):
+            self.finish(running)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found: list[int] = []
+    for level, kind, data in ancillary:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            found += memoryview(data[: len(data) // 4 * 4]).cast("i")
+    return found
+
+
+def _send(channel: int, data: bytes) -> None:
+    """A builder that no longer listens is none of the server's trouble."""
+    connection = _socket.socket(fileno=channel)
+    try:
+        connection.send(data, _socket.MSG_NOSIGNAL)
+    except ConnectionError:
+        return
+    finally:
+        connection.detach()
+
+
+def _send_descriptor(channel: int, data: bytes, fd: int) -> None:
+    connection = _socket.socket(fileno=channel)
+    try:
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
+        connection.sendmsg([data], [rights], _socket.MSG_NOSIGNAL)
+    except ConnectionError:
+        return
+    finally:
+        connection.detach()
+
+
+def main() -> None:
+    os.setsid()
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
+    missing = features.missing()
+    if not privileges.set_inherited():
+        missing += ("limits",)
+    # What the builder had inherited without the close-on-exec flag.
+    kernel.close_all_but((wire.SOCKET,), by_range="close_range" not in missing)
+    gc.disable()
+    _Server(missing).loop()

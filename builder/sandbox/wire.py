@@ -1,0 +1,83 @@
+"""What the builder and its fork server say to each other. Both run the same Python, so `marshal` is enough.
+
+A request is one byte on the server's socket with descriptors beside it: a memory file with the packed `Job`, the run's own
+channel, and the command's three streams. On the channel the server answers first with STARTED and the pidfd of the
+command (not when it could not be started), and at the end with a packed `Reply`; a byte from the builder, or its end of
+file, kills the command. Texts are bytes here: the two sides may differ in their locale.
+
+Part of the fork server's program.
+"""
+
+from __future__ import annotations
+
+import marshal
+
+RUN = b"r"
+KILL = b"k"
+STARTED = b"s"
+SOCKET = 3
+"""The server's descriptor for requests."""
+
+
+class Job:
+    """A `SandboxSpec` without its types, and what the launcher adds to it."""
+
+    lowers: tuple[bytes, ...]
+    upper: bytes
+    work: bytes
+    argv: tuple[bytes, ...]
+    env: tuple[tuple[bytes, bytes], ...]
+    cwd: bytes
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    hostname: bytes
+    network: str
+    mounts: tuple[tuple[str, bytes, bytes, int, int], ...]
+    """("bind", target, source, 0, read-only), ("tmpfs", target, b"", size, mode), ("file", target, content, 0, mode)."""
+    shm_size: int
+    capabilities: int
+    """A mask."""
+    without: tuple[str, ...]
+    seccomp: bytes
+    own_streams: bool
+    """The streams were made for this command, and are given to its user."""
+
+    def __init__(self, fields: dict[str, object]) -> None:
+        self.__dict__.update(fields)
+
+
+class Reply:
+    """How it ended: the wait status, or the step that failed before the command began, with errno and more words."""
+
+    def __init__(self, status: int, failed_at: str, errno: int, missing: tuple[str, ...]) -> None:
+        self.status = status
+        self.failed_at = failed_at
+        self.errno = errno
+        self.missing = missing
+
+
+def pack_job(fields: dict[str, object]) -> bytes:
+    return marshal.dumps(fields)
+
+
+def unpack_job(data: bytes) -> Job:
+    return Job(marshal.loads(data))
+
+
+def pack_reply(reply: Reply) -> bytes:
+    return marshal.dumps((reply.status, reply.failed_at, reply.errno, reply.missing))
+
+
+def unpack_reply(data: bytes) -> Reply:
+    return Reply(*marshal.loads(data))
+
+
+def pack_failure(errno: int, failed_at: str) -> bytes:
+    """What a child says on its own error channel; nothing at all when the command began."""
+    return marshal.dumps((errno, failed_at[:500]))
+
+
+def unpack_failure(data: bytes) -> tuple[int, str]:
+    errno, failed_at = marshal.loads(data)
+    return errno, failed_at

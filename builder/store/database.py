@@ -1,0 +1,96 @@
+"""One connection to the store's database, shared by the threads of this process, and its transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from types import TracebackType
+from typing import Any
+
+from builder.store import schema
+from builder.store.faults import Faults
+
+Row = tuple[Any, ...]
+
+
+class Database:
+    """Reads and write transactions; every error of the database is a StoreError.
+
+    Several threads may use it: a lock keeps one thread's transaction apart from another's statements. Other processes are
+    kept apart by sqlite; each write begins IMMEDIATE, since a deferred one fails where it should wait.
+    """
+
+    def __init__(self, path: str, faults: Faults) -> None:
+        self.faults = faults
+        self._lock = threading.RLock()
+        with faults:
+            # autocommit: transactions are begun by hand, in `write` alone.
+            self._connection = sqlite3.connect(
+                path, timeout=schema.BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
+            )
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+
+    def one(self, sql: str, *values: object) -> Row | None:
+        """The first row of a query, None where there is none."""
+        with self.faults, self._lock:
+            row: Row | None = self._connection.execute(sql, values).fetchone()
+            return row
+
+    def all(self, sql: str, *values: object) -> list[Row]:
+        with self.faults, self._lock:
+            return self._connection.execute(sql, values).fetchall()
+
+    def write(self, *, durable: bool = False) -> Write:
+        """A write transaction: ``with database.write() as connection``. It is rolled back when the block raises.
+
+        `durable`: it is on the disk when the block has ended (0.5 ms); otherwise a power cut may undo it, whole.
+        """
+        return Write(self._connection, self._lock, self.faults, durable)
+
+    def close(self) -> None:
+        with self.faults, self._lock:
+            self._connection.close()
+
+
+class Write:
+    """The context manager behind `Database.write`."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: threading.RLock, faults: Faults, durable: bool) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._faults = faults
+        self._durable = durable
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._lock.acquire()
+        try:
+            with self._faults:
+                # In WAL mode FULL syncs the log at each commit, NORMAL at a checkpoint alone (sqlite.org/pragma.html).
+                self._connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
+                self._connection.execute("BEGIN IMMEDIATE")
+                # A newer pybuild may have upgraded the database since this process opened it.
+                (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+                if version != schema.VERSION:
+                    raise self._faults.newer()
+        except BaseException:
+            self._roll_back()
+            self._lock.release()
+            raise
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            with self._faults:
+                if error is not None:
+                    raise error
+                self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        finally:
+            self._lock.release()
+
+    def _roll_back(self) -> None:
+        # sqlite ends the transaction by itself after some errors, as a full disk.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")

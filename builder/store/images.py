@@ -1,0 +1,87 @@
+"""Images: names for config digests. They cannot be made again from anything else, and are on the disk at once."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import NamedTuple
+
+from builder.errors import UsageError
+from builder.oci.digest import Digest
+from builder.store.database import Database, Row
+
+SHORTEST_ID = 4
+"""Digits of an id that a person must give at least."""
+
+
+class ImageRecord(NamedTuple):
+    """An image of the store. `name` is normalised, and empty for one that was kept without a name."""
+
+    name: str
+    config: Digest
+    created: int
+    """When it got this name, in seconds since 1970."""
+
+
+class Images:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def tag(self, name: str, config: Digest) -> None:
+        """Give an image a name, taking it from another that had it. An empty name keeps the image without one."""
+        held = "SELECT 1 FROM images WHERE config = ? AND (name = ? OR ? = '')"
+        if self._database.one(held, str(config), name, name) is not None:
+            return  # A cached build that tags the same image again costs no sync of the disk.
+        with self._database.write(durable=True) as connection:
+            # An image that has a name is not listed as nameless too.
+            connection.execute("DELETE FROM images WHERE config = ? AND name = ''", (str(config),))
+            if name:
+                connection.execute("DELETE FROM images WHERE name = ?", (name,))
+            connection.execute(
+                "INSERT INTO images (name, config, created) VALUES (?, ?, ?)", (name, str(config), int(time.time()))
+            )
+
+    def untag(self, name: str) -> bool:
+        with self._database.write(durable=True) as connection:
+            return connection.execute("DELETE FROM images WHERE name = ? AND name <> ''", (name,)).rowcount > 0
+
+    def remove(self, config: Digest) -> list[str]:
+        """Forget an image with all its names; the names it had."""
+        with self._database.write(durable=True) as connection:
+            rows = connection.execute("SELECT name FROM images WHERE config = ? ORDER BY name", (str(config),)).fetchall()
+            connection.execute("DELETE FROM images WHERE config = ?", (str(config),))
+            return [row[0] for row in rows]
+
+    def all(self) -> list[ImageRecord]:
+        """All images, by name; those without a name first."""
+        return [_record(row) for row in self._database.all("SELECT name, config, created FROM images ORDER BY name, config")]
+
+    def find(self, wanted: str) -> ImageRecord | None:
+        """An image by its name, or by the first digits of its id, with or without `sha256:`.
+
+        Raises UsageError where several images' ids begin so.
+        """
+        if not wanted:
+            return None
+        row = self._database.one("SELECT name, config, created FROM images WHERE name = ?", wanted)
+        if row is not None:
+            return _record(row)
+        digits = wanted.removeprefix("sha256:")
+        if not re.fullmatch(f"[0-9a-f]{{{SHORTEST_ID},64}}", digits):
+            return None
+        # A range, not LIKE: it uses the index on `config`; "g" is beyond every hexadecimal digit.
+        rows = self._database.all(
+            "SELECT name, config, created FROM images WHERE config >= ? AND config < ? ORDER BY config, name",
+            f"sha256:{digits}",
+            f"sha256:{digits}g",
+        )
+        configs = {row[1] for row in rows}
+        if len(configs) > 1:
+            raise UsageError(
+                f"'{wanted}' is not enough to tell {len(configs)} images apart", hint=f"they are {', '.join(sorted(configs))}"
+            )
+        return _record(rows[0]) if rows else None
+
+
+def _record(row: Row) -> ImageRecord:
+    return ImageRecord(row[0], Digest.parse(row[1]), int(row[2]))

@@ -1,0 +1,159 @@
+"""Layers: their index, their folder form (snapshots), their tar forms (blobs), and whether any form is there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+
+from builder.errors import StoreError
+from builder.oci.digest import Descriptor, Digest
+from builder.store.blobs import Blobs
+from builder.store.database import Database
+from builder.store.durability import Durability
+from builder.store.files import move_folder, read_file, write_file
+from builder.store.lease import Lease
+from builder.store.removal import remove_tree
+
+
+class Layers:
+    """`index/<diff id>`, `snapshots/<id>` and the rows that name them."""
+
+    def __init__(self, root: str, database: Database, blobs: Blobs, durability: Durability, lease: Lease) -> None:
+        self._root = root
+        self._database = database
+        self._blobs = blobs
+        self._durability = durability
+        self._lease = lease
+
+    # The index.
+
+    def put(self, diff_id: Digest, index: bytes, size: int) -> None:
+        """Record a layer of `size` uncompressed bytes with its index; the first one wins."""
+        if self.has(diff_id):
+            return
+        temporary = self._lease.new_path()
+        with self._database.faults:
+            write_file(temporary, index, sync=False)
+        with self._database.write() as connection:
+            if self.has(diff_id):
+                os.unlink(temporary)
+                return
+            os.rename(temporary, self._index(str(diff_id)))
+            connection.execute(
+                "INSERT OR REPLACE INTO layers (diff_id, size, index_digest) VALUES (?, ?, ?)",
+                (str(diff_id), size, hashlib.sha256(index).hexdigest()),
+            )
+            self._durability.mark(connection, "layer", str(diff_id))
+
+    def has(self, diff_id: Digest) -> bool:
+        row = self._database.one("SELECT 1 FROM layers WHERE diff_id = ?", str(diff_id))
+        return row is not None and os.path.exists(self._index(str(diff_id)))
+
+    def _index(self, diff_id: str) -> str:
+        return f"{self._root}/index/{diff_id}"
+
+    def index(self, diff_id: Digest) -> bytes:
+        """What `put` was given. Raises StoreError where it is missing or damaged."""
+        row = self._database.one("SELECT index_digest FROM layers WHERE diff_id = ?", str(diff_id))
+        path = self._index(str(diff_id))
+        hint = "build, import or pull the image that needs it again"
+        try:
+            data = read_file(path)
+        except FileNotFoundError:
+            row = None
+        if row is None:
+            raise StoreError(f"the index of layer {diff_id} is missing from the store", hint=hint)
+        if hashlib.sha256(data).hexdigest() != row[0]:
+            raise StoreError(f"the index of layer {diff_id} is corrupt", hint=f"remove {path}, then {hint}")
+        return data
+
+    def size(self, diff_id: Digest) -> int:
+        """Uncompressed bytes. Raises StoreError for a layer that the store does not know."""
+        row = self._database.one("SELECT size FROM layers WHERE diff_id = ?", str(diff_id))
+        if row is None:
+            raise StoreError(
+                f"layer {diff_id} is missing from the store", hint="build, import or pull the image that needs it again"
+            )
+        return int(row[0])
+
+    # The folder form.
+
+    def add_snapshot(self, folder: str, diff_id: Digest, chain: Digest | None) -> str:
+        """Take `folder` as a snapshot; where an equal one is there already, that one wins and `folder` is removed."""
+        with self._database.write() as connection:
+            existing = self.find_snapshot(diff_id, chain)
+            if existing is None:
+                return self._insert(connection, folder, str(diff_id), None if chain is None else str(chain))
+        with self._database.faults:
+            remove_tree(folder)
+        return existing
+
+    def _insert(self, connection: sqlite3.Connection, folder: str, diff_id: str, chain: str | None) -> str:
+        sql = "INSERT INTO snapshots (diff_id, chain) VALUES (?, ?)"
+        name = str(connection.execute(sql, (diff_id, chain)).lastrowid)
+        while os.path.lexists(self.snapshot_path(name)):
+            # A folder without a row: a process was killed before its commit. Recovery removes it; its id is not used.
+            connection.execute("DELETE FROM snapshots WHERE id = ?", (name,))
+            name = str(connection.execute(sql, (diff_id, chain)).lastrowid)
+        self._durability.mark(connection, "snapshot", name)
+        move_folder(folder, self.snapshot_path(name))
+        return name
+
+    def find_snapshot(self, diff_id: Digest, chain: Digest | None) -> str | None:
+        """The id of one that is right for `chain`, None for any chain, and whose folder is there."""
+        rows = self._database.all(
+            "SELECT id FROM snapshots WHERE diff_id = ? AND (chain IS NULL OR chain = ?) ORDER BY id",
+            str(diff_id),
+            None if chain is None else str(chain),
+        )
+        return next((str(row[0]) for row in rows if os.path.isdir(self.snapshot_path(str(row[0])))), None)
+
+    def snapshot_path(self, name: str) -> str:
+        return f"{self._root}/snapshots/{name}"
+
+    # The tar forms.
+
+    def rendering(self, diff_id: Digest, form: str) -> tuple[Digest, int] | None:
+        row = self._database.one("SELECT digest, size FROM renderings WHERE diff_id = ? AND form = ?", str(diff_id), form)
+        if row is None:
+            return None
+        digest = Digest.parse(row[0])
+        return (digest, int(row[1])) if self._blobs.has(digest) else None
+
+    def put_rendering(self, diff_id: Digest, form: str, digest: Digest, size: int) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO renderings (diff_id, form, digest, size) VALUES (?, ?, ?, ?)",
+                (str(diff_id), form, str(digest), size),
+            )
+
+    def foreign(self, diff_id: Digest) -> Descriptor | None:
+        row = self._database.one("SELECT media_type, digest, size FROM foreign_layers WHERE diff_id = ?", str(diff_id))
+        return None if row is None else Descriptor(row[0], Digest.parse(row[1]), int(row[2]))
+
+    def put_foreign(self, diff_id: Digest, descriptor: Descriptor) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO foreign_layers (diff_id, media_type, digest, size) VALUES (?, ?, ?, ?)",
+                (str(diff_id), descriptor.media_type, str(descriptor.digest), descriptor.size),
+            )
+
+    def is_whole(self, diff_id: str, snapshot: int | None) -> bool:
+        """Whether a layer that has a row has its index and at least one form too; `snapshot` is one of its snapshots."""
+        if not os.path.exists(self._index(diff_id)):
+            return False
+        if snapshot is not None and os.path.isdir(self.snapshot_path(str(snapshot))):
+            return True
+        # The uncompressed tar is a blob under the diff ID itself.
+        if self._blobs.has(Digest.parse(diff_id)):
+            return True
+        blobs = self._database.all(
+            "SELECT digest FROM renderings WHERE diff_id = ? UNION SELECT digest FROM foreign_layers WHERE diff_id = ?",
+            diff_id,
+            diff_id,
+        )
+        if any(self._blobs.has(Digest.parse(row[0])) for row in blobs):
+            return True
+        snapshots = self._database.all("SELECT id FROM snapshots WHERE diff_id = ?", diff_id)
+        return any(os.path.isdir(self.snapshot_path(str(row[0]))) for row in snapshots)

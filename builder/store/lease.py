@@ -1,0 +1,112 @@
+"""This process's private folder inside the store, and the removal of those that dead processes left.
+
+A lease is a folder `tmp/<random>` under flock(2): the kernel drops the lock when the process ends, however it ends, so that
+a folder without a lock belongs to nobody. Scratch folders and unfinished files lie inside it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from types import TracebackType
+
+from builder.store.faults import Faults
+from builder.store.files import make_folder
+from builder.store.removal import remove_tree
+
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Lease:
+    """Names for this process's temporary files; the folder is made when the first one is asked for."""
+
+    def __init__(self, tmp: str, faults: Faults) -> None:
+        self._tmp = tmp
+        self._faults = faults
+        self._lock = threading.Lock()
+        self._folder: tuple[str, int] | None = None
+        self._names = 0
+
+    def new_path(self) -> str:
+        """A path inside the lease where nothing is yet."""
+        with self._lock:
+            if self._folder is None:
+                with self._faults:
+                    self._folder = _take(self._tmp)
+            self._names += 1
+            return os.path.join(self._folder[0], str(self._names))
+
+    def scratch(self) -> Scratch:
+        return Scratch(self, self._faults)
+
+    def close(self) -> None:
+        """Remove the folder with all that is still in it."""
+        with self._lock:
+            folder, self._folder = self._folder, None
+        if folder is not None:
+            try:
+                remove_tree(folder[0])
+            finally:
+                os.close(folder[1])
+
+
+class Scratch:
+    """``with lease.scratch() as folder``: an empty folder of mode 0700, removed with all that is in it at the end."""
+
+    def __init__(self, lease: Lease, faults: Faults) -> None:
+        self._lease = lease
+        self._faults = faults
+        self._path = ""
+
+    def __enter__(self) -> str:
+        with self._faults:
+            path = self._lease.new_path()
+            make_folder(path)
+        self._path = path
+        return path
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        remove_tree(self._path)
+
+
+def _take(tmp: str) -> tuple[str, int]:
+    while True:
+        path = os.path.join(tmp, os.urandom(8).hex())
+        try:
+            make_folder(path)
+            fd = os.open(path, _OPEN_FOLDER)
+        except FileNotFoundError:
+            if not os.path.isdir(tmp):
+                raise
+            continue  # Another process opened the store and took the folder for a dead one's: it had no lock yet.
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_nlink > 0:
+                return path, fd
+        except BlockingIOError:
+            pass  # As above, and it is just removing it.
+        os.close(fd)
+
+
+def sweep(tmp: str) -> bool:
+    """Remove what dead processes left in `tmp`. True when there was something."""
+    found = False
+    for name in os.listdir(tmp):
+        path = os.path.join(tmp, name)
+        try:
+            fd = os.open(path, _OPEN_FOLDER)
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            os.unlink(path)
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(path)
+            found = True
+        except BlockingIOError:
+            pass  # Its process lives.
+        finally:
+            os.close(fd)
+    return found

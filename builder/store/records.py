@@ -1,0 +1,73 @@
+"""The cache: what a step with a given key gave, and parsed Dockerfiles. All of it can be made again."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from builder.oci.digest import Digest
+from builder.store.database import Database
+from builder.store.durability import Durability
+from builder.store.layers import Layers
+
+AST_LIMIT = 1000
+"""Parsed Dockerfiles that are kept; beyond it the oldest go."""
+
+
+class Record(NamedTuple):
+    """The result of a step."""
+
+    key: str
+    preimage: bytes
+    """The text that `key` is the hash of."""
+    diff_id: Digest | None
+    """None: the step changed no file."""
+    created: int = 0
+    """Seconds since 1970; the store sets it."""
+
+
+class Records:
+    def __init__(self, database: Database, layers: Layers, durability: Durability) -> None:
+        self._database = database
+        self._layers = layers
+        self._durability = durability
+
+    def lookup(self, key: str) -> Record | None:
+        """The record of a key. One whose layer has lost its index or all its forms does not count."""
+        # One query: a fully cached build is little more than these.
+        row = self._database.one(
+            "SELECT preimage, diff_id, created, (SELECT min(id) FROM snapshots s WHERE s.diff_id = r.diff_id)"
+            " FROM records r WHERE key = ? AND (diff_id IS NULL OR diff_id IN (SELECT diff_id FROM layers))",
+            key,
+        )
+        if row is None:
+            return None
+        preimage, diff_id, created, snapshot = row
+        if diff_id is None:
+            return Record(key, preimage, None, created)
+        if not self._layers.is_whole(diff_id, snapshot):
+            return None
+        return Record(key, preimage, Digest.parse(diff_id), created)
+
+    def put(self, record: Record, *, replace: bool = False) -> Record:
+        """Record a result and return what counts: the first one wins, as long as its layer is there; with `replace` the new."""
+        with self._database.write() as connection:
+            existing = None if replace else self.lookup(record.key)
+            if existing is not None:
+                return existing
+            new = record._replace(created=int(time.time()))
+            connection.execute(
+                "INSERT OR REPLACE INTO records (key, preimage, diff_id, created) VALUES (?, ?, ?, ?)",
+                (new.key, new.preimage, None if new.diff_id is None else str(new.diff_id), new.created),
+            )
+            self._durability.mark(connection, "record", new.key)
+            return new
+
+    def ast(self, key: str) -> bytes | None:
+        row = self._database.one("SELECT data FROM asts WHERE key = ?", key)
+        return None if row is None else row[0]
+
+    def put_ast(self, key: str, data: bytes) -> None:
+        with self._database.write() as connection:
+            new = connection.execute("INSERT OR REPLACE INTO asts (key, data) VALUES (?, ?)", (key, data)).lastrowid or 0
+            connection.execute("DELETE FROM asts WHERE id <= ?", (new - AST_LIMIT,))

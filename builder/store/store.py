@@ -1,0 +1,195 @@
+"""The store, as one object: every other part of the builder reaches the disk's state through it (SPEC section 6)."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+
+from builder.oci.digest import Descriptor, Digest
+from builder.store import layout
+from builder.store.blobs import Blobs, BlobWriter
+from builder.store.database import Database
+from builder.store.durability import Durability, current_boot_id
+from builder.store.faults import Faults
+from builder.store.images import ImageRecord, Images
+from builder.store.layers import Layers
+from builder.store.lease import Lease, Scratch, sweep
+from builder.store.records import Record, Records
+
+__all__ = ["BlobWriter", "ImageRecord", "Record", "Scratch", "Store"]
+
+
+class Store:
+    """Opens the store at `root`, making it where there is none. Usable from several threads, and by several processes.
+
+    Raises StoreError for a store that is newer, corrupt, another user's or not writable; every method may raise it for a
+    full disk or a corrupt database. `boot_id` is the kernel's unless given.
+    """
+
+    def __init__(self, root: str, *, boot_id: str | None = None) -> None:
+        self.root = os.path.abspath(root)
+        faults = Faults(self.root)
+        layout.prepare(self.root, faults)
+        tmp = os.path.join(self.root, "tmp")
+        self._lease = Lease(tmp, faults)
+        self._database = Database(os.path.join(self.root, "db.sqlite"), faults)
+        try:
+            self._durability = Durability(self.root, self._database, boot_id or current_boot_id())
+            with faults:
+                if sweep(tmp) or not self._durability.recovered():
+                    self._durability.recover(self._lease)
+        except BaseException:
+            self.close()
+            raise
+        self._blobs = Blobs(self.root, self._lease, faults)
+        self._layers = Layers(self.root, self._database, self._blobs, self._durability, self._lease)
+        self._records = Records(self._database, self._layers, self._durability)
+        self._images = Images(self._database)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove this process's temporary files and leave the database. Closing twice is harmless."""
+        try:
+            self._lease.close()
+        finally:
+            self._database.close()
+
+    def sync(self) -> None:
+        """Put all that was recorded on the disk (syncfs, where anything is not there yet)."""
+        self._durability.sync()
+
+    def scratch(self) -> Scratch:
+        """``with store.scratch() as folder``: an empty private folder on the store's file system, removed at the end."""
+        return self._lease.scratch()
+
+    # Blobs.
+
+    def blob_path(self, digest: Digest) -> str:
+        """Where the blob is, or would be; a regular file of immutable content."""
+        return self._blobs.path(digest)
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the blob is there; its content is verified when it is read."""
+        return self._blobs.has(digest)
+
+    def read_blob(self, digest: Digest, limit: int) -> bytes:
+        """The verified content, of at most `limit` bytes. Raises StoreError where it is missing, larger or corrupt."""
+        return self._blobs.read(digest, limit)
+
+    def verify_blob(self, digest: Digest) -> None:
+        """Raises StoreError where the blob is missing or corrupt; reads it in pieces."""
+        self._blobs.verify(digest)
+
+    def blob_writer(self, algorithm: str = "sha256") -> BlobWriter:
+        """``with store.blob_writer() as blob: blob.write(data); digest, size = blob.commit(expected)``."""
+        return self._blobs.writer(algorithm)
+
+    def put_blob(self, data: bytes) -> tuple[Digest, int]:
+        """Store a small blob that is at hand; digest and size."""
+        digest = Digest.of(data)
+        if self._blobs.holds(digest, data):
+            return digest, len(data)
+        with self.blob_writer() as blob:
+            blob.write(data)
+            return blob.commit()
+
+    # Layers.
+
+    def put_layer(self, diff_id: Digest, index: bytes, size: int) -> None:
+        """Record a layer: its index (`layers.index.dump_index`) and its uncompressed size in bytes. The first one wins."""
+        self._layers.put(diff_id, index, size)
+
+    def has_layer(self, diff_id: Digest) -> bool:
+        """Whether the layer's index is there; its forms may be missing."""
+        return self._layers.has(diff_id)
+
+    def layer_index(self, diff_id: Digest) -> bytes:
+        """The verified index. Raises StoreError where it is missing or corrupt."""
+        return self._layers.index(diff_id)
+
+    def layer_size(self, diff_id: Digest) -> int:
+        """Uncompressed bytes. Raises StoreError for an unknown layer."""
+        return self._layers.size(diff_id)
+
+    def add_snapshot(self, folder: str, diff_id: Digest, chain: Digest | None) -> str:
+        """Move `folder` (from a scratch folder) into the store as the layer's folder form, and return its id.
+
+        `chain` is the chain ID of the stack that ends with this layer, or None where the folder is right on any base.
+        Where a snapshot of this layer that is right for `chain` is there already, `folder` is removed and that one's id
+        returned.
+        """
+        return self._layers.add_snapshot(folder, diff_id, chain)
+
+    def find_snapshot(self, diff_id: Digest, chain: Digest) -> str | None:
+        """The id of a snapshot of the layer that is right for this chain ID, or for any."""
+        return self._layers.find_snapshot(diff_id, chain)
+
+    def snapshot_path(self, snapshot: str) -> str:
+        """The snapshot's folder; short, since mount(2) takes one page of options."""
+        return self._layers.snapshot_path(snapshot)
+
+    def rendering(self, diff_id: Digest, form: str) -> tuple[Digest, int] | None:
+        """Digest and size of the layer's tar in a compressed form as ``gzip-1/isal-1.9.1``, where its blob is there."""
+        return self._layers.rendering(diff_id, form)
+
+    def put_rendering(self, diff_id: Digest, form: str, digest: Digest, size: int) -> None:
+        """Record a compressed form; its blob is in the store already."""
+        self._layers.put_rendering(diff_id, form, digest, size)
+
+    def foreign(self, diff_id: Digest) -> Descriptor | None:
+        """The descriptor under which a foreign layer came: media type, digest and size of its original blob."""
+        return self._layers.foreign(diff_id)
+
+    def put_foreign(self, diff_id: Digest, descriptor: Descriptor) -> None:
+        """Remember a foreign layer's original descriptor; the first one wins. Annotations and platform are not kept."""
+        self._layers.put_foreign(diff_id, descriptor)
+
+    # The cache.
+
+    def lookup(self, key: str) -> Record | None:
+        """The record of a step's key, as long as its layer has an index and a form (folder, or any tar blob)."""
+        return self._records.lookup(key)
+
+    def put_record(self, record: Record, *, replace: bool = False) -> Record:
+        """Record a step's result and return the one that counts: the first, or with `replace` this one. Put its layer and a
+        form of it first."""
+        return self._records.put(record, replace=replace)
+
+    def ast(self, key: str) -> bytes | None:
+        """A parsed Dockerfile's bytes, by the key under which they were put."""
+        return self._records.ast(key)
+
+    def put_ast(self, key: str, data: bytes) -> None:
+        """Keep a parsed Dockerfile; the oldest beyond 1,000 go."""
+        self._records.put_ast(key, data)
+
+    # Images.
+
+    def tag(self, name: str, config: Digest) -> None:
+        """Name an image by a normalised name, which another image loses; an empty one keeps it without a name.
+
+        All that was recorded so far is synced before, so that the name never outlives the layers.
+        """
+        self.sync()
+        self._images.tag(name, config)
+
+    def untag(self, name: str) -> bool:
+        """Remove a name; False where there was none. Its content stays."""
+        return self._images.untag(name)
+
+    def remove_image(self, config: Digest) -> list[str]:
+        """Forget an image and all its names, which are returned ('' for the nameless). Its content stays."""
+        return self._images.remove(config)
+
+    def images(self) -> list[ImageRecord]:
+        """All images by name; those without a name come first."""
+        return self._images.all()
+
+    def find_image(self, wanted: str) -> ImageRecord | None:
+        """By normalised name, or by four or more of the first digits of the id. UsageError where they are ambiguous."""
+        return self._images.find(wanted)

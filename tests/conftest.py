@@ -1,0 +1,176 @@
+"""What tests of the whole program share: running `pybuild`, two base images, and a machine left as it was.
+
+The tools that tests need are asked for at the start: a missing one fails the session, with the list, and skips nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import hashlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / ".cache"
+BASES = ROOT / "sample_projects" / "bases"
+
+# Where Debian keeps the administrator's tools, which are on no user's PATH.
+SEARCH_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+
+# In the environment of all that the tests start, so that what is left running can be found.
+_MARK = f"PYBUILD_TEST_SESSION={secrets.token_hex(8)}"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if session.config.option.collectonly:
+        return
+    # Each line: command (or shared library), Debian package, what for.
+    tools = [line.split()[:2] for line in (ROOT / ".ci" / "tools").read_text().splitlines()]
+    missing = [package for command, package in tools if not _present(command)]
+    if not (CACHE / "docker-profile" / "default.json").is_file():
+        missing.append("Docker's seccomp profile (.ci/docker-profile)")
+    if os.geteuid() != 0:
+        missing.append("root: the sandbox needs it for now")
+    if missing:
+        raise pytest.UsageError(f"the tests need: {', '.join(missing)}. `make setup` sees to it, or says what to install.")
+    name, _, value = _MARK.partition("=")
+    os.environ[name] = value
+
+
+def _present(command: str) -> bool:
+    if ".so." in command:
+        return ctypes.util.find_library(command.removeprefix("lib").split(".")[0]) is not None
+    return shutil.which(command, path=SEARCH_PATH) is not None
+
+
+class Pybuild:
+    """Runs the program as a user does: as a process of its own, with a store of its own."""
+
+    def __init__(self, store: Path, home: Path) -> None:
+        self.store = store
+        self._home = home
+        script = Path(sys.executable).with_name("pybuild")
+        self.command = [str(script)] if script.exists() else [sys.executable, "-m", "builder.cli.main"]
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """All that the program sees: nothing of the developer's own settings."""
+        name, _, value = _MARK.partition("=")
+        return {
+            "PATH": SEARCH_PATH,
+            "HOME": str(self._home),
+            "LANG": "C.UTF-8",
+            "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
+            "PYBUILD_ROOT": str(self.store),
+            "PYTHONPATH": str(ROOT),
+            name: value,
+            **(extra or {}),
+        }
+
+    def __call__(
+        self,
+        *args: str | os.PathLike[str],
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout: float = 300,
+    ) -> subprocess.CompletedProcess[str]:
+        """The finished process; what it wrote that is not UTF-8 comes as surrogates. `env` is added to `environment()`."""
+        done = subprocess.run(
+            [*self.command, *(os.fspath(arg) for arg in args)],
+            cwd=cwd or self._home,
+            env=self.environment(env),
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+        )
+        out, err = (stream.decode(errors="surrogateescape") for stream in (done.stdout, done.stderr))
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+    def start(
+        self,
+        *args: str | os.PathLike[str],
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """The running process, in a session of its own, for tests that interrupt it; use it as a context manager."""
+        return subprocess.Popen(
+            [*self.command, *(os.fspath(arg) for arg in args)],
+            cwd=cwd or self._home,
+            env=self.environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+
+@pytest.fixture
+def pybuild(tmp_path: Path) -> Pybuild:
+    """The program with a fresh store below `tmp_path`, run in an empty folder unless `cwd` says otherwise."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return Pybuild(tmp_path / "store", home)
+
+
+@pytest.fixture(scope="session")
+def busybox_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system as a folder: a static bin/busybox with a link for each applet, /etc/passwd, /tmp."""
+    folder = tmp_path_factory.mktemp("bases") / "busybox"
+    subprocess.run([BASES / "busybox", folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def debian_base() -> Path:
+    """Debian 12 (minbase) with python3, pip and make, as a tar. Made once for each list of packages, kept in .cache."""
+    packages = ("python3", "python3-pip", "make")
+    script = BASES / "debian"
+    key = hashlib.sha256(script.read_bytes() + " ".join(packages).encode()).hexdigest()[:12]
+    tar = CACHE / "bases" / f"debian-{key}.tar"
+    subprocess.run([script, tar, *packages], check=True)
+    return tar
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _machine_left_as_it_was(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """At the end of the session nothing that a test made is still mounted or running."""
+    yield
+    places = [str(tmp_path_factory.getbasetemp()), str(CACHE)]
+    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if any(p in line for p in places)]
+    assert not mounts, "still mounted:\n" + "\n".join(mounts)
+    # What was told to end may take a moment to be gone.
+    deadline = time.monotonic() + 5
+    while (left := _left_running(places)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left, "still running:\n" + "\n".join(left)
+
+
+def _left_running(places: list[str]) -> list[str]:
+    """Processes with this session's mark, or with its folders among their arguments, links or mounts."""
+    own_mounts = Path("/proc/self/mountinfo").read_bytes()
+    left = []
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+            mounts = (process / "mountinfo").read_bytes()
+            links = [os.fsencode(os.readlink(process / link)) for link in ("cwd", "root", "exe")]
+            texts = [(process / "environ").read_bytes(), command, *links]
+        except OSError:
+            # It ended meanwhile, or is a thread of the kernel.
+            continue
+        if mounts != own_mounts:
+            texts.append(mounts)
+        marks = [_MARK.encode(), *(os.fsencode(place) + b"/" for place in places[:1])]
+        if any(mark in text for mark in marks for text in texts):
+            left.append(f"{process.name} {os.fsdecode(command)}")
+    return left

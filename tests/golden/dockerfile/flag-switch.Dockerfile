@@ -1,0 +1,2 @@
+FROM alpine
+ADD --link=maybe a b

@@ -1,0 +1,3 @@
+#!/usr/bin/env build
+# syntax=r2d4/mocker:2 --x
+FROM alpine

@@ -1,0 +1,4 @@
+# escape=`
+FROM alpine
+RUN apk add curl &&
+  make all

@@ -1,0 +1,2 @@
+# syntax=docker/dockerflie:1
+FROM alpine

@@ -1,0 +1,3 @@
+FROM alpine
+ONBUILD COPY --form=x \
+  a b

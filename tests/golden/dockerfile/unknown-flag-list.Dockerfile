@@ -1,0 +1,2 @@
+FROM alpine
+FROM --checksum=sha256:0 alpine
