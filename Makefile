@@ -32,7 +32,7 @@ web: .venv/.ready ## build sample_projects/web (a Python service on Debian) and 
 	@sample_projects/web/prepare .venv/bin/python
 	$(PYBUILD) import $(BASES)/debian.tar debian:12
 	$(PYBUILD) -t web sample_projects/web
-	$(PYBUILD) run web python3 -m greeting --check
+	$(PYBUILD) run web --check
 
 vertx: .venv/.ready ## build sample_projects/vertx, a classic first Dockerfile, and run it
 	@.ci/packages busybox

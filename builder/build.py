@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from builder.context.directory import DirectoryContext
-from builder.context.oci_layout import Place
 from builder.dockerfile import codec
 from builder.dockerfile.ast import Dockerfile
 from builder.dockerfile.ignore import Matcher
@@ -19,7 +18,6 @@ from builder.dockerfile.source import decode
 from builder.engine import scheduler
 from builder.engine.bases import Available, resolve
 from builder.engine.executor import Contexts, Executor
-from builder.engine.rendering import Form, Rendered, render
 from builder.engine.roots import Root, Roots
 from builder.engine.sources import SourceTree
 from builder.errors import BuildError, SourceFile, UsageError, did_you_mean
@@ -33,6 +31,10 @@ from builder.plan.lower import Settings, lower
 from builder.plan.stages import Stages, platform_args, reachable
 from builder.plan.steps import BaseImage, Plan
 from builder.store.store import Store
+
+if TYPE_CHECKING:
+    from builder.context.oci_layout import Place
+    from builder.engine.rendering import Form, Rendered
 
 DOCKERFILE_LIMIT = 64 << 20
 COMMENT = "pybuild.dockerfile.v1"
@@ -270,6 +272,10 @@ def _keep(config: bytes, request: Request, store: Store) -> Digest:
 
 
 def _export(request: Request, config: bytes, root: Root, store: Store, roots: Roots, emit: Emit) -> Rendered | None:
+    if not request.outputs:
+        return None
+    from builder.engine.rendering import render
+
     rendered = None
     for output in request.outputs:
         begun = time.monotonic()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from builder.dockerfile.space import SPACE
 
-_MARK = re.compile(r"[0-9]*<<(-?)[\t\n\f\r ]*([^<]+)", re.DOTALL)
+_MARK = re.compile(r"[0-9]*<<(-?+)[\t\n\f\r ]*+([^<]*)", re.DOTALL)
 _BARE_PIECE = re.compile(
     rf"""(?P<space>[{SPACE}]+)
     |(?P<plain>[^{SPACE}'"\\$<]+ | \\. | \\\Z | <<[\t\r ]* | < | '[^']*')

@@ -65,9 +65,9 @@ def _parsed(line: LogicalLine, begin: int, keyword: str, tokens: list[tuple[str,
     words: list[tuple[int, int]] = []
     for kind, start, end in tokens:
         start, end = start + begin, end + begin
-        if kind.endswith("FLAG"):
+        if "FLAG" in kind:
             span = line.span(start, end)
-            found.append(flags.read(line.text[start:end], keyword, span, known=kind != "FLAG", escape=escape))
+            found.append(flags.read(line.text[start:end], keyword, span, known=kind.endswith("_FLAG"), escape=escape))
         else:
             words.append((start, end))
     if len(found) > 1:

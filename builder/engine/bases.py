@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from builder.context.oci_layout import Layout, Place
 from builder.engine.roots import Root, Roots
-from builder.engine.selection import whole
+from builder.engine.selection import content_digest, whole
 from builder.engine.sources import SourceTree
 from builder.errors import BuildError, DockerfileError, UsageError, did_you_mean
-from builder.layers.compression import decompress
 from builder.layers.entry import EPOCH, Item
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import ImageConfig, ParsedImage, parse_config
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
+from builder.plan import keys
 from builder.plan.stages import External, matching_context
 from builder.plan.steps import BaseImage
-from builder.store.store import ImageRecord, Store
+from builder.store.store import ImageRecord, Record, Store
+
+if TYPE_CHECKING:
+    from builder.context.oci_layout import Layout, Place
 
 CONFIG_LIMIT = 16 << 20
 """Bytes of a config or manifest that are read at most."""
@@ -42,7 +44,7 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
     try:
         context = matching_context(external.name, available.directories)
         if context is not None:
-            return _from_directory(external.name, available.directories[context](), roots, platform)
+            return _from_directory(external.name, available.directories[context](), store, roots, platform)
         context = matching_context(external.name, available.layouts)
         if context is not None:
             return from_layout(external.name, available.layouts[context], store, roots, platform)
@@ -97,16 +99,24 @@ def _base(name: str, parsed: ParsedImage) -> BaseImage:
     return BaseImage(name, parsed.config, parsed.diff_ids, parsed.history)
 
 
-def _from_directory(name: str, tree: SourceTree, roots: Roots, platform: Platform) -> BaseImage:
-    # 0:0 comes from the context; the constant time is SPEC section 6's.
-    items = [Item(item.entry._replace(mtime=EPOCH * 10**9), item.source) for item in whole(tree)]
-    root = roots.add(Root(), items, as_folder=False)
-    history = ({"created_by": "FROM a directory", "comment": "pybuild"},) if items else ()
+def _from_directory(name: str, tree: SourceTree, store: Store, roots: Roots, platform: Platform) -> BaseImage:
+    picked = whole(tree)
+    key = keys.directory_key(content_digest((picked,), owners=True, modes=True))
+    record = store.lookup(key.hex)
+    if record is None:
+        # 0:0 comes from the context; the constant time is SPEC section 6's.
+        items = [Item(item.entry._replace(mtime=EPOCH * 10**9), item.source) for item in picked.items]
+        made = roots.add(Root(), items, as_folder=False)
+        record = store.put_record(Record(key.hex, key.preimage, made.layers[-1].diff_id if made.layers else None))
+    root = Root.of([record.diff_id] if record.diff_id else [])
+    history = ({"created_by": f"FROM {name}", "comment": "pybuild: a directory"},) if root.layers else ()
     return BaseImage(name, ImageConfig(platform), tuple(layer.diff_id for layer in root.layers), history)
 
 
 def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: Platform) -> BaseImage:
     """Bring an image of an OCI layout on disk into the store; layers that are there already are not read again."""
+    from builder.context.oci_layout import Layout
+
     layout = Layout(place)
     manifest = layout.manifest(platform)
     config = layout.read(manifest.config, CONFIG_LIMIT)
@@ -136,6 +146,8 @@ def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> None:
 
 def add_packed(root: Root, diff_id: Digest, packed: str, store: Store, roots: Roots) -> Root:
     """Put a layer blob, compressed or not, on `root`. Raises UsageError when its content is not `diff_id`."""
+    from builder.layers.compression import decompress
+
     with store.scratch() as scratch:
         tar = os.path.join(scratch, "layer.tar")
         digest = hashlib.new(diff_id.algorithm)

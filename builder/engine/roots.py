@@ -3,26 +3,25 @@
 A `Root` is a value; `Roots` knows how to look into one (`tree`), to hand its folders to the sandbox (`folders`), and to
 find the content of a file. Foreign layers (images that others made) are known by their chain ID, because what they do may
 depend on what lies below them; our own by their diff ID.
+
+The readers and writers of layers are imported where they are used: a fully cached build needs none of them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import BuildError, StoreError
 from builder.layers.entry import EPOCH, Entry, FileSource, Item, Source
-from builder.layers.folder import materialise
-from builder.layers.index import Tree, dump_index, load_index
 from builder.layers.names import show
-from builder.layers.settle import settle
-from builder.layers.source import open_source
-from builder.layers.tarreader import read_tar
-from builder.layers.tarwriter import write_layer
 from builder.oci.digest import Digest, chain_id
 from builder.store.store import Store
+
+if TYPE_CHECKING:
+    from builder.layers.index import Tree
 
 
 class Layer(NamedTuple):
@@ -65,6 +64,8 @@ class Roots:
 
     def tree(self, root: Root) -> Tree:
         """The merged index. It must not be changed by the caller, and is valid until the next call."""
+        from builder.layers.index import Tree
+
         known = self._trees.get(root.chain)
         if known is not None:
             return known
@@ -83,6 +84,8 @@ class Roots:
 
     def entries(self, layer: Layer) -> list[Entry]:
         """What the layer does to the stack below it, canonical."""
+        from builder.layers.index import load_index
+
         name = self._index_name(layer)
         known = self._entries.get(name)
         if known is None:
@@ -92,6 +95,8 @@ class Roots:
     def read(self, root: Root, path: bytes, limit: int = 1 << 24) -> bytes:
         """The content of a file of the merged tree, links followed; empty when there is none. Raises BuildError beyond
         `limit` bytes."""
+        from builder.layers.source import open_source
+
         tree = self.tree(root)
         entry = tree.lookup(tree.resolve(path))
         if entry is None or entry.kind not in ("file", "hardlink"):
@@ -115,6 +120,8 @@ class Roots:
 
     def add(self, root: Root, items: list[Item], *, as_folder: bool) -> Root:
         """Put a layer of ours on `root`: hashed, indexed, and stored in one form. No items: the same root."""
+        from builder.layers.tarwriter import write_layer
+
         if not items:
             return root
         if not as_folder:
@@ -130,26 +137,29 @@ class Roots:
             entries = {entry.path: entry for entry in summary.entries}
             known = [item._replace(entry=entries[item.entry.path]) for item in items]
             self._make_folder(root, layer, lambda _: known)
-        self._store.put_layer(
-            layer.diff_id, dump_index(summary.entries), sum(e.size for e in summary.entries if e.kind == "file")
-        )
+        self._put_index(layer.diff_id, summary.entries)
         return result
 
     def adopt(self, root: Root, items: list[Item], folder: str, *, implied_parents: bool) -> Root:
         """Put the upper directory `folder`, already normal, on `root`: it becomes the layer's folder by a rename."""
+        from builder.layers.tarwriter import write_layer
+
         if not items:
             return root
         summary = write_layer(items, None)
         result = root.on_top(summary.diff_id)
         layer = result.layers[-1]
         self._store.add_snapshot(folder, layer.diff_id, layer.chain if implied_parents else None)
-        self._store.put_layer(
-            layer.diff_id, dump_index(summary.entries), sum(e.size for e in summary.entries if e.kind == "file")
-        )
+        self._put_index(layer.diff_id, summary.entries)
         return result
 
     def add_foreign(self, root: Root, diff_id: Digest, tar: str) -> Root:
         """Put a layer that others packed on `root`. `tar` is uncompressed and holds what `diff_id` says (checked before)."""
+        from builder.layers.folder import materialise
+        from builder.layers.settle import settle
+        from builder.layers.tarreader import read_tar
+        from builder.layers.tarwriter import write_layer
+
         result = root.on_top(diff_id)
         layer = result.layers[-1]
         if self.has(result):
@@ -164,8 +174,7 @@ class Roots:
             folder = _new_folder(scratch)
             materialise(items, folder, below)
             self._store.add_snapshot(folder, diff_id, layer.chain)
-        final = [item.entry for item in items]
-        self._store.put_layer(layer.chain, dump_index(final), sum(e.size for e in final if e.kind == "file"))
+        self._put_index(layer.chain, [item.entry for item in items])
         return result
 
     def has(self, root: Root) -> bool:
@@ -199,6 +208,8 @@ class Roots:
 
     def tar(self, layer: Layer, write: Callable[[bytes], object]) -> None:
         """Write the layer's tar. For a layer of ours only; raises StoreError when the result is not what the diff ID says."""
+        from builder.layers.tarwriter import write_layer
+
         folder = self._folder(layer)
         if folder is None:
             raise StoreError(f"layer {layer.diff_id} has neither folder nor tar", hint="build once more with --no-cache")
@@ -215,6 +226,11 @@ class Roots:
     def layer_size(self, layer: Layer) -> int:
         return self._store.layer_size(self._index_name(layer))
 
+    def _put_index(self, name: Digest, entries: Sequence[Entry]) -> None:
+        from builder.layers.index import dump_index
+
+        self._store.put_layer(name, dump_index(entries), sum(entry.size for entry in entries if entry.kind == "file"))
+
     def _index_name(self, layer: Layer) -> Digest:
         return layer.chain if self._store.has_layer(layer.chain) else layer.diff_id
 
@@ -223,6 +239,8 @@ class Roots:
         return self._store.snapshot_path(found) if found else None
 
     def _make_folder(self, below: Root, layer: Layer, items: Callable[[str], list[Item]]) -> None:
+        from builder.layers.folder import materialise
+
         with self._store.scratch() as scratch:
             folder = _new_folder(scratch)
             implied = materialise(items(scratch), folder, self.tree(below))
@@ -233,6 +251,8 @@ class Roots:
         return [Item(entry, sources.get(entry.path)) for entry in self.entries(layer)]
 
     def _tar_sources(self, layer: Layer) -> dict[bytes, Source]:
+        from builder.layers.tarreader import read_tar
+
         path = self._store.blob_path(layer.diff_id)
         return {item.entry.path: item.source for item in read_tar(path, whiteouts=True) if item.source is not None}
 

@@ -84,9 +84,10 @@ def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool) 
     return digest.hexdigest()
 
 
-def whole(tree: SourceTree) -> list[Item]:
+def whole(tree: SourceTree) -> Picked:
     """Everything in the tree but the root itself: a folder that stands for an image."""
-    return list(_pick(b"", tree).items[1:])
+    picked = _pick(b"", tree)
+    return picked._replace(items=picked.items[1:])
 
 
 def _paths(source: str, tree: SourceTree) -> Iterator[bytes]:

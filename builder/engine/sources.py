@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import BuildError
 from builder.layers.entry import Entry, Source
-from builder.layers.index import Tree
+
+if TYPE_CHECKING:
+    from builder.layers.index import Tree
 
 
 class SourceTree(Protocol):

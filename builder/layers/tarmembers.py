@@ -134,8 +134,6 @@ def _renamed(header: Header, records: dict[bytes, bytes], long: dict[bytes, byte
         decimal(records[keyword]) if records.get(keyword) else value
         for keyword, value in ((b"uid", header.uid), (b"gid", header.gid), (b"size", header.size))
     )
-    if b"\0" in name or b"\0" in link:
-        raise Bad("a name holds a NUL byte")
     return header._replace(name=name, link=link, uid=uid, gid=gid, size=size)
 
 

@@ -49,7 +49,7 @@ def read_tar(path: str, *, whiteouts: bool, warn: Warn | None = None, name: str 
     Forms: V7, ustar, GNU (long names, sparse), PAX (with `GNU.sparse.*` and `SCHILY.xattr.*`), star, base-256 numbers.
     Names lose a leading `/` and `./`. With `whiteouts`, `.wh.x` is a `whiteout` of `x`, `.wh..wh..opq` an `opaque` of its
     folder, and other names that begin with `.wh..wh.` are left out (aufs); without, they are names as any other.
-    Symlinks have mode 0777; a hard link repeats the entry that it names where that stands before it in the archive. Digests are empty.
+    Symlinks have mode 0777; a hard link repeats the entry that it names where that stands before it. Digests are empty.
     `security.capability` of files and `user.*` of files and folders are kept, overlay's own attributes are dropped, and
     what else is left out is told to `warn`, one message each.
 
@@ -128,6 +128,8 @@ def _item(file: str, member: Member, whiteouts: bool, tell: Warn) -> Item | None
 
 def _normal(name: bytes) -> bytes:
     """The path that a member's name means, cleaned as Go's path.Clean does. Raises Bad."""
+    if b"\0" in name:
+        raise Bad("a name holds a NUL byte")
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part in (b"", b"."):
@@ -148,13 +150,17 @@ def _normal(name: bytes) -> bytes:
 
 def _mark(path: bytes) -> Entry | None:
     """What a path with `.wh.` in it means: a whiteout, an opaque folder, None for aufs' own, an entry for a plain name."""
-    folder, _, last = path.rpartition(b"/")
-    if last == OPAQUE and not _hides(folder):
+    *folders, last = path.split(b"/")
+    for above in folders:
+        if above.startswith(_META):
+            return None
+        if above.startswith(WHITEOUT):
+            raise Bad(f"'{show(path[:200])}' lies below a removed file")
+    folder = b"/".join(folders)
+    if last == OPAQUE:
         return Entry(folder, "opaque")
-    if path.startswith(_META) or b"/" + _META in path:
+    if last.startswith(_META):
         return None
-    if _hides(folder):
-        raise Bad(f"'{show(path[:200])}' lies below a removed file")
     if not last.startswith(WHITEOUT):
         return Entry(path, "file")
     removed = last[len(WHITEOUT) :]
@@ -163,14 +169,10 @@ def _mark(path: bytes) -> Entry | None:
     return Entry(folder + b"/" + removed if folder else removed, "whiteout")
 
 
-def _hides(folder: bytes) -> bool:
-    return folder.startswith(WHITEOUT) or b"/" + WHITEOUT in folder
-
-
 def _link(path: bytes, kind: Kind, target: bytes) -> bytes:
     if kind == "symlink":
-        if not 0 < len(target) <= MAX_TARGET:
-            raise Bad(f"the target of '{show(path)}' is {'too long' if target else 'empty'}")
+        if not 0 < len(target) <= MAX_TARGET or b"\0" in target:
+            raise Bad(f"the target of '{show(path)}' is {'malformed' if target else 'empty'}")
         return target
     if kind == "hardlink":
         linked = _normal(target)

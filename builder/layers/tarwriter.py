@@ -22,7 +22,7 @@ from builder.layers.source import CHUNK, Sources, changed
 from builder.oci.digest import Digest
 
 _FLUSH = 256 * 1024
-_NOT_PLAIN = re.compile(rb"(?:^|/)(?:\.{0,2}(?:/|$)|\.wh\.)|\0")
+_NOT_PLAIN = re.compile(rb"(?:\A|/)(?:\.{0,2}(?:/|\Z)|\.wh\.)|\0")
 _TYPES = {
     "symlink": tarheader.SYMLINK,
     "fifo": tarheader.FIFO,
@@ -116,7 +116,7 @@ class _Tar:
 
 def _check(entry: Entry, source: Source | None) -> None:
     if entry.path and _NOT_PLAIN.search(entry.path):
-        if re.search(rb"(?:^|/)\.wh\.", entry.path):
+        if re.search(rb"(?:\A|/)\.wh\.", entry.path):
             raise BuildError(
                 f"'{show(entry.path)}' cannot be stored in an image: names that begin with '.wh.' mark removed files",
                 hint="rename it",

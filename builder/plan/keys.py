@@ -56,6 +56,11 @@ def workdir_key(step: WorkdirStep, root: Digest | None) -> Key:
     return _key("workdir", root, path=step.path, user=step.user)
 
 
+def directory_key(content: str) -> Key:
+    """A folder that stands for a base image, by the digest of all that it holds."""
+    return _key("directory", None, content=content)
+
+
 def _key(op: str, root: Digest | None, **fields: object) -> Key:
     body: Mapping[str, object] = {"op": op, "root": str(root) if root else None, **fields}
     preimage = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()

@@ -17,8 +17,8 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 
-# clone, keyctl
-_OLD = {"x86_64": (56, 250), "aarch64": (220, 219), "riscv64": (220, 219)}
+# clone, keyctl, rt_sigaction
+_OLD = {"x86_64": (56, 250, 13), "aarch64": (220, 219, 134), "riscv64": (220, 219, 134)}
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -29,6 +29,7 @@ CLONE_NEWNET = 0x40000000
 _CLONE_PIDFD = 0x00001000
 _SIGCHLD = 17
 SIGKILL = 9
+_SIGSTOP = 19
 
 # The first four flags have the same values as MOUNT_ATTR_* of the new calls and ST_* of statvfs.
 MS_RDONLY = 1
@@ -274,9 +275,12 @@ def exists(number: int, *arguments: int | bytes | None) -> bool:
 
 def reset_signals() -> None:
     """Every signal has its default action and is let through: Python ignores SIGPIPE, nohup SIGHUP, and both are inherited."""
+    default = ctypes.create_string_buffer(32)
+    rt_sigaction = _OLD[os.uname().machine][2]
     for number in range(1, 65):
-        # SIGKILL, SIGSTOP and libc's own two refuse, as they must.
-        _libc.signal(number, None)
+        # Not through libc: it refuses its own two, 32 and 33, which musl's programs leave ignored.
+        if number not in (SIGKILL, _SIGSTOP):
+            call(rt_sigaction, number, default, None, 8)
     empty = (ctypes.c_uint64 * 16)()
     _checked(_libc.sigprocmask(2, empty, None))
 

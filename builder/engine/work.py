@@ -1,0 +1,135 @@
+"""Doing a step: files are placed, commands are run, and what comes of it is put on the file system below."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from builder.engine import accounts
+from builder.engine.container import Process, image_accounts, prepare
+from builder.engine.placement import Owner, make_folders, place
+from builder.engine.roots import Root, Roots
+from builder.engine.selection import Picked
+from builder.engine.unpacking import unpacker
+from builder.errors import StepError
+from builder.events import BuildWarning, Emit, StepLog
+from builder.layers.diff import commit_upper
+from builder.layers.entry import Item
+from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
+from builder.sandbox.launcher import Launcher
+from builder.sandbox.probe import require
+from builder.sandbox.spec import Outcome
+from builder.store.store import Store
+
+TAIL_BYTES = 8192
+TAIL_LINES = 12
+
+
+class Worker:
+    """Does steps, one at a time. Close it: it may have started the fork server."""
+
+    def __init__(self, store: Store, roots: Roots, emit: Emit) -> None:
+        self._store = store
+        self._roots = roots
+        self._emit = emit
+        self._launcher: Launcher | None = None
+
+    def close(self) -> None:
+        if self._launcher is not None:
+            self._launcher.close()
+            self._launcher = None
+
+    def copy(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, *, as_folder: bool) -> Root:
+        """COPY and ADD: `root` with what was picked at its destination."""
+        with self._store.scratch() as scratch:
+            return self._roots.add(root, self.place(step, picked, root, scratch), as_folder=as_folder)
+
+    def place(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, scratch: str) -> list[Item]:
+        """The items of the layer. What archives hold is unpacked in the folder `scratch`, which must outlive their use."""
+        owner = self._owner(step.chown, root)
+        unpack = unpacker(scratch, self._warn(step)) if step.unpack else None
+        below = self._roots.tree(root)
+        return place(picked, below, step.dest, owner=owner, mode=step.chmod, now=time.time_ns(), unpack=unpack)
+
+    def workdir(self, step: WorkdirStep, root: Root, *, as_folder: bool) -> Root:
+        """WORKDIR: `root` with the folder, which an existing one leaves as it is."""
+        owner = self._owner(step.user, root)
+        items = make_folders(step.path, self._roots.tree(root), owner, now=time.time_ns())
+        return self._roots.add(root, items, as_folder=as_folder)
+
+    def run(self, step: RunStep, number: int, root: Root) -> Root:
+        """RUN: `root` with what the command changed. Raises StepError with its code and last lines when it fails."""
+        env = (*step.proxy, *step.env)
+        process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size)
+        with self._store.scratch() as scratch:
+            prepared = prepare(self._roots, root, scratch, process)
+            tail = _Tail()
+
+            def output(data: bytes) -> None:
+                tail.add(data)
+                self._emit(StepLog(number, data))
+
+            outcome = self._sandboxes().run(prepared.spec, output=output)
+            if outcome.code or outcome.failed_at:
+                raise _failure(step, outcome, tail)
+            upper = prepared.spec.upper
+            committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step))
+            return self._roots.adopt(root, committed.items, upper, implied_parents=committed.implied_parents)
+
+    def _owner(self, name: str, root: Root) -> Owner | None:
+        return Owner(*accounts.owner(name, image_accounts(self._roots, root))) if name else None
+
+    def _sandboxes(self) -> Launcher:
+        """The fork server's client, started at the first RUN that must run."""
+        if self._launcher is None:
+            require()
+            self._launcher = Launcher()
+        return self._launcher
+
+    def _warn(self, step: Step) -> Callable[[str], None]:
+        return lambda message: self._emit(BuildWarning("LayerContent", message, step.span.line))
+
+
+class _Tail:
+    """The last output of a command, for its error message."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def add(self, data: bytes) -> None:
+        self._data = (self._data + data)[-TAIL_BYTES:]
+
+    def lines(self) -> tuple[str, ...]:
+        text = self._data.decode("utf-8", "replace").replace("\r\n", "\n")
+        # What a progress bar overwrote is not shown.
+        return tuple(line.rpartition("\r")[2] for line in text.rstrip("\n").split("\n") if line)[-TAIL_LINES:]
+
+
+def _failure(step: RunStep, outcome: Outcome, tail: _Tail) -> StepError:
+    reason = f": {os.strerror(outcome.exec_error)}" if outcome.exec_error else ""
+    match outcome.failed_at:
+        case "":
+            by = f"was ended by signal {outcome.signal}" if outcome.signal else "failed"
+            message = f"the command {by} with exit code {outcome.code}"
+            return StepError(message, step.span, code=outcome.code, tail=tail.lines(), hint=_CODE_HINTS.get(outcome.code))
+        case "exec":
+            program = step.argv[0]
+            hint = (
+                f"the image has no {program}: write the command in JSON form, or name a shell with SHELL"
+                if program.endswith("sh")
+                else "check the name and the PATH, or install the program in an earlier line"
+            )
+            return StepError(f"the command '{program}' cannot be run{reason}", step.span, hint=hint)
+        case "cwd":
+            hint = "WORKDIR makes it: did a later RUN remove it, or put a file there?"
+            return StepError(f"the command cannot run in '{step.cwd}'{reason}", step.span, hint=hint)
+        case where:
+            return StepError(f"the sandbox could not be made ({where}){reason}", step.span)
+
+
+_CODE_HINTS = {
+    126: "126 says that a file is not executable: chmod +x it, or check its first line",
+    127: "127 says that the shell did not find a program: install it first, or check its name",
+    137: "137 is SIGKILL: often the machine ran out of memory",
+}

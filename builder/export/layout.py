@@ -1,0 +1,166 @@
+"""An image as an OCI image layout, tar or folder (OCI image-spec image-layout.md), with the annotations that buildx writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from builder.errors import BuildError, StoreError, UsageError
+from builder.export.destination import Destination
+from builder.export.directory import write_local
+from builder.layers.entry import BytesSource, Entry, FileSource, Item, Source
+from builder.layers.order import sort_items
+from builder.layers.tarwriter import write_layer
+from builder.oci.digest import Descriptor, Digest
+from builder.oci.image import INDEX_TYPE, MANIFEST_TYPE
+from builder.oci.reference import Reference
+
+NAME_ANNOTATION = "io.containerd.image.name"
+REF_ANNOTATION = "org.opencontainers.image.ref.name"
+CREATED_ANNOTATION = "org.opencontainers.image.created"
+
+_INDEX_LIMIT = 4 << 20
+
+
+class Rendered(NamedTuple):
+    """An image ready to be written: its blobs, and what it is called."""
+
+    config: bytes
+    manifest: bytes
+    layers: tuple[tuple[Descriptor, str], ...]
+    """Each layer's descriptor, as in the manifest, and the file of the host that holds its blob; bottom first."""
+    names: tuple[str, ...] = ()
+    """Normalised: `docker.io/library/name:tag`."""
+    created: str = ""
+    """RFC 3339; an annotation of the index where it is not empty."""
+
+
+def write_oci_layout(image: Rendered, dest: str, *, tar: bool = True, stdout: int = 1) -> int:
+    """Write an image layout to the file `dest` (`-`: to `stdout`), or into the folder `dest` for `tar=False`; its bytes.
+
+    A folder that holds a layout already keeps its other images. Raises UsageError for a destination that cannot be
+    written so, StoreError where a blob is damaged.
+    """
+    if tar:
+        return write_archive(layout_files(image, []), image, dest, stdout=stdout)
+    try:
+        return write_local(_items(layout_files(image, _others(image, dest))), dest)
+    except BuildError as error:
+        raise _diagnosed(error, image) from error
+
+
+def write_archive(files: Mapping[str, tuple[Digest | None, int, Source]], image: Rendered, dest: str, *, stdout: int) -> int:
+    """Write files as a canonical tar; its bytes. Raises as `write_oci_layout`."""
+    with Destination(dest, stdout=stdout) as out:
+        try:
+            write_layer(_items(files), out.write)
+        except BuildError as error:
+            raise _diagnosed(error, image) from error
+    return out.size
+
+
+def layout_files(image: Rendered, others: list[dict[str, Any]]) -> dict[str, tuple[Digest | None, int, Source]]:
+    """The files of the layout: path -> known digest, size and content. `others` are further descriptors of the index."""
+    index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*others, *_descriptors(image)]}
+    files: dict[str, tuple[Digest | None, int, Source]] = {}
+    for data in (image.config, image.manifest):
+        digest = Digest.of(data)
+        files[blob_path(digest)] = (digest, len(data), BytesSource(data))
+    for descriptor, path in image.layers:
+        folder, name = os.path.split(os.path.abspath(path))
+        files[blob_path(descriptor.digest)] = (descriptor.digest, descriptor.size, FileSource(folder, os.fsencode(name)))
+    for name, data in (("index.json", to_json(index)), ("oci-layout", to_json({"imageLayoutVersion": "1.0.0"}))):
+        files[name] = (None, len(data), BytesSource(data))
+    return files
+
+
+def blob_path(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.hex}"
+
+
+def to_json(value: object) -> bytes:
+    """The same bytes for the same value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _descriptors(image: Rendered) -> list[dict[str, Any]]:
+    """The index's descriptors of the image: one for each name, one for an image without."""
+    manifest = json.loads(image.manifest)
+    base = {
+        "mediaType": manifest.get("mediaType") or MANIFEST_TYPE,
+        "digest": str(Digest.of(image.manifest)),
+        "size": len(image.manifest),
+    }
+    annotations = {CREATED_ANNOTATION: image.created} if image.created else {}
+    named = [
+        # OCI's reference name is the tag alone; containerd's annotation has the whole name.
+        {**annotations, NAME_ANNOTATION: name, REF_ANNOTATION: Reference.parse(name).tag}
+        for name in dict.fromkeys(image.names)
+    ]
+    return [{**base, "annotations": each} if each else base for each in named or [annotations]]
+
+
+def _items(files: Mapping[str, tuple[Digest | None, int, Source]]) -> list[Item]:
+    folders = {"/".join(name.split("/")[:depth]) for name in files for depth in range(1, name.count("/") + 1)}
+    items = [Item(Entry(folder.encode(), "dir", 0o755)) for folder in folders]
+    for name, (digest, size, source) in files.items():
+        known = digest.hex if digest is not None and digest.algorithm == "sha256" else ""
+        mode = 0o444 if digest is not None else 0o644
+        items.append(Item(Entry(name.encode(), "file", mode, size=size, digest=known), source))
+    return sort_items(items)
+
+
+def _others(image: Rendered, dest: str) -> list[dict[str, Any]]:
+    """The descriptors of other images in the layout at `dest`; none where there is no layout yet."""
+    try:
+        if not os.path.lexists(os.path.join(dest, "oci-layout")):
+            if os.listdir(dest):
+                raise UsageError(f"the folder '{dest}' is not empty and no OCI layout", hint="choose a new or empty folder")
+            return []
+        fd = os.open(os.path.join(dest, "index.json"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        # `write_local` says what is wrong with a destination that is no folder.
+        return []
+    with open(fd, "rb") as file:
+        text = file.read(_INDEX_LIMIT + 1)
+    try:
+        found = json.loads(text)["manifests"]
+        if len(text) > _INDEX_LIMIT or not all(isinstance(one, dict) for one in found):
+            raise TypeError
+        return [one for one in found if not _is_replaced(one, image)]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise UsageError(
+            f"the index.json of the OCI layout '{dest}' is damaged", hint="choose another folder, or remove this one"
+        ) from None
+
+
+def _is_replaced(descriptor: Mapping[str, Any], image: Rendered) -> bool:
+    annotations = descriptor.get("annotations") or {}
+    name = annotations.get(NAME_ANNOTATION)
+    if name is not None:
+        return name in image.names
+    # Without a full name (umoci's and skopeo's layouts) the tag is all that there is.
+    tag = annotations.get(REF_ANNOTATION)
+    if tag is not None:
+        return tag in {Reference.parse(each).tag for each in image.names}
+    return bool(descriptor.get("digest") == str(Digest.of(image.manifest)))
+
+
+def _diagnosed(error: BuildError, image: Rendered) -> BuildError:
+    """The same error, or what is behind it: a blob of the store whose content is not its digest's."""
+    for descriptor, path in image.layers:
+        try:
+            with open(path, "rb") as file:
+                damaged = hashlib.file_digest(file, descriptor.digest.algorithm).hexdigest() != descriptor.digest.hex
+        except OSError:
+            # The error says already that it cannot be read.
+            continue
+        if damaged:
+            return StoreError(
+                f"blob {descriptor.digest} is corrupt: its content does not have this digest",
+                hint=f"remove {path}, then build, import or pull the image that needs it again",
+            )
+    return error

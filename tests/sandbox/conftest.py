@@ -1,0 +1,26 @@
+"""What the sandbox's tests share: a room to run in, and a launcher whose end leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sandbox_room import Room
+
+from builder.sandbox.launcher import Launcher
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    return Room(str(tmp_path))
+
+
+@pytest.fixture
+def launcher() -> Iterator[Launcher]:
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        before = file.read()
+    with Launcher() as launcher:
+        yield launcher
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        assert file.read() == before

@@ -1,0 +1,129 @@
+"""Attempts to get out of a sandbox, one for each line of its hardening: true when the attempt succeeds.
+
+A probe succeeds with its line switched off, on the same machine, so its failure with the line on means something.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from sandbox_room import Room
+
+from builder.sandbox.launcher import Launcher
+from builder.sandbox.spec import FileMount
+
+Probe = Callable[[Room, Launcher, frozenset[str]], bool]
+
+
+def _script(text: str, **fields: object) -> Probe:
+    def probe(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
+        outcome, written = room.sh(launcher, text, without=without, **fields)
+        assert not outcome.failed_at, outcome
+        assert outcome.code in (0, 1), (outcome, written)
+        return outcome.code == 0
+
+    return probe
+
+
+def host_disk() -> tuple[int, int]:
+    """Major and minor of a block device of this machine."""
+    with open("/proc/partitions", encoding="ascii") as file:
+        rows = [line.split() for line in file.read().splitlines()[2:]]
+    return int(rows[0][0]), int(rows[0][1])
+
+
+def _open_host_disk(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
+    major, minor = host_disk()
+    text = f"for d in /tmp /dev; do mknod $d/disk b {major} {minor} || exit 9; dd if=$d/disk of=/dev/null bs=512 count=1"
+    outcome, written = room.sh(launcher, text + " 2>&1 && exit 0; done; exit 1", without=without)
+    assert outcome.code in (0, 1), written
+    return outcome.code == 0
+
+
+def _write_through_a_link(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
+    """An image whose /etc points to a folder of the host."""
+    victim = os.path.join(room.folder, "victim")
+    hostile = os.path.join(room.folder, "hostile")
+    os.makedirs(victim, exist_ok=True)
+    os.makedirs(hostile, exist_ok=True)
+    with open(victim + "/hosts", "w", encoding="utf-8") as file:
+        file.write("the host's own")
+    if not os.path.lexists(hostile + "/etc"):
+        os.symlink(victim, hostile + "/etc")
+    room.sh(
+        launcher, "true", lowers=(hostile, room.rootfs), mounts=(FileMount("/etc/hosts", b"the sandbox's"),), without=without
+    )
+    with open(victim + "/hosts", encoding="utf-8") as file:
+        return file.read() != "the host's own"
+
+
+_KEYCTL = """
+import ctypes, os
+number = {"x86_64": 250, "aarch64": 219, "riscv64": 219}[os.uname().machine]
+raise SystemExit(0 if ctypes.CDLL(None).syscall(number, 0, -3, 0) >= 0 else 1)
+"""
+
+
+def _call_keyctl(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
+    outcome, written = room.python(launcher, _KEYCTL, without=without)
+    assert outcome.code in (0, 1), written
+    return outcome.code == 0
+
+
+_CONNECT = """
+import _socket, sys
+s = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+try:
+    s.connect("\\0" + sys.argv[1])
+except PermissionError:
+    raise SystemExit(1)
+"""
+
+
+def _connect_to_abstract_socket(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
+    name = f"pybuild-test-{os.getpid()}-{room.uppers}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind("\0" + name)
+        listener.listen()
+        outcome, written = room.python(launcher, _CONNECT, name, without=without)
+    assert outcome.code in (0, 1), written
+    return outcome.code == 0
+
+
+def _shares(namespace: str) -> Probe:
+    def probe(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
+        _, written = room.sh(launcher, f"readlink /proc/self/ns/{namespace}", without=without)
+        assert written.startswith(namespace + ":["), written
+        return written.strip() == os.readlink(f"/proc/self/ns/{namespace}")
+
+    return probe
+
+
+def _sees_host_dev(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
+    return _script(f'[ "$(stat -c %d /dev)" = {os.stat("/dev").st_dev} ]')(room, launcher, without)
+
+
+PROBES: dict[str, Probe] = {
+    # A network of its own, so that the host's keeps its lo whatever happens.
+    "capabilities": _script("ip link set lo down 2>/dev/null", network="none"),
+    "seccomp": _call_keyctl,
+    "nodev": _open_host_disk,
+    "detached-mounts": _write_through_a_link,
+    # The same value again: harmless where it succeeds.
+    "masked-paths": _script(
+        "v=$(cat /proc/sys/vm/swappiness); (echo $v > /proc/sys/vm/swappiness) 2>/dev/null || [ -n \"$(head -c 1 /proc/keys)\" ]"
+    ),
+    "readonly-sys": _script("chmod 0555 /sys 2>/dev/null"),
+    "landlock-scope": _connect_to_abstract_socket,
+    "pid-namespace": _shares("pid"),
+    "mount-namespace": _shares("mnt"),
+    "ipc-namespace": _shares("ipc"),
+    "uts-namespace": _shares("uts"),
+    "cgroup-namespace": _shares("cgroup"),
+    "own-dev": _sees_host_dev,
+    # The session's leader, seen from inside: 0 when it is outside.
+    "session": _script('set -- $(cat /proc/self/stat); [ "$6" != 1 ]'),
+}
+"""All of `spec.HARDENING` but pdeathsig, which needs a builder of its own to kill (test_sandbox_death)."""

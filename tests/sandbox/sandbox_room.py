@@ -1,0 +1,85 @@
+"""A small image on disk and the specs to run it: busybox, and where a probe needs it the host's Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import Any
+
+from builder.sandbox.launcher import Launcher
+from builder.sandbox.spec import MOUNT_POINTS, BindMount, Outcome, SandboxSpec
+
+BUSYBOX = "/usr/bin/busybox"
+PYTHON = os.path.realpath(sys.executable)
+_APPLETS = (
+    "[ awk basename cat chmod chown cp cut date dd df dirname echo env false head hostname id ifconfig ip kill ln ls mkdir"
+    " mkfifo mknod mount mv nc ping ps pwd readlink rm rmdir sed seq setsid sh sleep sort stat su tail test touch tr true"
+    " tty umount uname wc yes"
+).split()
+
+
+class Room:
+    """`rootfs` is the image's one folder; each spec gets an upper and a work folder of its own below `folder`."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.rootfs = os.path.join(folder, "rootfs")
+        self.uppers = 0
+        if not os.path.exists(self.rootfs):
+            self._furnish()
+
+    def _furnish(self) -> None:
+        for name in ("bin", "etc", "tmp", "root", "mnt", *(point[1:] for point in MOUNT_POINTS)):
+            os.makedirs(os.path.join(self.rootfs, name))
+        shutil.copy(BUSYBOX, self.path("bin/busybox"))
+        for applet in _APPLETS:
+            os.symlink("busybox", self.path("bin/" + applet))
+        self.write("etc/hosts", "")
+        os.chmod(self.path("tmp"), 0o1777)
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.rootfs, name)
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> None:
+        os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(self.path(name), mode)
+
+    def spec(self, *argv: str, **fields: Any) -> SandboxSpec:
+        self.uppers += 1
+        upper, work = (os.path.join(self.folder, f"{name}-{os.getpid()}-{self.uppers}") for name in ("upper", "work"))
+        os.mkdir(upper)
+        os.mkdir(work)
+        values: dict[str, Any] = {
+            "lowers": (self.rootfs,),
+            "upper": upper,
+            "work": work,
+            "argv": argv,
+            "env": (("PATH", "/bin"),),
+            "cwd": "/",
+        }
+        return SandboxSpec(**(values | fields))
+
+    def run(self, launcher: Launcher, *argv: str, **fields: Any) -> tuple[Outcome, str]:
+        """The outcome and all that was written."""
+        written: list[bytes] = []
+        outcome = launcher.run(self.spec(*argv, **fields), output=written.append)
+        return outcome, b"".join(written).decode("utf-8", "surrogateescape")
+
+    def sh(self, launcher: Launcher, script: str, **fields: Any) -> tuple[Outcome, str]:
+        return self.run(launcher, "sh", "-c", script, **fields)
+
+    def python(self, launcher: Launcher, code: str, *arguments: str, **fields: Any) -> tuple[Outcome, str]:
+        """Runs the host's own Python in the sandbox, its folders mounted read-only."""
+        mounts = []
+        for folder in ("/usr", "/lib", "/lib64", sys.base_prefix):
+            real = os.path.realpath(folder)
+            if os.path.islink(folder) and not os.path.lexists(self.path(folder[1:])):
+                os.symlink(real, self.path(folder[1:]))
+            elif os.path.isdir(folder) and not any(real == m.source or real.startswith(m.source + "/") for m in mounts):
+                os.makedirs(self.path(real[1:]), exist_ok=True)
+                mounts.append(BindMount(real, real))
+        fields["mounts"] = (*mounts, *fields.get("mounts", ()))
+        return self.run(launcher, PYTHON, "-I", "-S", "-c", code, *arguments, **fields)
