@@ -34,21 +34,10 @@ from builder.store.store import Store
 
 if TYPE_CHECKING:
     from builder.context.oci_layout import Place
-    from builder.engine.rendering import Form, Rendered
+    from builder.engine.exporting import Output
 
 DOCKERFILE_LIMIT = 64 << 20
 COMMENT = "pybuild.dockerfile.v1"
-
-
-class Output(NamedTuple):
-    """One `-o`: what to write where. `fd` is used instead of `dest` when it is not negative."""
-
-    type: Literal["oci", "docker", "local", "tar", "image"]
-    dest: str
-    tar: bool = True
-    compression: Form = "gzip"
-    names: tuple[Reference, ...] = ()
-    fd: int = -1
 
 
 class Request(NamedTuple):
@@ -109,7 +98,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             raise
         config = _assemble(plan, outcome, request)
         image_id = _keep(config, request, store)
-        rendered = _export(request, config, outcome.root, store, roots, emit)
+        manifest = _export(request, config, outcome.root, store, roots, emit)
         store.sync()
         names = tuple(tag.familiar for tag in request.tags)
         size = roots.size(outcome.root)
@@ -125,7 +114,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
                 time.monotonic() - begun,
             )
         )
-        return Image(image_id, names, size, rendered.digest if rendered else None, plan)
+        return Image(image_id, names, size, manifest, plan)
 
 
 def _read(request: Request) -> SourceFile:
@@ -248,7 +237,7 @@ def _bases(stages: Stages, request: Request, store: Store, roots: Roots, context
 
 
 def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes:
-    created = _rfc3339(EPOCH if request.source_date_epoch is None else request.source_date_epoch)
+    created = _created(request)
     history: list[Mapping[str, object]] = list(plan.base.history)
     for line in plan.history:
         empty = {} if line.step in outcome.changed else {"empty_layer": True}
@@ -257,7 +246,9 @@ def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes
     return assemble(plan.config, diff_ids, history, created=created)
 
 
-def _rfc3339(seconds: int) -> str:
+def _created(request: Request) -> str:
+    """The time that the image names, in RFC 3339: SOURCE_DATE_EPOCH, else the constant, and never the clock's."""
+    seconds = EPOCH if request.source_date_epoch is None else request.source_date_epoch
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
@@ -271,25 +262,16 @@ def _keep(config: bytes, request: Request, store: Store) -> Digest:
     return image_id
 
 
-def _export(request: Request, config: bytes, root: Root, store: Store, roots: Roots, emit: Emit) -> Rendered | None:
+def _export(request: Request, config: bytes, root: Root, store: Store, roots: Roots, emit: Emit) -> Digest | None:
+    """Write every output; the digest of the manifest, when one had to be made."""
     if not request.outputs:
         return None
-    from builder.engine.rendering import render
+    from builder.engine.exporting import Export
 
-    rendered = None
+    export = Export(config, root, store, roots, threads=max(1, request.jobs), created=_created(request))
     for output in request.outputs:
         begun = time.monotonic()
-        if output.type == "image":
-            continue
-        if output.type in ("oci", "docker"):
-            rendered = render(config, root, output.compression, store, roots, threads=max(1, request.jobs))
-        digest, size = _write(output, request, rendered, root, store, roots)
-        shown = output.dest if output.fd < 0 else "standard output"
-        emit(ExportFinished(f"{output.type} {shown}", digest, size, time.monotonic() - begun))
-    return rendered
-
-
-def _write(
-    output: Output, request: Request, rendered: Rendered | None, root: Root, store: Store, roots: Roots
-) -> tuple[str, int]:
-    raise UsageError(f"the output type {output.type} is not built yet")
+        size = export.write(output)
+        digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker") else ""
+        emit(ExportFinished(f"{output.type} {output.dest}".rstrip(), digest, size, time.monotonic() - begun))
+    return export.manifest

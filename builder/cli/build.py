@@ -6,19 +6,23 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from builder.build import Image, Output, Request, build
-from builder.cli.context_spec import parse_build_context, parse_context, parse_hosts, parse_platform
+from builder.build import Image, Request, build
+from builder.cli.context_spec import ContextSpec, parse_build_context, parse_context, parse_hosts, parse_platform
 from builder.cli.environment import Environment, build_args
 from builder.cli.faults import told
 from builder.cli.flags import Parsed, near_command
 from builder.cli.output_spec import OutputSpec, parse_output
-from builder.context.oci_layout import Place
 from builder.errors import BuildError, UsageError
 from builder.events import BuildFailed, Debug
 from builder.oci.reference import Reference
 from builder.report.reporter import open_reporter, screen
 from builder.store.store import Store
+
+if TYPE_CHECKING:
+    from builder.context.oci_layout import Place
+    from builder.engine.exporting import Output
 
 STDIN_LIMIT = 64 << 20
 
@@ -70,7 +74,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         dockerfile="" if file == "-" else file,
         dockerfile_text=sys.stdin.buffer.read(STDIN_LIMIT) if file == "-" else None,
         directories={spec.name: spec.path for spec in contexts if spec.kind == "directory"},
-        layouts={spec.name: Place(spec.path, spec.tag, spec.digest) for spec in contexts if spec.kind == "oci-layout"},
+        layouts=_layouts(contexts),
         tags=tags,
         outputs=tuple(_output(parse_output(text), tags) for text in parsed.texts("output")),
         target=parsed.text("target") or "",
@@ -84,6 +88,15 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         shm_size=parsed.number("shm-size") or 64 << 20,
         jobs=parsed.number("jobs") or os.cpu_count() or 1,
     )
+
+
+def _layouts(contexts: list[ContextSpec]) -> dict[str, Place]:
+    chosen = [spec for spec in contexts if spec.kind == "oci-layout"]
+    if not chosen:
+        return {}
+    from builder.context.oci_layout import Place
+
+    return {spec.name: Place(spec.path, spec.tag, spec.digest) for spec in chosen}
 
 
 def _platforms(parsed: Parsed, environment: Environment) -> tuple[str, ...]:
@@ -108,6 +121,8 @@ def _tag(text: str) -> Reference:
 
 
 def _output(spec: OutputSpec, tags: tuple[Reference, ...]) -> Output:
+    from builder.engine.exporting import Output
+
     for key in spec.attrs:
         if key not in ("tar", "compression", "name", "oci-mediatypes", "force-compression"):
             raise UsageError(f"the key '{key}' of the output type '{spec.type}' is not built yet")

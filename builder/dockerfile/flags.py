@@ -72,6 +72,11 @@ def refuse_repeated(flags: Iterable[Flag], keyword: str) -> None:
         seen.add(flag.name)
 
 
+def is_on(flags: Iterable[Flag], name: str) -> bool:
+    """Whether the switch `name` is among the flags and not `false`."""
+    return any(flag.name == name and (flag.value or "true").lower() == "true" for flag in flags)
+
+
 def write(flag: Flag, escape: str) -> str:
     """The flag as a word, with quotes where its value needs them."""
     if flag.value is None:
@@ -102,7 +107,7 @@ def _check(flag: Flag, kind: Kind) -> None:
         raise DockerfileError(
             f"the flag '--{name}' needs a value", flag.span, hint=f"write --{name}=VALUE, without spaces around ="
         )
-    elif name in _CHOICES and value.lower() not in _CHOICES[name]:
+    elif name in _CHOICES and value not in _CHOICES[name]:
         raise _wrong(
             flag, f"the flag '--{name}' is one of {', '.join(_CHOICES[name])}", did_you_mean(value[:40], _CHOICES[name])
         )

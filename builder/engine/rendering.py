@@ -6,10 +6,12 @@ An image in the store has an id (its config) and no manifest; one exists as soon
 from __future__ import annotations
 
 import os
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from builder.engine.roots import Layer, Root, Roots
+from builder.export.layout import Rendered
 from builder.layers import compression
+from builder.layers.entry import Item
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest
 from builder.store.store import Store
@@ -17,24 +19,20 @@ from builder.store.store import Store
 Form = Literal["gzip", "zstd", "uncompressed"]
 
 
-class Rendered(NamedTuple):
-    """An image with all its blobs on disk."""
-
-    config: bytes
-    manifest: bytes
-    layers: tuple[tuple[Descriptor, str], ...]
-    """Each layer's descriptor and the path of its blob, the lowest first."""
-
-    @property
-    def digest(self) -> Digest:
-        return Digest.of(self.manifest)
-
-
 def render(config: bytes, root: Root, form: Form, store: Store, roots: Roots, *, threads: int) -> Rendered:
     """Every layer as a blob in the given form; a foreign layer keeps the blob that it came in."""
     layers = tuple(_layer(layer, form, store, roots, threads) for layer in root.layers)
     descriptor = Descriptor(CONFIG_TYPE, Digest.of(config), len(config))
     return Rendered(config, manifest(descriptor, [d for d, _ in layers]), layers)
+
+
+def flatten(root: Root, roots: Roots) -> list[Item]:
+    """The merged file system, whole, with the content of each file."""
+    tree = roots.tree(root)
+    return [
+        Item(entry, roots.locate(root, entry, tree.layer_of(entry.path)) if entry.kind == "file" else None)
+        for entry in tree.walk(b"")
+    ]
 
 
 def _layer(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Descriptor, str]:

@@ -69,6 +69,7 @@ class _Writer:
         self._is_root = os.geteuid() == 0
         self._folders: dict[bytes, Entry | None] = {b"": None}
         """Those that are there, with the metadata that they get at the end; None: what they have stays."""
+        self._not_folders: set[bytes] = set()
         self._left_out: set[bytes] = set()
         self.size = 0
 
@@ -77,10 +78,13 @@ class _Writer:
         check_path(entry.path)
         if not entry.path:
             return
+        if entry.path in self._not_folders or self._folders.get(entry.path) is not None:
+            raise BuildError(f"'{show(entry.path)}' occurs twice in the image")
         if entry.kind == "dir":
             self._make_folder(entry.path)
             self._folders[entry.path] = entry
             return
+        self._not_folders.add(entry.path)
         if entry.kind in ("whiteout", "opaque"):
             raise ValueError(f"a flattened file system has no {entry.kind}")
         parent, name = self._parent(entry.path)
@@ -216,6 +220,8 @@ class _Writer:
                     # An earlier output may have made it read-only.
                     os.chmod(name, 0o700, dir_fd=parent)
                 return False
+            if path in self._not_folders:
+                raise BuildError(f"'{show(path)}' is no folder but holds other names") from None
             os.unlink(name, dir_fd=parent)
             os.mkdir(name, 0o700, dir_fd=parent)
         return True

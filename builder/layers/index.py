@@ -100,6 +100,8 @@ class Tree:
 
     def walk(self, path: bytes) -> Iterator[Entry]:
         """The entry at `path` and all below it, in canonical order. Raises KeyError for a path that is not there."""
+        if path not in self._entries:
+            raise KeyError(path)
         found = [path]
         # The list grows while it is walked: folders add what they hold.
         for folder in found:

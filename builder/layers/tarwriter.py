@@ -22,7 +22,7 @@ from builder.layers.source import CHUNK, Sources, changed
 from builder.oci.digest import Digest
 
 _FLUSH = 256 * 1024
-_NOT_PLAIN = re.compile(rb"(?:\A|/)(?:\.{0,2}(?:/|\Z)|\.wh\.)|\0")
+_NOT_PLAIN = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)|\0")
 _TYPES = {
     "symlink": tarheader.SYMLINK,
     "fifo": tarheader.FIFO,
@@ -115,17 +115,23 @@ class _Tar:
 
 
 def _check(entry: Entry, source: Source | None) -> None:
-    if entry.path and _NOT_PLAIN.search(entry.path):
-        if re.search(rb"(?:\A|/)\.wh\.", entry.path):
-            raise BuildError(
-                f"'{show(entry.path)}' cannot be stored in an image: names that begin with '.wh.' mark removed files",
-                hint="rename it",
-            )
-        raise ValueError(f"'{show(entry.path)}' is not a canonical path")
+    path = entry.path
+    # Five times as fast as the expression, which few paths need.
+    if path and (b"/." in path or path[0] in b"./" or b"//" in path or path[-1] == 47 or b"\0" in path):
+        _check_path(path)
     if (source is None) != (entry.kind != "file"):
         raise ValueError(f"'{show(entry.path)}' is a {entry.kind} {'without' if source is None else 'with'} content")
     if not (0 <= entry.mode <= 0o7777 and 0 <= entry.uid < 0xFFFFFFFF and 0 <= entry.gid < 0xFFFFFFFF and entry.size >= 0):
         raise ValueError(f"'{show(entry.path)}' has a mode, owner or size out of range")
+
+
+def _check_path(path: bytes) -> None:
+    if re.search(rb"(?:\A|/)\.wh\.", path):
+        raise BuildError(
+            f"'{show(path)}' cannot be stored in an image: names that begin with '.wh.' mark removed files", hint="rename it"
+        )
+    if _NOT_PLAIN.search(path):
+        raise ValueError(f"'{show(path)}' is not a canonical path")
 
 
 def _write_file(tar: _Tar, sources: Sources, entry: Entry, source: Source, mtime: int) -> str:

@@ -57,7 +57,7 @@ class _Output:
         while data and self.error is None:
             try:
                 data = data[os.write(self._fd, data) :]
-            except ZeroDivisionError:
+            except BlockingIOError:
                 # Another program that shares the terminal made it non-blocking.
                 import select
 

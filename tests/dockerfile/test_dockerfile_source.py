@@ -88,7 +88,9 @@ def test_directives(text: str, expected: Directives) -> None:
     assert _directives(text) == expected
 
 
-@pytest.mark.parametrize("image", ["dockerfile:1", "docker/other", "docker/dockerfile2", "docker", "docker/dockerfile/x", ":", "@"])
+@pytest.mark.parametrize(
+    "image", ["dockerfile:1", "docker/other", "docker/dockerfile2", "docker", "docker/dockerfile/x", ":", "@"]
+)
 def test_other_frontends_are_refused(image: str) -> None:
     with pytest.raises(DockerfileError, match="is not the Dockerfile frontend"):
         _directives(f"# syntax={image}\nFROM a\n")
@@ -177,7 +179,7 @@ def test_every_character_knows_its_place() -> None:
     assert user.span(5, 6) == Span(7, 6, 7, 7)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="RUNa \\`\t\n\r#<'-\u00a0\v", max_size=60), st.sampled_from(["", "# escape=`\n"]))
 def test_places_lead_back_to_the_characters(text: str, head: str) -> None:
     whole = head + text

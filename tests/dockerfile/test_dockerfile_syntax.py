@@ -149,8 +149,12 @@ def test_an_empty_array_resets_a_command(keyword: str) -> None:
     assert instruction.command == ast.ExecForm(())
 
 
-@pytest.mark.parametrize("text", ['[1]', '["a", null]', '[["a"]]', '[{"a": "b"}]', "[" * 5000 + "]" * 5000, "[" + "9" * 9999 + "]"])
-@pytest.mark.parametrize("keyword", ["RUN", "CMD", "ENTRYPOINT", "SHELL", "VOLUME", "COPY", "ADD", "HEALTHCHECK CMD", "ONBUILD RUN"])
+@pytest.mark.parametrize(
+    "text", ["[1]", '["a", null]', '[["a"]]', '[{"a": "b"}]', "[" * 5000 + "]" * 5000, "[" + "9" * 9999 + "]"]
+)
+@pytest.mark.parametrize(
+    "keyword", ["RUN", "CMD", "ENTRYPOINT", "SHELL", "VOLUME", "COPY", "ADD", "HEALTHCHECK CMD", "ONBUILD RUN"]
+)
 def test_json_of_other_things_than_strings(keyword: str, text: str) -> None:
     with pytest.raises(DockerfileError, match="holds strings only"):
         _one(f"{keyword} {text}")
@@ -206,6 +210,14 @@ def test_healthcheck() -> None:
     ]
     assert _one("HEALTHCHECK CMD curl --fail x") == ast.Healthcheck(_AT, "", (), ast.ShellForm("curl --fail x"))
     assert _one("HEALTHCHECK none") == ast.Healthcheck(_AT, "", (), None)
+
+
+def test_switches() -> None:
+    copy = _one("COPY --link --parents=TRUE a b")
+    add = _one("ADD --link=false --unpack=true a b")
+    assert isinstance(copy, ast.Copy) and isinstance(add, ast.Copy)
+    assert [flags.is_on(copy.flags, name) for name in ("link", "parents", "unpack")] == [True, True, False]
+    assert [flags.is_on(add.flags, name) for name in ("link", "unpack", "keep-git-dir")] == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -285,8 +297,10 @@ def test_the_other_escape_character() -> None:
 
 
 def test_places_of_everything() -> None:
-    text = "FROM --platform=p \\\n  i AS n\nARG a=b c\nCOPY --from=n \\\n # c\n  x <<E y\nE\nONBUILD RUN z\nHEALTHCHECK \\\n NONE\n"
-    base, arg, copy, onbuild, check = _parse(text).instructions
+    base, arg, copy, onbuild, check = _parse(
+        "FROM --platform=p \\\n  i AS n\nARG a=b c\nCOPY --from=n \\\n # c\n  x <<E y\nE\n"
+        "ONBUILD RUN z\nHEALTHCHECK \\\n NONE\n"
+    ).instructions
     assert isinstance(base, ast.From) and isinstance(arg, ast.Arg) and isinstance(copy, ast.Copy)
     assert base.span == Span(1, 1, 2, 9)
     assert base.platform == ast.Word("p", Span(1, 6, 1, 18))
@@ -333,9 +347,7 @@ def test_the_grammar_and_the_table_name_the_same_flags(keyword: str) -> None:
     assert _names_in_grammar(f"{keyword}_FLAG") == set(flags.FLAGS[keyword])
 
 
-@pytest.mark.parametrize(
-    ("keyword", "flag"), [(keyword, flag) for keyword, known in flags.FLAGS.items() for flag in known]
-)
+@pytest.mark.parametrize(("keyword", "flag"), [(keyword, flag) for keyword, known in flags.FLAGS.items() for flag in known])
 def test_a_flag_must_not_be_repeated_unless_it_is_a_list(keyword: str, flag: str) -> None:
     kind = flags.FLAGS[keyword][flag]
     value = {"network": "none", "security": "sandbox"}.get(flag, "true" if kind == "switch" else "1s")

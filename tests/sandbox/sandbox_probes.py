@@ -107,7 +107,7 @@ def _sees_host_dev(room: Room, launcher: Launcher, without: frozenset[str]) -> b
 
 PROBES: dict[str, Probe] = {
     # A network of its own, so that the host's keeps its lo whatever happens.
-    "capabilities": _script("ip link set lo down 2>/dev/null", network="none"),
+    "capabilities": _script("ip link set lo down 2>/dev/null || exit 1", network="none"),
     "seccomp": _call_keyctl,
     "nodev": _open_host_disk,
     "detached-mounts": _write_through_a_link,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 from builder.sandbox.launcher import Launcher
@@ -83,3 +85,42 @@ class Room:
                 mounts.append(BindMount(real, real))
         fields["mounts"] = (*mounts, *fields.get("mounts", ()))
         return self.run(launcher, PYTHON, "-I", "-S", "-c", code, *arguments, **fields)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Waits for what another process is about to do; a minute is the end of all patience, not a measure."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "never happened"
+        time.sleep(0.002)
+
+
+def server_of(pid: int) -> int:
+    """The fork server among the children of `pid`."""
+    for child in os.listdir("/proc"):
+        if child.isdecimal() and _parent(child) == pid and b"/builder/sandbox/main.py" in command_line(child):
+            return int(child)
+    raise AssertionError("no fork server")
+
+
+def processes_with(word: str) -> list[int]:
+    """The pids of this machine's processes that have `word` among their arguments."""
+    own = str(os.getpid())
+    found = [pid for pid in os.listdir("/proc") if pid.isdecimal() and pid != own]
+    return [int(pid) for pid in found if word.encode() in command_line(pid).split(b"\0")]
+
+
+def command_line(pid: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _parent(pid: str) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0

@@ -8,7 +8,7 @@ import signal
 import threading
 
 import pytest
-from sandbox_room import Room
+from sandbox_room import Room, eventually, server_of
 
 from builder.errors import Interrupted
 from builder.sandbox.launcher import Launcher
@@ -111,24 +111,19 @@ def test_only_three_descriptors_are_open(room: Room) -> None:
 def test_no_descriptor_is_left_in_builder_or_server(room: Room, launcher: Launcher) -> None:
     room.sh(launcher, "true")
     server = server_of(os.getpid())
-    before = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (os.getpid(), server)]
+    pid = os.getpid()
+    eventually(lambda: len(os.listdir(f"/proc/{server}/fd")) == SERVER_DESCRIPTORS)
+    before = len(os.listdir(f"/proc/{pid}/fd"))
     for _ in range(5):
         room.sh(launcher, "echo x")
         room.run(launcher, "no-such-command")
-    assert [len(os.listdir(f"/proc/{pid}/fd")) for pid in (os.getpid(), server)] == before
+    assert len(os.listdir(f"/proc/{pid}/fd")) == before
+    # The server closes its end of a channel after the last word.
+    eventually(lambda: len(os.listdir(f"/proc/{server}/fd")) == SERVER_DESCRIPTORS)
 
 
-def server_of(pid: int) -> int:
-    """The fork server among the children of `pid`."""
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                words = file.read().split(b"\0")
-            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                parent = int(file.read().rpartition(")")[2].split()[1])
-            if parent == pid and len(words) > 3 and words[3].endswith(b"/builder/sandbox/main.py"):
-                return int(name)
-    raise AssertionError("no fork server")
+# Three streams, its socket, its own pidfd.
+SERVER_DESCRIPTORS = 5
 
 
 # The command cannot be started

@@ -1,0 +1,57 @@
+"""Outputs: from an image in the store to files of the user."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from builder.engine.rendering import Form, flatten, render
+from builder.engine.roots import Root, Roots
+from builder.export.directory import write_local, write_tar
+from builder.export.docker_archive import write_docker_archive
+from builder.export.layout import Rendered, write_oci_layout
+from builder.oci.digest import Digest
+from builder.oci.reference import Reference
+from builder.store.store import Store
+
+
+class Output(NamedTuple):
+    """One `-o`: what to write where (`-`: to standard output)."""
+
+    type: Literal["oci", "docker", "local", "tar", "image"]
+    dest: str
+    tar: bool = True
+    compression: Form = "gzip"
+    names: tuple[Reference, ...] = ()
+
+
+class Export:
+    """The outputs of one image. `manifest` is the digest of the last manifest that was made."""
+
+    def __init__(self, config: bytes, root: Root, store: Store, roots: Roots, *, threads: int, created: str) -> None:
+        self._config = config
+        self._root = root
+        self._store = store
+        self._roots = roots
+        self._threads = threads
+        self._created = created
+        self.manifest: Digest | None = None
+
+    def write(self, output: Output) -> int:
+        """Write one output; its bytes. Raises UsageError for a destination that cannot be, StoreError for a damaged layer."""
+        match output.type:
+            case "oci":
+                return write_oci_layout(self._rendered(output), output.dest, tar=output.tar)
+            case "docker":
+                return write_docker_archive(self._rendered(output), output.dest, tar=output.tar)
+            case "local":
+                return write_local(flatten(self._root, self._roots), output.dest)
+            case "tar":
+                return write_tar(flatten(self._root, self._roots), output.dest)
+            case "image":
+                # `build` puts every image into the store; compressed blobs are made when one is written or pushed.
+                return self._roots.size(self._root)
+
+    def _rendered(self, output: Output) -> Rendered:
+        rendered = render(self._config, self._root, output.compression, self._store, self._roots, threads=self._threads)
+        self.manifest = Digest.of(rendered.manifest)
+        return rendered._replace(names=tuple(str(name) for name in output.names), created=self._created)

@@ -1,0 +1,163 @@
+"""Each line of the sandbox's hardening holds, and would be missed: with it switched off, the same attempt succeeds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sandbox_bpf import FSCONFIG, KEYCTL, Refusal
+from sandbox_probes import PROBES, host_disk
+from sandbox_room import Room
+
+from builder.sandbox.launcher import Launcher
+from builder.sandbox.spec import HARDENING, BindMount, FileMount
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def test_every_line_has_its_probe() -> None:
+    # pdeathsig: test_sandbox_death
+    assert {*PROBES, "pdeathsig"} == set(HARDENING)
+
+
+@pytest.mark.parametrize("line", [line for line in HARDENING if line in PROBES and line != "mount-namespace"])
+def test_the_line_holds_and_is_needed(room: Room, launcher: Launcher, line: str) -> None:
+    assert not PROBES[line](room, launcher, frozenset())
+    assert PROBES[line](room, launcher, frozenset((line,)))
+
+
+_IN_OWN_MOUNT_NAMESPACE = """
+import ctypes, json, sys
+libc = ctypes.CDLL(None)
+assert libc.unshare(0x20000) == 0
+assert libc.mount(None, b"/", None, ctypes.c_ulong(0x44000), None) == 0
+from builder.sandbox.launcher import Launcher
+from sandbox_probes import PROBES
+from sandbox_room import Room
+room = Room(sys.argv[1])
+with Launcher() as launcher:
+    print(json.dumps([PROBES["mount-namespace"](room, launcher, frozenset(w)) for w in ((), ("mount-namespace",))]))
+"""
+
+
+def test_the_mount_namespace(room: Room) -> None:
+    # Without it the sandbox's mounts stay where they were made: in a namespace that ends with this child.
+    assert json.loads(_child(_IN_OWN_MOUNT_NAMESPACE, room.folder)) == [False, True]
+
+
+def _child(code: str, *arguments: str) -> str:
+    path = os.pathsep.join((_HERE, os.path.dirname(os.path.dirname(_HERE))))
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, check=False
+    )
+    assert done.returncode == 0, done
+    return done.stdout.decode()
+
+
+# Older kernels: the fallback runs, says so, and the sandbox is as strong
+
+FALLBACKS: dict[str, tuple[tuple[Refusal, ...], tuple[str, ...]]] = {
+    "clone3": ((Refusal(435),), ("clone3",)),
+    "close_range": ((Refusal(436),), ("close_range",)),
+    "openat2": ((Refusal(437),), ("openat2",)),
+    "openat2-eperm": ((Refusal(437, 1),), ("openat2",)),
+    "mount_setattr": ((Refusal(442),), ("mount_setattr",)),
+    "landlock": ((Refusal(444), Refusal(445), Refusal(446)), ("landlock-scope",)),
+    "open_tree": ((Refusal(428),), ("mount-api", "overlay-lowerdir+")),
+    "move_mount": ((Refusal(429),), ("mount-api", "overlay-lowerdir+")),
+    "fsopen": ((Refusal(430),), ("mount-api", "overlay-lowerdir+")),
+    "fsconfig": ((Refusal(FSCONFIG),), ("mount-api", "overlay-lowerdir+")),
+    "fsconfig-string": ((Refusal(FSCONFIG, 22, second=1),), ("mount-api", "overlay-lowerdir+")),
+    "fsmount": ((Refusal(432),), ("mount-api", "overlay-lowerdir+")),
+    "keyctl": ((Refusal(KEYCTL),), ("session-keyring",)),
+    "lowerdir+": ((), ("overlay-lowerdir+",)),
+    "all": (
+        tuple(Refusal(number) for number in (428, 429, 430, 431, 432, 435, 436, 437, 442, 444, KEYCTL)),
+        (
+            "clone3",
+            "close_range",
+            "landlock-scope",
+            "mount-api",
+            "mount_setattr",
+            "openat2",
+            "overlay-lowerdir+",
+            "session-keyring",
+        ),
+    ),
+}
+
+_ON_AN_OLDER_KERNEL = """
+import json, sys
+import sandbox_bpf
+refusals = [sandbox_bpf.Refusal(*r) for r in json.loads(sys.argv[2])]
+if refusals:
+    sandbox_bpf.refuse(*refusals)
+else:
+    sandbox_bpf.refuse_lowerdir_plus()
+from test_sandbox_hardening import everyday
+print(json.dumps(everyday(sys.argv[1])))
+"""
+
+
+def everyday(folder: str) -> dict[str, object]:
+    """What a sandbox on this kernel does and does not do; runs in a child."""
+    room = Room(folder)
+    lowers = [os.path.join(folder, "layers", str(number)) for number in range(499)]
+    for lower in lowers:
+        os.makedirs(lower)
+    for name in ("ro", "rw"):
+        os.makedirs(room.path(name))
+        os.makedirs(os.path.join(folder, name))
+    mounts = (
+        BindMount(folder + "/ro", "/ro"),
+        BindMount(folder + "/rw", "/rw", readonly=False),
+        FileMount("/etc/hosts", b"127.0.0.1 localhost\n"),
+    )
+    major, minor = host_disk()
+    script = (
+        "cat /etc/hosts; touch /ro/x 2>/dev/null || echo ro; touch /rw/x && echo rw;"
+        f"mknod /rw/disk b {major} {minor} && ! head -c 1 /rw/disk 2>/dev/null && echo nodev; ls /proc/1/fd; echo $$"
+    )
+    with Launcher() as launcher:
+        outcome, written = room.sh(launcher, script, mounts=mounts)
+        many, _ = room.sh(launcher, "true", lowers=(*lowers, room.rootfs))
+        _, mountinfo = room.sh(launcher, "cat /proc/self/mountinfo")
+        opened = [line for line in PROBES if line != "mount-namespace" and PROBES[line](room, launcher, frozenset())]
+        refused, _ = room.sh(launcher, "true", lowers=(_with_link(room, "sys"), room.rootfs))
+    return {
+        "fallbacks": [name for name in outcome.fallbacks if name != "limits"],
+        "written": written.split(),
+        "many": many.code,
+        "host path": folder in mountinfo,
+        "opened": opened,
+        "link": refused.failed_at,
+    }
+
+
+def _with_link(room: Room, name: str) -> str:
+    lower = os.path.join(room.folder, "with-link")
+    os.makedirs(lower)
+    os.symlink("tmp", os.path.join(lower, name))
+    return lower
+
+
+@pytest.mark.parametrize("name", [*FALLBACKS, "none"])
+def test_on_an_older_kernel(tmp_path: Path, name: str) -> None:
+    refusals, expected = FALLBACKS.get(name, ((), ()))
+    if name == "none":
+        result = everyday(str(tmp_path))
+    else:
+        result = json.loads(_child(_ON_AN_OLDER_KERNEL, str(tmp_path), json.dumps(refusals)))
+    assert result == {
+        "fallbacks": list(expected),
+        "written": ["127.0.0.1", "localhost", "ro", "rw", "nodev", "0", "1", "2", "1"],
+        "many": 0,
+        "host path": False,
+        # Nothing replaces the scope: Outcome.fallbacks is how the user learns of it.
+        "opened": ["landlock-scope"] if "landlock-scope" in expected else [],
+        "link": "mount /sys",
+    }
