@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from builder.engine import accounts
 from builder.engine.container import Process, image_accounts, prepare
@@ -12,7 +13,7 @@ from builder.engine.placement import Owner, make_folders, place
 from builder.engine.roots import Root, Roots
 from builder.engine.selection import Picked
 from builder.engine.unpacking import unpacker
-from builder.errors import StepError
+from builder.errors import BuildError, Span, StepError
 from builder.events import BuildWarning, Emit, StepLog
 from builder.layers.diff import commit_upper
 from builder.layers.entry import Item
@@ -47,10 +48,12 @@ class Worker:
 
     def place(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, scratch: str) -> list[Item]:
         """The items of the layer. What archives hold is unpacked in the folder `scratch`, which must outlive their use."""
-        owner = self._owner(step.chown, root)
+        with _at(step.chown_span):
+            owner = self._owner(step.chown, root)
         unpack = unpacker(scratch, self._warn(step)) if step.unpack else None
         below = self._roots.tree(root)
-        return place(picked, below, step.dest, owner=owner, mode=step.chmod, now=time.time_ns(), unpack=unpack)
+        with _at(step.dest_span):
+            return place(picked, below, step.dest, owner=owner, mode=step.chmod, now=time.time_ns(), unpack=unpack)
 
     def workdir(self, step: WorkdirStep, root: Root, *, as_folder: bool) -> Root:
         """WORKDIR: `root` with the folder, which an existing one leaves as it is."""
@@ -89,6 +92,16 @@ class Worker:
 
     def _warn(self, step: Step) -> Callable[[str], None]:
         return lambda message: self._emit(BuildWarning("LayerContent", message, step.span.line))
+
+
+@contextmanager
+def _at(span: Span) -> Iterator[None]:
+    """Errors from here are about this piece of the instruction."""
+    try:
+        yield
+    except BuildError as error:
+        error.span = error.span or span
+        raise
 
 
 class _Tail:

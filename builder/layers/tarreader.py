@@ -93,7 +93,7 @@ def _silent(message: str) -> None:
 
 def _item(file: str, member: Member, whiteouts: bool, tell: Warn) -> Item | None:
     header, records = member.header, member.records
-    path = _normal(header.name)
+    path = _normal(header.name, whiteouts)
     kind = _KINDS[header.kind]
     if header.kind == b"\0" and header.name.endswith(b"/"):
         # Archives older than POSIX mark folders so; Go reads it of this type alone.
@@ -126,8 +126,11 @@ def _item(file: str, member: Member, whiteouts: bool, tell: Warn) -> Item | None
     return Item(entry, SparseSource(file, member.size, member.pieces))
 
 
-def _normal(name: bytes) -> bytes:
-    """The path that a member's name means, cleaned as Go's path.Clean does. Raises Bad."""
+def _normal(name: bytes, whiteouts: bool = False) -> bytes:
+    """The path that a member's name means, cleaned as Go's path.Clean does. Raises Bad.
+
+    The limits are of the paths on disk: with `whiteouts` the mark `.wh.` comes on top.
+    """
     if b"\0" in name:
         raise Bad("a name holds a NUL byte")
     parts: list[bytes] = []
@@ -138,12 +141,12 @@ def _normal(name: bytes) -> bytes:
             if not parts:
                 raise Bad(f"'{show(name[:200])}' leads out of it")
             parts.pop()
-        elif len(part) > MAX_NAME:
+        elif len(part) > MAX_NAME + (len(WHITEOUT) if whiteouts and part.startswith(WHITEOUT) else 0):
             raise Bad(f"a name is longer than {MAX_NAME} bytes")
         else:
             parts.append(part)
     path = b"/".join(parts)
-    if len(path) > MAX_PATH:
+    if len(path) > MAX_PATH + (len(WHITEOUT) if whiteouts else 0):
         raise Bad(f"a path is longer than {MAX_PATH} bytes")
     return path
 

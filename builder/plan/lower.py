@@ -374,13 +374,13 @@ class _Lowering:
             raise DockerfileError(
                 "heredocs are not executed yet", instruction.heredocs[0].span, hint="put the text into a file"
             )
-        chown, chmod = "", None
+        chown, chown_span, chmod = "", instruction.span, None
         for flag in instruction.flags:
             match flag.name:
                 case "from":
                     continue
                 case "chown":
-                    chown = self._word(state, _flag_word(flag))
+                    chown, chown_span = self._word(state, _flag_word(flag)), flag.span
                 case "chmod":
                     word = _flag_word(flag)
                     chmod = _at(word, fields.mode, self._word(state, word))
@@ -404,6 +404,7 @@ class _Lowering:
                 fields.destination(state.config.workdir, dest),
                 instruction.dest.span,
                 chown,
+                chown_span,
                 chmod,
                 instruction.keyword == "ADD",
             )

@@ -91,6 +91,7 @@ class CopyStep(NamedTuple):
     """Absolute; a trailing slash says that it is a folder."""
     dest_span: Span
     chown: str
+    chown_span: Span
     chmod: int | None
     unpack: bool
 

@@ -426,6 +426,14 @@ def test_whiteouts(read: Read) -> None:
     assert [(item.entry.path, item.entry.kind) for item in plain] == [(name.rstrip(b"/"), "file") for name in WHITEOUTS]
 
 
+def test_the_longest_name_can_be_removed(read: Read) -> None:
+    name = b"n" * 255
+    assert read(pax(record(b"path", b"a/.wh." + name)) + block() + END) == [Item(Entry(b"a/" + name, "whiteout"))]
+    for whiteouts, path in ((True, b"a/.wh.n" + name), (False, b"a/.wh." + name), (True, b".wx." + name)):
+        with pytest.raises(BuildError, match="a name is longer than 255 bytes"):
+            read(pax(record(b"path", path)) + block() + END, whiteouts=whiteouts)
+
+
 def test_a_name_with_the_mark_in_its_middle_is_a_name(read: Read) -> None:
     assert [item.entry.path for item in read(block(b"a.wh.b") + block(b"x/.whb") + END)] == [b"a.wh.b", b"x/.whb"]
 

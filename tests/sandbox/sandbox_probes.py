@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Callable
 
 from sandbox_room import Room
@@ -27,16 +28,26 @@ def _script(text: str, **fields: object) -> Probe:
     return probe
 
 
-def host_disk() -> tuple[int, int]:
-    """Major and minor of a block device of this machine."""
+def host_device(folder: str) -> str:
+    """The arguments of mknod for a device of the host that the builder itself may open: a disk, where one lets it."""
     with open("/proc/partitions", encoding="ascii") as file:
-        rows = [line.split() for line in file.read().splitlines()[2:]]
-    return int(rows[0][0]), int(rows[0][1])
+        disks = [(int(words[0]), int(words[1])) for line in file if (words := line.split()) and words[0].isdecimal()]
+    for major, minor in (*disks, (7, 0)):
+        path = os.path.join(folder, f"disk-{major}-{minor}")
+        if not os.path.lexists(path):
+            os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(major, minor))
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except OSError:
+            # A device cgroup, or nothing behind the number.
+            continue
+        return f"b {major} {minor}"
+    return "c 1 5"
 
 
-def _open_host_disk(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
-    major, minor = host_disk()
-    text = f"for d in /tmp /dev; do mknod $d/disk b {major} {minor} || exit 9; dd if=$d/disk of=/dev/null bs=512 count=1"
+def _open_host_device(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
+    device = host_device(room.folder)
+    text = f"for d in /tmp /dev; do mknod $d/disk {device} || exit 9; dd if=$d/disk of=/dev/null bs=512 count=1"
     outcome, written = room.sh(launcher, text + " 2>&1 && exit 0; done; exit 1", without=without)
     assert outcome.code in (0, 1), written
     return outcome.code == 0
@@ -109,7 +120,7 @@ PROBES: dict[str, Probe] = {
     # A network of its own, so that the host's keeps its lo whatever happens.
     "capabilities": _script("ip link set lo down 2>/dev/null || exit 1", network="none"),
     "seccomp": _call_keyctl,
-    "nodev": _open_host_disk,
+    "nodev": _open_host_device,
     "detached-mounts": _write_through_a_link,
     # The same value again: harmless where it succeeds.
     "masked-paths": _script(

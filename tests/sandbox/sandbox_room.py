@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -85,6 +86,22 @@ class Room:
                 mounts.append(BindMount(real, real))
         fields["mounts"] = (*mounts, *fields.get("mounts", ()))
         return self.run(launcher, PYTHON, "-I", "-S", "-c", code, *arguments, **fields)
+
+
+def start_child(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """A Python of its own that can import this folder and `builder`; its output is a pipe."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    path = os.pathsep.join((here, os.path.dirname(os.path.dirname(here))))
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE)
+
+
+def run_child(code: str, *arguments: str) -> str:
+    """The same to its end, which must be a good one; what it wrote."""
+    with start_child(code, *arguments) as child:
+        written = child.communicate()[0]
+    assert child.returncode == 0, written
+    return written.decode()
 
 
 def eventually(condition: Callable[[], bool]) -> None:

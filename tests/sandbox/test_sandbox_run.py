@@ -230,20 +230,6 @@ def test_a_link_for_a_mount_point_is_refused(room: Room, launcher: Launcher, nam
     assert failed(outcome) == (125, errno.ELOOP, f"mount /{name}")
 
 
-def test_500_layers_and_no_more(room: Room, launcher: Launcher) -> None:
-    # Long paths: fsconfig takes 255 bytes of one, mount(2) a page of all.
-    stem = os.path.join(room.folder, "l" * 100, "m" * 100)
-    lowers = tuple(f"{stem}/{number}" for number in range(499))
-    for lower in lowers:
-        os.makedirs(lower)
-        os.mkdir(f"{lower}/of-{os.path.basename(lower)}")
-    outcome, written = room.sh(launcher, "ls -d /of-* | wc -l", lowers=(*lowers, room.rootfs))
-    assert (outcome.code, written) == (0, "499\n")
-    outcome, _ = room.sh(launcher, "true", lowers=(*lowers, stem, room.rootfs))
-    assert (outcome.code, outcome.exec_error) == (125, errno.EINVAL)
-    assert outcome.failed_at.startswith("overlay")
-
-
 def test_the_same_layer_twice_counts_where_it_is_higher(room: Room, launcher: Launcher) -> None:
     for name, text in (("a", "from a"), ("b", "from b")):
         os.makedirs(os.path.join(room.folder, name))

@@ -44,6 +44,14 @@ def test_the_first_record_wins(root: str) -> None:
         assert store.lookup("key") == first
 
 
+def test_a_record_is_replaced_where_that_is_asked_for(root: str) -> None:
+    with Store(root) as store:
+        store.put_record(Record("key", b"one", None))
+        second = store.put_record(Record("key", b"two", None), replace=True)
+        assert second.preimage == b"two"
+        assert store.lookup("key") == second
+
+
 def test_a_record_counts_only_with_an_index_and_a_form(root: str) -> None:
     with Store(root) as store:
         store.put_record(Record("key", b"", LAYER))
