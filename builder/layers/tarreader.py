@@ -146,7 +146,7 @@ def _normal(name: bytes, whiteouts: bool = False) -> bytes:
         else:
             parts.append(part)
     path = b"/".join(parts)
-    if len(path) > MAX_PATH + (len(WHITEOUT) if whiteouts else 0):
+    if len(path) > MAX_PATH + (len(WHITEOUT) if whiteouts and parts and parts[-1].startswith(WHITEOUT) else 0):
         raise Bad(f"a path is longer than {MAX_PATH} bytes")
     return path
 

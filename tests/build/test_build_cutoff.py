@@ -39,9 +39,7 @@ def test_a_run_changed_in_its_text_alone_runs_alone(pybuild: Pybuild, busybox_ba
     }
 
 
-def test_a_run_changed_by_one_byte_of_output_runs_all_that_follow(
-    pybuild: Pybuild, busybox_base: Path, tmp_path: Path
-) -> None:
+def test_a_run_changed_by_one_byte_of_output_runs_all_that_follow(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
     context = tmp_path / "context"
     write(context, f"FROM base\nRUN echo one > /a\n{LATER}")
     statuses(pybuild, context, busybox_base)
@@ -103,7 +101,7 @@ def test_proxies_are_seen_by_a_command_and_by_no_key_and_no_history(
     pybuild: Pybuild, busybox_base: Path, tmp_path: Path
 ) -> None:
     context = tmp_path / "context"
-    write(context, "FROM base\nRUN test -n \"$http_proxy\" && echo ok > /ok\n")
+    write(context, 'FROM base\nRUN test -n "$http_proxy" && echo ok > /ok\n')
     statuses(pybuild, context, busybox_base, "--build-arg", "http_proxy=http://one.invalid:1", "-t", "proxied")
     again = statuses(pybuild, context, busybox_base, "--build-arg", "http_proxy=http://two.invalid:2")
     assert set(again.values()) == {"cached"}

@@ -96,9 +96,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, busybox_base: Path) -> B
     return build(Pybuild(folder / "store", folder), make_context(folder / "context"), busybox_base, folder)
 
 
-def test_fresh_cached_and_partly_cached_agree(
-    reference: Built, pybuild: Pybuild, busybox_base: Path, tmp_path: Path
-) -> None:
+def test_fresh_cached_and_partly_cached_agree(reference: Built, pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
     context = make_context(tmp_path / "context")
     fresh = build(pybuild, context, busybox_base, tmp_path)
     cached = build(pybuild, context, busybox_base, tmp_path)
@@ -152,9 +150,7 @@ def test_another_day(reference: Built, pybuild: Pybuild, busybox_base: Path, tmp
 
 
 @pytest.mark.parametrize("mtime", [0, -1_000_000_000, 4_102_444_800], ids=["epoch", "1938", "2100"])
-def test_other_times_in_the_context(
-    reference: Built, pybuild: Pybuild, busybox_base: Path, tmp_path: Path, mtime: int
-) -> None:
+def test_other_times_in_the_context(reference: Built, pybuild: Pybuild, busybox_base: Path, tmp_path: Path, mtime: int) -> None:
     context = make_context(tmp_path / "context", mtime=mtime)
     assert (context / "names" / "a").stat().st_mtime == mtime
     assert build(pybuild, context, busybox_base, tmp_path).same(reference)

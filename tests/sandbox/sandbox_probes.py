@@ -124,7 +124,7 @@ PROBES: dict[str, Probe] = {
     "detached-mounts": _write_through_a_link,
     # The same value again: harmless where it succeeds.
     "masked-paths": _script(
-        "v=$(cat /proc/sys/vm/swappiness); (echo $v > /proc/sys/vm/swappiness) 2>/dev/null || [ -n \"$(head -c 1 /proc/keys)\" ]"
+        'v=$(cat /proc/sys/vm/swappiness); (echo $v > /proc/sys/vm/swappiness) 2>/dev/null || [ -n "$(head -c 1 /proc/keys)" ]'
     ),
     "readonly-sys": _script("chmod 0555 /sys 2>/dev/null"),
     "landlock-scope": _connect_to_abstract_socket,

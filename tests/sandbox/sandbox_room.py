@@ -15,11 +15,11 @@ from builder.sandbox.spec import MOUNT_POINTS, BindMount, Outcome, SandboxSpec
 
 BUSYBOX = "/usr/bin/busybox"
 PYTHON = os.path.realpath(sys.executable)
-_APPLETS = (
-    "[ awk basename cat chmod chown cp cut date dd df dirname echo env false head hostname id ifconfig ip kill ln ls mkdir"
-    " mkfifo mknod mount mv nc ping ps pwd readlink rm rmdir sed seq setsid sh sleep sort stat su tail test touch tr true"
-    " tty umount uname wc yes"
-).split()
+_APPLETS = """
+    [ awk basename cat chmod chown cp cut date dd df dirname echo env false head hostname id ifconfig ip kill ln ls mkdir
+    mkfifo mknod mount mv nc ping ps pwd readlink rm rmdir sed seq setsid sh sleep sort stat su tail test touch tr true tty
+    umount uname wc yes
+"""
 
 
 class Room:
@@ -36,7 +36,7 @@ class Room:
         for name in ("bin", "etc", "tmp", "root", "mnt", *(point[1:] for point in MOUNT_POINTS)):
             os.makedirs(os.path.join(self.rootfs, name))
         shutil.copy(BUSYBOX, self.path("bin/busybox"))
-        for applet in _APPLETS:
+        for applet in _APPLETS.split():
             os.symlink("busybox", self.path("bin/" + applet))
         self.write("etc/hosts", "")
         os.chmod(self.path("tmp"), 0o1777)
@@ -76,7 +76,7 @@ class Room:
 
     def python(self, launcher: Launcher, code: str, *arguments: str, **fields: Any) -> tuple[Outcome, str]:
         """Runs the host's own Python in the sandbox, its folders mounted read-only."""
-        mounts = []
+        mounts: list[BindMount] = []
         for folder in ("/usr", "/lib", "/lib64", sys.base_prefix):
             real = os.path.realpath(folder)
             if os.path.islink(folder) and not os.path.lexists(self.path(folder[1:])):

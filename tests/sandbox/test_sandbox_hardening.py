@@ -14,6 +14,7 @@ from sandbox_room import Room, run_child
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.spec import HARDENING, BindMount, FileMount
 
+
 def test_every_line_has_its_probe() -> None:
     # pdeathsig: test_sandbox_death
     assert {*PROBES, "pdeathsig"} == set(HARDENING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,12 @@ def test_a_layer_cannot_redirect(room: Room, launcher: Launcher, prefix: str) ->
     os.setxattr(hostile + "/data", f"{prefix}.overlay.redirect", b"/secret/key")
     _, written = room.sh(launcher, "cat /shown/key /data", lowers=(hostile, below, room.rootfs))
     assert "the secret" not in written
+    if prefix == "trusted":
+        # The same layers by a plain mount: they are hostile indeed.
+        mount = f"mount -t overlay -o redirect_dir=on,metacopy=on,lowerdir={hostile}:{below} overlay {room.path('mnt')}"
+        script = f"{mount} && cat {room.path('mnt')}/shown/key"
+        shown = subprocess.run(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, check=True)
+        assert shown.stdout == b"the secret"
 
 
 def test_what_is_removed_stays_removed(room: Room, launcher: Launcher) -> None:

@@ -59,7 +59,9 @@ def test_own_streams(room: Room, launcher: Launcher) -> None:
 
 
 def test_user_groups_and_its_own_stdout(room: Room, launcher: Launcher) -> None:
-    outcome, written = room.sh(launcher, "id; echo again > /dev/stdout; echo err > /dev/stderr", uid=1000, gid=50, groups=(7, 8))
+    outcome, written = room.sh(
+        launcher, "id; echo again > /dev/stdout; echo err > /dev/stderr", uid=1000, gid=50, groups=(7, 8)
+    )
     assert outcome.code == 0
     assert written == "uid=1000 gid=50 groups=7,8\nagain\nerr\n"
 
@@ -82,7 +84,9 @@ def test_surroundings_do_not_come_from_the_builder(room: Room) -> None:
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Launcher() as launcher:
-            _, written = room.sh(launcher, "umask; hostname; pwd; ulimit -n; ulimit -c; grep -h Sig /proc/self/status; ls -ld /dev")
+            _, written = room.sh(
+                launcher, "umask; hostname; pwd; ulimit -n; ulimit -c; grep -h Sig /proc/self/status; ls -ld /dev"
+            )
     finally:
         os.umask(old)
         signal.signal(signal.SIGHUP, previous)
@@ -213,7 +217,9 @@ def test_mounts_in_their_order(room: Room, launcher: Launcher) -> None:
 def test_the_upper_holds_the_commands_own_output_alone(room: Room, launcher: Launcher) -> None:
     spec = room.spec("sh", "-c", "echo x > /tmp/new", mounts=(FileMount("/etc/hosts", b"x"),))
     assert launcher.run(spec).code == 0
-    found = sorted(os.path.join(at, name)[len(spec.upper) :] for at, dirs, files in os.walk(spec.upper) for name in dirs + files)
+    found = sorted(
+        os.path.join(at, name)[len(spec.upper) :] for at, dirs, files in os.walk(spec.upper) for name in dirs + files
+    )
     assert found == ["/tmp", "/tmp/new"]
 
 
