@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from builder.context.directory import DirectoryContext
 from builder.dockerfile import codec
@@ -31,6 +31,7 @@ from builder.plan.lower import Settings, lower
 from builder.plan.stages import Stages, platform_args, reachable
 from builder.plan.steps import BaseImage, Plan
 from builder.store.store import Store
+from builder.values import NamedTuple
 
 if TYPE_CHECKING:
     from builder.context.oci_layout import Place

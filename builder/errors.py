@@ -10,7 +10,8 @@ Values of this project are `NamedTuple`s and not dataclasses: defining 50 frozen
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from builder.values import NamedTuple
 
 
 class SourceFile(NamedTuple):

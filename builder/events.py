@@ -7,9 +7,10 @@ Times are seconds. `step` is the step's number in the plan, from 1; `name` is wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from builder.errors import BuildError
+from builder.values import NamedTuple
 
 
 class BuildStarted(NamedTuple):

@@ -4,7 +4,7 @@ away."""
 from __future__ import annotations
 
 import os
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from builder.engine.container import Process, prepare
 from builder.engine.roots import Root, Roots
@@ -13,6 +13,7 @@ from builder.oci.image import DEFAULT_PATH, parse_config
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import require
 from builder.store.store import ImageRecord, Store
+from builder.values import NamedTuple
 
 CONFIG_LIMIT = 16 << 20
 

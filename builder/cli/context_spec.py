@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from builder.errors import BuildError, UsageError
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
+from builder.values import NamedTuple
 
 _LAYOUT = "oci-layout://"
 

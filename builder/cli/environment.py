@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from builder.errors import UsageError, did_you_mean
+from builder.values import NamedTuple
 
 Progress = Literal["auto", "tty", "plain", "json", "quiet"]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from builder.errors import UsageError, did_you_mean
+from builder.values import NamedTuple
 
 _BOOLS = {"true": "true", "1": "true", "false": "false", "0": "false"}
 _COMPRESSIONS = ("gzip", "zstd", "uncompressed")

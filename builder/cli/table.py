@@ -6,7 +6,9 @@ without a daemon: accepted and noted), or `unbuilt` (refused by name, except for
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from builder.values import NamedTuple
 
 Kind = Literal["bool", "string", "list", "pairs", "int", "bytes"]
 Status = Literal["works", "ignored", "unbuilt"]

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from builder.errors import UsageError
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import DOCKER_INDEX_TYPE, INDEX_TYPE, parse_descriptor
 from builder.oci.platform import Platform
+from builder.values import NamedTuple
 
 JSON_LIMIT = 4 << 20
 """Bytes of an index or manifest, as registries have it."""

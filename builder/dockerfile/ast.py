@@ -5,9 +5,8 @@ Every word keeps its quotes, escapes and variables (`words.expand` reads those) 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from builder.errors import SourceFile, Span
+from builder.values import NamedTuple
 
 
 class Word(NamedTuple):

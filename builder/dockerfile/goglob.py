@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 from builder.errors import DockerfileError, Span
+from builder.values import NamedTuple
 
 
 class Class(NamedTuple):

@@ -8,9 +8,9 @@ are not. A line on which quotes or `${` are not closed, or with a substitution t
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from builder.dockerfile.space import SPACE
+from builder.values import NamedTuple
 
 _MARK = re.compile(r"[0-9]*<<(-?+)[\t\n\f\r ]*+([^<]*)", re.DOTALL)
 _BARE_PIECE = re.compile(

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from builder.dockerfile.ignorepattern import Pattern, Reach
 from builder.dockerfile.space import SPACE
 from builder.errors import DockerfileError, SourceFile, Span
+from builder.values import NamedTuple
 
 MAX_LINE = 65535
 """Characters in a line; a longer one is refused, as by Docker."""

@@ -14,10 +14,10 @@ documented rule holds here: `\\d` is a `d`, the others are themselves.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from builder.dockerfile.goglob import Class, Token, Wildcard, tokens
 from builder.errors import DockerfileError
+from builder.values import NamedTuple
 
 MAX_GUESSES = 4
 """Wildcards of one pattern that a matcher has to try in several places. Each multiplies the time that a path takes with

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from builder.dockerfile import ast, jsonform
 from builder.dockerfile.source import Body, LogicalLine
 from builder.dockerfile.space import ASCII_SPACE, SPACE
 from builder.errors import DockerfileError, Span, did_you_mean
+from builder.values import NamedTuple
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _ASCII_SPACES = re.compile(f"[{ASCII_SPACE}]+")

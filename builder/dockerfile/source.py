@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from builder.dockerfile import directives, heredoc
 from builder.dockerfile.ast import Directives
 from builder.dockerfile.space import SPACE
 from builder.errors import DockerfileError, SourceFile, Span
+from builder.values import NamedTuple
 
 MAX_SIZE = 2 * 1024 * 1024
 """Characters (and bytes) of a Dockerfile. Larger ones are refused: the parser needs up to 4 s for each MiB of words."""

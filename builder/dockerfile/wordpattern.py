@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from builder.errors import DockerfileError
+from builder.values import NamedTuple
 
 MAX_WORK = 1 << 28
 """Longest value times longest pattern, in characters squared, that is tried: a second or two of work at the very worst."""

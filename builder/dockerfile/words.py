@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from builder.dockerfile import wordpattern
 from builder.dockerfile.space import SPACE
 from builder.errors import DockerfileError, Span
+from builder.values import NamedTuple
 
 MAX_DEPTH = 64
 """Levels of `${a:-${b:-...}}` in each other. More is refused: the scanner recurses, and nobody writes that."""

@@ -6,9 +6,8 @@ The two rules differ as they do in BuildKit: USER is runc's (an unknown number i
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from builder.errors import BuildError, did_you_mean
+from builder.values import NamedTuple
 
 _MAX_ID = 2**32 - 2
 

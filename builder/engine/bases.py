@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from builder.engine.roots import Root, Roots
 from builder.engine.selection import content_digest, whole
@@ -20,6 +20,7 @@ from builder.plan import keys
 from builder.plan.stages import External, matching_context
 from builder.plan.steps import BaseImage
 from builder.store.store import ImageRecord, Record, Store
+from builder.values import NamedTuple
 
 if TYPE_CHECKING:
     from builder.context.oci_layout import Layout, Place

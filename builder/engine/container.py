@@ -6,12 +6,13 @@ A RUN step and `pybuild run` are the same sandbox.
 from __future__ import annotations
 
 import os
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from builder.engine import accounts, mountpoints
 from builder.engine.roots import Root, Roots
 from builder.layers.folder import set_root
 from builder.sandbox.spec import FileMount, SandboxSpec
+from builder.values import NamedTuple
 
 CONTAINER_FILES = (b"etc/hosts", b"etc/hostname", b"etc/resolv.conf")
 

@@ -7,7 +7,7 @@ writers) are imported at the first step that the cache does not know.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from builder.engine import selection
 from builder.engine.roots import Root, Roots
@@ -19,6 +19,7 @@ from builder.oci.platform import Platform
 from builder.plan import keys
 from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, Step, WorkdirStep
 from builder.store.store import Record, Store
+from builder.values import NamedTuple
 
 if TYPE_CHECKING:
     from builder.engine.work import Worker

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from builder.engine.rendering import Form, flatten, render
 from builder.engine.roots import Root, Roots
@@ -12,6 +12,7 @@ from builder.export.layout import Rendered, write_oci_layout
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.store.store import Store
+from builder.values import NamedTuple
 
 
 class Output(NamedTuple):

@@ -8,11 +8,11 @@ an overlay gives its metadata.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from builder.errors import BuildError
 from builder.layers.index import Tree
 from builder.layers.names import show
+from builder.values import NamedTuple
 
 FOLDERS = (b"dev", b"proc", b"sys")
 

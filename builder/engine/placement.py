@@ -8,7 +8,6 @@ into an existing folder; a file replaces a file or a link; what is no folder is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from builder.engine.selection import Picked
 from builder.errors import BuildError
@@ -17,6 +16,7 @@ from builder.layers.index import Tree
 from builder.layers.names import show
 from builder.layers.order import sort_items
 from builder.layers.resolve import resolve
+from builder.values import NamedTuple
 
 Unpack = Callable[[Item], list[Item] | None]
 """The members of a local archive in archive order, None for a file that is none."""

@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, StoreError
 from builder.layers.entry import EPOCH, Entry, FileSource, Item, Source
 from builder.layers.names import show
 from builder.oci.digest import Digest, chain_id
 from builder.store.store import Store
+from builder.values import NamedTuple
 
 if TYPE_CHECKING:
     from builder.layers.index import Tree

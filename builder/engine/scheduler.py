@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 from builder.engine.executor import Executor, Result
 from builder.engine.roots import Root
 from builder.errors import BuildError
 from builder.events import Emit, PlanReady, StepFinished, StepStarted
 from builder.plan.steps import BaseStep, Plan, RunStep, Step
+from builder.values import NamedTuple
 
 
 class Outcome(NamedTuple):

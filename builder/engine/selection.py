@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterator
-from typing import NamedTuple
 
 from builder.dockerfile import goglob
 from builder.engine.sources import SourceTree
@@ -18,6 +17,7 @@ from builder.layers.entry import Entry, Item
 from builder.layers.names import show
 from builder.plan import fields
 from builder.plan.steps import CopySource
+from builder.values import NamedTuple
 
 
 class Picked(NamedTuple):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from builder.errors import BuildError, StoreError, UsageError
 from builder.export.destination import Destination
@@ -17,6 +17,7 @@ from builder.layers.tarwriter import write_layer
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import INDEX_TYPE, MANIFEST_TYPE
 from builder.oci.reference import Reference
+from builder.values import NamedTuple
 
 NAME_ANNOTATION = "io.containerd.image.name"
 REF_ANNOTATION = "org.opencontainers.image.ref.name"

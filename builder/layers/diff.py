@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from builder.errors import StoreError
 from builder.layers import xattrs
@@ -24,6 +23,7 @@ from builder.layers.lowers import Lowers
 from builder.layers.names import show
 from builder.layers.scan import report, sort_linked
 from builder.layers.walk import Found, walk
+from builder.values import NamedTuple
 
 
 class Committed(NamedTuple):

@@ -6,7 +6,9 @@ the kernel takes: any bytes but NUL and `/`.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from builder.values import NamedTuple
 
 EPOCH = 315619200
 """1980-01-02T00:00:00Z: the constant time of the canonical layer (SPEC section 5: zip can hold it in every time zone)."""

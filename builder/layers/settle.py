@@ -11,7 +11,7 @@ lower layer becomes a copy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from builder.errors import BuildError
 from builder.layers.entry import Entry, Item, Source
@@ -19,6 +19,7 @@ from builder.layers.folder import default_folder
 from builder.layers.index import MAX_LINKS, Tree
 from builder.layers.names import show
 from builder.layers.order import link_to, sort_items
+from builder.values import NamedTuple
 
 
 class Settled(NamedTuple):

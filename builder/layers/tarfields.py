@@ -7,7 +7,9 @@ since Docker, containerd and umoci will read the same layer with it.
 from __future__ import annotations
 
 import zlib
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from builder.values import NamedTuple
 
 BLOCK = 512
 MAX_PIECES = 1 << 20

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from builder.layers.tarfields import (
     BLOCK,
@@ -25,6 +24,7 @@ from builder.layers.tarfields import (
     pieces,
     text,
 )
+from builder.values import NamedTuple
 
 MAX_EXTENSION = 1 << 20
 """The most bytes of one PAX header or GNU long name."""

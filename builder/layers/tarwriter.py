@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from builder.errors import BuildError
 from builder.layers import tarheader
@@ -20,6 +19,7 @@ from builder.layers.names import member, show
 from builder.layers.order import link_to
 from builder.layers.source import CHUNK, Sources, changed
 from builder.oci.digest import Digest
+from builder.values import NamedTuple
 
 _FLUSH = 256 * 1024
 _NOT_PLAIN = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)|\0")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from builder.errors import BuildError
 from builder.layers import xattrs
@@ -13,6 +12,7 @@ from builder.layers.beneath import Beneath, explain
 from builder.layers.entry import Entry, Kind
 from builder.layers.names import show
 from builder.layers.xattrs import Xattrs
+from builder.values import NamedTuple
 
 _KINDS: dict[int, Kind] = {
     stat.S_IFREG: "file",

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import NamedTuple
+
+from builder.values import NamedTuple
 
 OPAQUE = "user.overlay.opaque"
 """Set to `y` on a folder that hides what lower layers hold in it (overlay with the `userxattr` option)."""

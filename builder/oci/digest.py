@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import NamedTuple
 
 from builder.errors import BuildError
+from builder.values import NamedTuple
 
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from builder.errors import BuildError
+from builder.values import NamedTuple
 
 _ARCHITECTURES = {
     "x86_64": "amd64",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from builder.errors import UsageError
 from builder.oci.digest import Digest
+from builder.values import NamedTuple
 
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _DOMAIN = re.compile(

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
 from builder.plan.steps import CopyStep, RunStep, WorkdirStep
+from builder.values import NamedTuple
 
 VERSION = "pybuild-key-v1"
 

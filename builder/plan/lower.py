@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 from builder.dockerfile.ast import (
     Arg,
@@ -50,6 +50,7 @@ from builder.plan.steps import (
     Warn,
     WorkdirStep,
 )
+from builder.values import NamedTuple
 
 _T = TypeVar("_T")
 _V = TypeVar("_V")

@@ -7,7 +7,6 @@ The rules are BuildKit's: a FROM sees the stages before it, `--from` sees all of
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
 
 from builder.dockerfile.ast import Arg, Copy, Dockerfile, Flag, From, Instruction, Word
 from builder.errors import BuildError, DockerfileError, Span, UsageError, did_you_mean
@@ -15,6 +14,7 @@ from builder.oci.platform import Platform
 from builder.oci.reference import Reference
 from builder.plan.expand import expand
 from builder.plan.steps import Warn
+from builder.values import NamedTuple
 
 RESERVED = ("scratch", "context")
 

@@ -9,6 +9,8 @@ the host where the kernel has no Landlock scope (`Outcome.fallbacks` names it); 
 yet). There is no user namespace yet: root in the sandbox is root of the host, held by capabilities, seccomp and nodev.
 The paths of a `SandboxSpec` on the host's side are trusted.
 
-`spec` is the language, `launcher` what the builder calls. `main` is the fork server's program; with `serve`, `enter`,
-`rootfs`, `mounts`, `oldmounts`, `privileges`, `features`, `kernel` and `wire` it needs nothing but `os` and `ctypes`.
+`spec` is the language, `launcher` what the builder calls, `probe` says what is wrong with a machine. `main` is the fork
+server's program: `serve`, `enter`, `rootfs`, `mounts`, `overlay`, `privileges`, `features`, `kernel` and `wire` need nothing
+but `os`, `ctypes` and a few modules of the interpreter itself. A sandbox without root will be one more namespace in `serve`
+and one more step at the head of `enter`.
 """

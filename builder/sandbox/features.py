@@ -10,7 +10,6 @@ import os
 from builder.sandbox import kernel
 
 _EINVAL = 22
-_ENODEV = 19
 # (name, system call, arguments that make it fail wherever it exists). Those of the mount interface come as one: they are
 # replaced together.
 _CALLS: tuple[tuple[str, int, tuple[int | bytes | None, ...]], ...] = (
@@ -45,7 +44,11 @@ def missing() -> tuple[str, ...]:
 
 
 def _takes(kind: bytes, key: bytes, value: bytes) -> bool:
-    context = kernel.fsopen(kind)
+    try:
+        context = kernel.fsopen(kind)
+    except OSError:
+        # No such file system, or no right to it: the mount itself will say so.
+        return False
     try:
         kernel.fsconfig_string(context, key, value)
     except OSError as error:

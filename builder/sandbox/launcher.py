@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import select
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
 
 from builder.errors import Interrupted, SandboxError
 from builder.sandbox import capabilities, wire
+from builder.sandbox.spawn import memory_file, spawn_server
 from builder.sandbox.spec import BindMount, FileMount, Mount, Outcome, SandboxSpec, TmpfsMount
 
 _SIGINT = 2
@@ -34,6 +34,7 @@ class Launcher:
         self._socket: socket.socket | None = None
         self._keeper: threading.Thread | None = None
         self._filters: dict[tuple[str, ...], bytes] = {}
+        self._fallbacks: tuple[str, ...] = ()
         self._closed = False
 
     def __enter__(self) -> Launcher:
@@ -66,7 +67,7 @@ class Launcher:
             raise SandboxError(
                 "the sandbox's fork server ended unexpectedly", hint="look for 'Out of memory' in the kernel's log (dmesg)"
             )
-        return _outcome(reply)
+        return _outcome(reply, self._fallbacks)
 
     def close(self) -> None:
         """Ends every run (they raise Interrupted) and the fork server, and waits for both."""
@@ -105,7 +106,7 @@ class Launcher:
             # PDEATHSIG follows the thread that started a process: this one stays for as long as the server does, while the
             # thread that runs the first step may end.
             try:
-                pid = _spawn_server(theirs.fileno())
+                pid, self._fallbacks = spawn_server(theirs.fileno())
             except OSError as error:
                 failures.append(error)
                 return
@@ -123,28 +124,6 @@ class Launcher:
         return ours
 
 
-def _spawn_server(connection: int) -> int:
-    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "main.py")
-    actions = [
-        (os.POSIX_SPAWN_DUP2, connection, wire.SOCKET),
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0),
-    ]
-    if not _is_open(2):
-        actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0))
-    return os.posix_spawn(
-        sys.executable, [sys.executable, "-I", "-S", program], os.environ, file_actions=actions, setsigmask=()
-    )
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
 class _Run:
     """One command's channel, the pipe of its output, and its pidfd once it runs."""
 
@@ -156,7 +135,7 @@ class _Run:
         self._reply: wire.Reply | None = None
 
     def send(self, server: socket.socket, fields: dict[str, object], streams: tuple[int, ...]) -> None:
-        job = os.memfd_create("job")
+        job = memory_file("job")
         try:
             with open(job, "wb", closefd=False) as file:
                 file.write(wire.pack_job(fields))
@@ -310,11 +289,12 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _outcome(reply: wire.Reply) -> Outcome:
+def _outcome(reply: wire.Reply, fallbacks: tuple[str, ...]) -> Outcome:
+    fallbacks += reply.missing
     if reply.failed_at:
         code = {"exec": 127 if reply.errno == _ENOENT else 126, "cwd": 126}.get(reply.failed_at, 125)
-        return Outcome(code, exec_error=reply.errno, failed_at=reply.failed_at, fallbacks=reply.missing)
+        return Outcome(code, exec_error=reply.errno, failed_at=reply.failed_at, fallbacks=fallbacks)
     code = os.waitstatus_to_exitcode(reply.status)
     if code < 0:
-        return Outcome(128 - code, signal=-code, fallbacks=reply.missing)
-    return Outcome(code, fallbacks=reply.missing)
+        return Outcome(128 - code, signal=-code, fallbacks=fallbacks)
+    return Outcome(code, fallbacks=fallbacks)

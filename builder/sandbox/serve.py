@@ -162,7 +162,6 @@ def _send_descriptor(channel: int, data: bytes, fd: int) -> None:
 
 
 def main() -> None:
-    os.setsid()
     kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
     missing = features.missing()
     if not privileges.set_inherited():

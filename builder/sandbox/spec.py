@@ -111,4 +111,6 @@ class Outcome(NamedTuple):
     failed_at: str = ""
     """`exec`, `cwd`, or the set-up step that failed."""
     fallbacks: tuple[str, ...] = ()
-    """Which newer kernel calls were missing and replaced, as `overlay-lowerdir+`."""
+    """What this machine did not have. Replaced: `clone3`, `close_range`, `openat2`, `mount_setattr`, `mount-api`,
+    `overlay-lowerdir+`. Done without: `landlock-scope`, `session-keyring`, `mqueue`, `sealed-server` (the copy of Python),
+    `limits` (the builder's own are lower), `capabilities` (the builder has fewer)."""

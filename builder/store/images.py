@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from typing import NamedTuple
 
 from builder.errors import UsageError
 from builder.oci.digest import Digest
 from builder.store.database import Database, Row
+from builder.values import NamedTuple
 
 SHORTEST_ID = 4
 """Digits of an id that a person must give at least."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 from builder.oci.digest import Digest
 from builder.store.database import Database
 from builder.store.durability import Durability
 from builder.store.layers import Layers
+from builder.values import NamedTuple
 
 AST_LIMIT = 1000
 """Parsed Dockerfiles that are kept; beyond it the oldest go."""

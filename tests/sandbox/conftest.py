@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandbox_room import Room
+from sandbox_room import Room, mounts_below
 
 from builder.sandbox.launcher import Launcher
 
@@ -17,10 +17,7 @@ def room(tmp_path: Path) -> Room:
 
 
 @pytest.fixture
-def launcher() -> Iterator[Launcher]:
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        before = file.read()
+def launcher(tmp_path: Path) -> Iterator[Launcher]:
     with Launcher() as launcher:
         yield launcher
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        assert file.read() == before
+    assert mounts_below(str(tmp_path)) == []

@@ -6,11 +6,13 @@ A probe succeeds with its line switched off, on the same machine, so its failure
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 from collections.abc import Callable
 
-from sandbox_room import Room
+from sandbox_builder import Builder, ended, fresh_token
+from sandbox_room import Room, run_child
 
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.spec import FileMount
@@ -116,6 +118,38 @@ def _sees_host_dev(room: Room, launcher: Launcher, without: frozenset[str]) -> b
     return _script(f'[ "$(stat -c %d /dev)" = {os.stat("/dev").st_dev} ]')(room, launcher, without)
 
 
+_IN_OWN_MOUNT_NAMESPACE = """
+import os, sys
+from builder.sandbox.launcher import Launcher
+from sandbox_builder import Builder, ended, fresh_token
+from sandbox_room import Room, run_child
+with Launcher() as launcher:
+    written = Room(sys.argv[1]).sh(launcher, "readlink /proc/self/ns/mnt", without=frozenset(sys.argv[2:]))[1]
+assert written.startswith("mnt:["), written
+print(written.strip() == os.readlink("/proc/self/ns/mnt"))
+"""
+
+
+def _shares_mounts(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
+    # Without the line the sandbox's mounts stay where they were made: in a namespace that ends with this child.
+    return run_child(_IN_OWN_MOUNT_NAMESPACE, room.folder, *without, before=("unshare", "--mount")) == "True\n"
+
+
+def _outlives_builder_and_server(room: Room, launcher: Launcher, without: frozenset[str]) -> bool:
+    """The builder is killed while the server stands still, so that neither can act: only the kernel is left."""
+    builder = Builder(room.folder, fresh_token(), *without)
+    server = os.pidfd_open(builder.server)
+    try:
+        os.kill(builder.server, signal.SIGSTOP)
+        builder.process.kill()
+        # The builder's death kills the server, whose death sends the signals to its children.
+        assert ended(server, 10_000)
+        return not all(ended(pidfd, 1_000) for pidfd in builder.pidfds)
+    finally:
+        os.close(server)
+        builder.clean_up()
+
+
 PROBES: dict[str, Probe] = {
     # A network of its own, so that the host's keeps its lo whatever happens.
     "capabilities": _script("ip link set lo down 2>/dev/null || exit 1", network="none"),
@@ -129,7 +163,8 @@ PROBES: dict[str, Probe] = {
     "readonly-sys": _script("chmod 0555 /sys 2>/dev/null"),
     "landlock-scope": _connect_to_abstract_socket,
     "pid-namespace": _shares("pid"),
-    "mount-namespace": _shares("mnt"),
+    "pdeathsig": _outlives_builder_and_server,
+    "mount-namespace": _shares_mounts,
     "ipc-namespace": _shares("ipc"),
     "uts-namespace": _shares("uts"),
     "cgroup-namespace": _shares("cgroup"),
@@ -137,4 +172,7 @@ PROBES: dict[str, Probe] = {
     # The session's leader, seen from inside: 0 when it is outside.
     "session": _script('set -- $(cat /proc/self/stat); [ "$6" != 1 ]'),
 }
-"""All of `spec.HARDENING` but pdeathsig, which needs a builder of its own to kill (test_sandbox_death)."""
+"""One for each name of `spec.HARDENING`."""
+
+WITH_A_CHILD = ("mount-namespace", "pdeathsig")
+"""Those that start a builder of their own."""

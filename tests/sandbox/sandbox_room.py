@@ -75,7 +75,12 @@ class Room:
         return self.run(launcher, "sh", "-c", script, **fields)
 
     def python(self, launcher: Launcher, code: str, *arguments: str, **fields: Any) -> tuple[Outcome, str]:
-        """Runs the host's own Python in the sandbox, its folders mounted read-only."""
+        """Runs the host's own Python in the sandbox."""
+        fields["mounts"] = (*self.host_python(), *fields.get("mounts", ()))
+        return self.run(launcher, PYTHON, "-I", "-S", "-c", code, *arguments, **fields)
+
+    def host_python(self) -> tuple[BindMount, ...]:
+        """What the host's Python needs, read-only at its own places, which are made in the image."""
         mounts: list[BindMount] = []
         for folder in ("/usr", "/lib", "/lib64", sys.base_prefix):
             real = os.path.realpath(folder)
@@ -84,21 +89,20 @@ class Room:
             elif os.path.isdir(folder) and not any(real == m.source or real.startswith(m.source + "/") for m in mounts):
                 os.makedirs(self.path(real[1:]), exist_ok=True)
                 mounts.append(BindMount(real, real))
-        fields["mounts"] = (*mounts, *fields.get("mounts", ()))
-        return self.run(launcher, PYTHON, "-I", "-S", "-c", code, *arguments, **fields)
+        return tuple(mounts)
 
 
-def start_child(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+def start_child(code: str, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
     """A Python of its own that can import this folder and `builder`; its output is a pipe."""
     here = os.path.dirname(os.path.abspath(__file__))
     path = os.pathsep.join((here, os.path.dirname(os.path.dirname(here))))
-    command = [sys.executable, "-c", code, *arguments]
+    command = [*before, sys.executable, "-c", code, *arguments]
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE)
 
 
-def run_child(code: str, *arguments: str) -> str:
+def run_child(code: str, *arguments: str, before: tuple[str, ...] = ()) -> str:
     """The same to its end, which must be a good one; what it wrote."""
-    with start_child(code, *arguments) as child:
+    with start_child(code, *arguments, before=before) as child:
         written = child.communicate()[0]
     assert child.returncode == 0, written
     return written.decode()
@@ -125,6 +129,12 @@ def processes_with(word: str) -> list[int]:
     own = str(os.getpid())
     found = [pid for pid in os.listdir("/proc") if pid.isdecimal() and pid != own]
     return [int(pid) for pid in found if word.encode() in command_line(pid).split(b"\0")]
+
+
+def mounts_below(folder: str) -> list[str]:
+    """The mounts of this process's namespace at or below `folder`."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return [line for line in file if f" {folder}" in line]
 
 
 def command_line(pid: str) -> bytes:

@@ -1,90 +1,29 @@
-"""However it ends, nothing of a sandbox is left: Ctrl-C, SIGKILL of the builder, SIGKILL of the fork server, daemons."""
+"""However it ends, nothing of a sandbox is left: Ctrl-C, SIGKILL of the builder, SIGKILL of the fork server, daemons.
+
+That the kernel kills when neither of them can is a line of the hardening (`sandbox_probes`, pdeathsig).
+"""
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
-from sandbox_room import Room, eventually, processes_with, server_of, start_child
+from sandbox_builder import Builder, ended, fresh_token
+from sandbox_room import Room, mounts_below, processes_with, server_of, start_child
 
 from builder.errors import SandboxError
 from builder.sandbox.launcher import Launcher
 
-# PID 1 and a grandchild in a session of its own; neither minds being asked.
-_STUBBORN = "trap '' TERM INT HUP QUIT; setsid sleep {0} & echo ready; while :; do sleep {0}; done"
-
-_BUILDER = """
-import sys
-from builder.sandbox.launcher import Launcher
-from sandbox_room import Room, processes_with
-folder, token, script, *without = sys.argv[1:]
-def show(data):
-    print(data.decode(), end="", flush=True)
-room = Room(folder)
-with Launcher() as launcher:
-    try:
-        launcher.run(room.spec("sh", "-c", script, without=frozenset(without)), output=show)
-    except KeyboardInterrupt:
-        print("left", len(processes_with(token)), flush=True)
-        raise SystemExit(130)
-"""
-
-
-class Builder:
-    """A process that runs `_STUBBORN` in a sandbox, with its fork server and the sandbox's processes."""
-
-    def __init__(self, folder: str, token: str, *without: str) -> None:
-        self.token = token
-        self.process = start_child(_BUILDER, folder, token, _STUBBORN.format(token), *without)
-        assert self.process.stdout is not None
-        self.output = self.process.stdout
-        assert self.output.readline() == b"ready\n"
-        eventually(lambda: len(self.sandboxed()) == 2)
-        self.server = server_of(self.process.pid)
-        self.pidfds = [os.pidfd_open(pid) for pid in self.sandboxed()]
-
-    def sandboxed(self) -> list[int]:
-        # The two `sleep`s: nobody else has the token as a whole argument.
-        return [pid for pid in processes_with(self.token) if pid != self.process.pid]
-
-    def all_dead(self) -> bool:
-        return all(_ended(pidfd, 10_000) for pidfd in self.pidfds)
-
-    def clean_up(self) -> None:
-        for pidfd in self.pidfds:
-            if not _ended(pidfd, 0):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            os.close(pidfd)
-        for pid in self.sandboxed():
-            os.kill(pid, signal.SIGKILL)
-        self.process.kill()
-        self.process.wait()
-        self.output.close()
-
-
-def _ended(pidfd: int, milliseconds: int) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(milliseconds))
-
 
 @pytest.fixture
-def token(request: pytest.FixtureRequest) -> str:
-    """A number of seconds that no other process on this machine sleeps."""
-    return f"{1_000_000 + os.getpid()}.{abs(hash(request.node.name)) % 10**6}"
-
-
-def _mounts() -> str:
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        return file.read()
+def token() -> str:
+    return fresh_token()
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path, token: str) -> None:
-    before = _mounts()
     builder = Builder(str(tmp_path), token)
     try:
         builder.process.send_signal(signal.SIGINT)
@@ -94,42 +33,22 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, token: str) -> None:
         assert not os.path.exists(f"/proc/{builder.server}")
     finally:
         builder.clean_up()
-    assert _mounts() == before
+    assert mounts_below(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize("victim", ["builder", "server"])
 def test_sigkill_leaves_nothing(tmp_path: Path, token: str, victim: str) -> None:
-    before = _mounts()
     builder = Builder(str(tmp_path), token)
     server = os.pidfd_open(builder.server)
     try:
         os.kill(builder.process.pid if victim == "builder" else builder.server, signal.SIGKILL)
         assert builder.all_dead()
         assert builder.sandboxed() == []
-        assert _ended(server, 10_000)
+        assert ended(server, 10_000)
     finally:
         os.close(server)
         builder.clean_up()
-    assert _mounts() == before
-
-
-@pytest.mark.parametrize("without", [(), ("pdeathsig",)])
-def test_the_kernel_kills_when_nobody_else_can(tmp_path: Path, token: str, without: tuple[str, ...]) -> None:
-    """The negative control of pdeathsig: the builder is killed while the server stands still, so neither can act."""
-    builder = Builder(str(tmp_path), token, *without)
-    server = os.pidfd_open(builder.server)
-    try:
-        os.kill(builder.server, signal.SIGSTOP)
-        builder.process.kill()
-        # The builder's death kills the server, whose death (which sends the children's signals) is complete here.
-        assert _ended(server, 10_000)
-        if without:
-            assert not any(_ended(pidfd, 200) for pidfd in builder.pidfds)
-        else:
-            assert builder.all_dead()
-    finally:
-        os.close(server)
-        builder.clean_up()
+    assert mounts_below(str(tmp_path)) == []
 
 
 def test_the_death_of_the_server_is_an_error(room: Room, launcher: Launcher) -> None:

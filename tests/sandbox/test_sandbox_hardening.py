@@ -8,41 +8,17 @@ from pathlib import Path
 
 import pytest
 from sandbox_bpf import FSCONFIG, KEYCTL, Refusal
-from sandbox_probes import PROBES, host_device
+from sandbox_probes import PROBES, WITH_A_CHILD, host_device
 from sandbox_room import Room, run_child
 
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.spec import HARDENING, BindMount, FileMount
 
 
-def test_every_line_has_its_probe() -> None:
-    # pdeathsig: test_sandbox_death
-    assert {*PROBES, "pdeathsig"} == set(HARDENING)
-
-
-@pytest.mark.parametrize("line", [line for line in HARDENING if line in PROBES and line != "mount-namespace"])
+@pytest.mark.parametrize("line", HARDENING)
 def test_the_line_holds_and_is_needed(room: Room, launcher: Launcher, line: str) -> None:
     assert not PROBES[line](room, launcher, frozenset())
     assert PROBES[line](room, launcher, frozenset((line,)))
-
-
-_IN_OWN_MOUNT_NAMESPACE = """
-import ctypes, json, sys
-libc = ctypes.CDLL(None)
-assert libc.unshare(0x20000) == 0
-assert libc.mount(None, b"/", None, ctypes.c_ulong(0x44000), None) == 0
-from builder.sandbox.launcher import Launcher
-from sandbox_probes import PROBES
-from sandbox_room import Room, run_child
-room = Room(sys.argv[1])
-with Launcher() as launcher:
-    print(json.dumps([PROBES["mount-namespace"](room, launcher, frozenset(w)) for w in ((), ("mount-namespace",))]))
-"""
-
-
-def test_the_mount_namespace(room: Room) -> None:
-    # Without it the sandbox's mounts stay where they were made: in a namespace that ends with this child.
-    assert json.loads(run_child(_IN_OWN_MOUNT_NAMESPACE, room.folder)) == [False, True]
 
 
 # Older kernels: the fallback runs, says so, and the sandbox is as strong
@@ -113,7 +89,7 @@ def everyday(folder: str) -> dict[str, object]:
         outcome, written = room.sh(launcher, script, mounts=mounts)
         many, _ = room.sh(launcher, "true", lowers=(*lowers, room.rootfs))
         _, mountinfo = room.sh(launcher, "cat /proc/self/mountinfo")
-        opened = [line for line in PROBES if line != "mount-namespace" and PROBES[line](room, launcher, frozenset())]
+        opened = [line for line in PROBES if line not in WITH_A_CHILD and PROBES[line](room, launcher, frozenset())]
         refused, _ = room.sh(launcher, "true", lowers=(_with_link(room, "sys"), room.rootfs))
     return {
         "fallbacks": [name for name in outcome.fallbacks if name != "limits"],
@@ -148,3 +124,63 @@ def test_on_an_older_kernel(tmp_path: Path, name: str) -> None:
         "opened": ["landlock-scope"] if "landlock-scope" in expected else [],
         "link": "mount /sys",
     }
+
+
+_NO_EXECUTABLE_MEMORY = """
+import os, sys
+if os.path.exists("/proc/sys/vm/memfd_noexec"):
+    with open("/proc/sys/vm/memfd_noexec", "w") as file:
+        file.write("2")
+    expected = True
+else:
+    # Before Linux 6.3.
+    expected = False
+from builder.sandbox.launcher import Launcher
+from sandbox_room import Room
+with Launcher() as launcher:
+    outcome, written = Room(sys.argv[1]).sh(launcher, "echo works")
+print(written.strip(), ("sealed-server" in outcome.fallbacks) == expected)
+"""
+
+_OWN_LIBRARIES = """
+import os, shutil, sys
+# A Python that says $ORIGIN, as one that brings its libraries along; the text after its end means nothing to the kernel.
+here = sys.argv[1] + "/python/bin"
+os.makedirs(here)
+shutil.copy(sys.executable, here + "/python")
+with open(here + "/python", "ab") as file:
+    file.write(b"$ORIGIN/../lib")
+with open(here + "/pyvenv.cfg", "w") as file:
+    file.write("home = " + os.path.dirname(os.path.realpath(sys.executable)) + "\\n")
+sys.executable = here + "/python"
+from builder.sandbox.launcher import Launcher
+from sandbox_room import Room
+with Launcher() as launcher:
+    outcome, written = Room(sys.argv[1]).sh(launcher, "echo works")
+print(written.strip(), "sealed-server" in outcome.fallbacks)
+"""
+
+
+@pytest.mark.parametrize("code", [_NO_EXECUTABLE_MEMORY, _OWN_LIBRARIES], ids=["memfd_noexec", "origin"])
+def test_python_that_cannot_be_copied_runs_from_its_place(tmp_path: Path, code: str) -> None:
+    # The setting belongs to a pid namespace.
+    assert run_child(code, str(tmp_path), before=("unshare", "--pid", "--fork", "--mount-proc")) == "works True\n"
+
+
+_WITHOUT_MQUEUE = """
+import os, sys
+from builder.sandbox.launcher import Launcher
+from sandbox_room import Room
+with Launcher() as launcher:
+    outcome, written = Room(sys.argv[1]).sh(launcher, "stat -c %a /dev/mqueue; grep -c mqueue /proc/self/mountinfo")
+print(written.split(), "mqueue" in outcome.fallbacks)
+"""
+
+
+def test_a_kernel_without_message_queues(tmp_path: Path) -> None:
+    with open("/proc/filesystems", encoding="ascii") as source:
+        others = [line for line in source if "mqueue" not in line]
+    (tmp_path / "filesystems").write_text("".join(others))
+    script = f'mount --bind {tmp_path}/filesystems /proc/filesystems && exec "$@"'
+    written = run_child(_WITHOUT_MQUEUE, str(tmp_path), before=("unshare", "--mount", "sh", "-c", script, "sh"))
+    assert written == "['755', '0'] True\n"

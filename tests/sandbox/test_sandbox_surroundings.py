@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import sys
 
 import pytest
 from sandbox_bpf import KEYCTL
@@ -191,3 +192,27 @@ def test_a_new_session_keyring(room: Room, launcher: Launcher) -> None:
     assert int(written) > 0
     assert of_builder > 0
     assert int(written) != of_builder
+
+
+_OWN_FILE = """
+import fcntl, os
+fd = os.open("/proc/self/exe", os.O_RDONLY)
+print(os.readlink("/proc/self/exe"), fcntl.fcntl(fd, 1034) & 15)
+try:
+    os.open("/proc/self/exe", os.O_WRONLY)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("command", ["/proc/self/exe", "/bin/link", "/bin/script"])
+def test_the_program_before_the_command_is_no_file_of_the_host(room: Room, launcher: Launcher, command: str) -> None:
+    # CVE-2019-5736. The four seals are those against sealing, shrinking, growing and writing (fcntl(2)).
+    os.symlink("/proc/self/exe", room.path("bin/link"))
+    room.write("bin/script", "#!/proc/self/exe\n" + _OWN_FILE, 0o755)
+    arguments = () if command == "/bin/script" else ("-I", "-S", "-c", _OWN_FILE)
+    outcome, written = room.run(
+        launcher, command, *arguments, mounts=room.host_python(), env=(("PYTHONHOME", sys.base_prefix),)
+    )
+    assert "sealed-server" not in outcome.fallbacks
+    assert written.splitlines() == ["/memfd:pybuild-sandbox (deleted) 15", "Text file busy"]
