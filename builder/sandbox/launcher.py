@@ -32,10 +32,15 @@ class Launcher:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._keeper: threading.Thread | None = None
+        self._far_socket: socket.socket | None = None
         self._filters: dict[tuple[str, ...], bytes] = {}
         self._fallbacks: tuple[str, ...] = ()
+        self._start_error: OSError | None = None
         self._closed = False
+        self._wanted, self._started = threading.Event(), threading.Event()
+        # It starts here and not with the server, so that no Ctrl-C can come between the two.
+        self._keeper = threading.Thread(target=self._keep_server, name="sandbox-server", daemon=True)
+        self._keeper.start()
 
     def __enter__(self) -> Launcher:
         return self
@@ -76,8 +81,8 @@ class Launcher:
             if self._socket is not None:
                 self._socket.close()
                 self._socket = None
-        if self._keeper is not None:
-            self._keeper.join()
+        self._wanted.set()
+        self._keeper.join()
 
     def _filter(self, spec: SandboxSpec) -> bytes:
         if "seccomp" in spec.without:
@@ -93,35 +98,40 @@ class Launcher:
         with self._lock:
             if self._closed:
                 raise Interrupted(_SIGINT)
-            if self._socket is None:
-                self._socket = self._start()
-            return self._socket
+            return self._socket or self._start()
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        started = threading.Event()
-        failures: list[OSError] = []
-
-        def keep() -> None:
-            # PDEATHSIG follows the thread that started a process: this one stays for as long as the server does, while the
-            # thread that runs the first step may end.
-            try:
-                pid, self._fallbacks = spawn_server(theirs.fileno())
-            except OSError as error:
-                failures.append(error)
-                return
-            finally:
-                theirs.close()
-                started.set()
-            os.waitpid(pid, 0)
-
-        self._keeper = threading.Thread(target=keep, name="sandbox-server", daemon=True)
-        self._keeper.start()
-        started.wait()
-        if failures:
-            ours.close()
-            raise SandboxError(f"the sandbox's fork server does not start: {failures[0]}")
+        if not self._started.is_set():
+            # In this order: what `close` can close, the keeper may wait for.
+            self._socket = ours
+            self._far_socket = theirs
+            self._wanted.set()
+            self._started.wait()
+        if self._start_error is not None:
+            self._socket = None
+            raise SandboxError(f"the sandbox's fork server does not start: {self._start_error}")
         return ours
+
+    def _keep_server(self) -> None:
+        """PDEATHSIG follows the thread that started a process: this one stays for as long as the server does, while the
+        thread that runs the first step may end."""
+        self._wanted.wait()
+        if self._far_socket is None:
+            return
+        try:
+            pid, self._fallbacks = spawn_server(self._far_socket.fileno())
+        except OSError as error:
+            self._start_error = error
+            return
+        finally:
+            self._far_socket.close()
+            self._started.set()
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            # The builder ignores SIGCHLD: the server has ended, and the kernel has forgotten it.
+            return
 
 
 class _Run:
@@ -203,12 +213,13 @@ class _Run:
     def end(self) -> None:
         """Nothing of the command is left after this."""
         try:
+            # Ctrl-C may have come before `send` did it; the answer is awaited until nobody has the channel's other end.
+            self._far_channel.close()
             if not self._over:
                 self._kill()
                 self._await_reply()
         finally:
             self._channel.close()
-            self._far_channel.close()
             self._close_output_end()
             for fd in (self._output, self._pidfd):
                 if fd >= 0:

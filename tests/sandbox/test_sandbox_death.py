@@ -36,6 +36,26 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, token: str) -> None:
     assert mounts_below(str(tmp_path)) == []
 
 
+def test_ctrl_c_at_any_moment(room: Room, token: str) -> None:
+    """While the server starts, a request is sent, the sandbox is made, the command runs: it ends, and leaves nothing."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for step in range(1, 40):
+            with Launcher() as launcher, pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, step * 0.0015)
+                room.run(launcher, "sleep", token)
+            assert processes_with(token) == []
+            with pytest.raises(AssertionError, match="no fork server"):
+                server_of(os.getpid())
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert mounts_below(room.folder) == []
+
+
 @pytest.mark.parametrize("victim", ["builder", "server"])
 def test_sigkill_leaves_nothing(tmp_path: Path, token: str, victim: str) -> None:
     builder = Builder(str(tmp_path), token)

@@ -112,3 +112,30 @@ def test_a_store_that_cannot_carry_an_overlay(room: Room, launcher: Launcher) ->
     assert error.exit_code == 6
     assert "the sandbox could not be made: overlay" in render(error)
     assert "put the store on a file system that can carry an overlay" in render(error)
+
+
+_NO_SERVER = """
+import sys
+from builder.errors import SandboxError
+from builder.sandbox.launcher import Launcher
+from sandbox_room import Room
+room = Room(sys.argv[1])
+sys.executable = sys.argv[2]
+with Launcher() as launcher:
+    for _ in range(2):
+        try:
+            room.run(launcher, "true")
+        except SandboxError as error:
+            print(error.message)
+"""
+
+
+@pytest.mark.parametrize(
+    ("executable", "message"),
+    [
+        ("/no/such/python", "the sandbox's fork server does not start: [Errno 2] No such file or directory: '/no/such/python'"),
+        ("/bin/false", "the sandbox's fork server ended unexpectedly"),
+    ],
+)
+def test_a_server_that_does_not_start(tmp_path: Path, executable: str, message: str) -> None:
+    assert run_child(_NO_SERVER, str(tmp_path), executable) == f"{message}\n" * 2
