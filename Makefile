@@ -23,7 +23,7 @@ demo: .venv/.ready ## build sample_projects/hello, show its image and run it
 	@sample_projects/bases/busybox $(BASES)/busybox
 	$(PYBUILD) -t hello --build-context busybox=$(BASES)/busybox sample_projects/hello
 	$(PYBUILD) images
-	$(PYBUILD) inspect hello
+	$(PYBUILD) history hello
 	$(PYBUILD) run hello
 
 web: .venv/.ready ## build sample_projects/web (a Python service on Debian) and ask it for its health
@@ -45,11 +45,12 @@ test: setup ## run the whole test suite
 	@.venv/bin/python -m pytest
 
 test-pythons: setup ## run the suite on every newer Python on this machine (PATH, pyenv)
-	@for python in $$(.ci/pythons); do \
+	@failed=; for python in $$(.ci/pythons); do \
 	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	    echo "== Python $$version ($$python)"; \
-	    .ci/venv .venv-$$version $$python && .venv-$$version/bin/python -m pytest || exit 1; \
-	done
+	    .ci/venv .venv-$$version $$python && .venv-$$version/bin/python -m pytest || failed="$$failed $$version"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed with Python$$failed"; exit 1; }
 
 check: .venv/.ready ## ruff and mypy
 	@.venv/bin/ruff check .

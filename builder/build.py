@@ -10,11 +10,10 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from builder.context.directory import DirectoryContext
+from builder.context.directory import DirectoryContext, Ignore, NothingIgnored
 from builder.dockerfile import codec
 from builder.dockerfile.ast import Dockerfile
-from builder.dockerfile.ignore import Matcher
-from builder.dockerfile.source import decode
+from builder.dockerfile.text import decode
 from builder.engine import scheduler
 from builder.engine.bases import Available, resolve
 from builder.engine.executor import Contexts, Executor
@@ -120,9 +119,9 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
 
 def _read(request: Request) -> SourceFile:
     """The Dockerfile's text. Raises UsageError when there is none, DockerfileError when it is no text."""
-    if not os.path.isdir(request.context):
-        what = "is no folder" if os.path.lexists(request.context) else "does not exist"
-        raise UsageError(f"the build context '{request.context}' {what}", hint="give the folder that holds the sources")
+    _check_folder(f"the build context '{request.context}'", request.context)
+    for name, path in request.directories.items():
+        _check_folder(f"the build context '{name}={path}'", path)
     if request.dockerfile_text is not None:
         return decode("Dockerfile", request.dockerfile_text)
     candidates = (
@@ -140,13 +139,30 @@ def _read(request: Request) -> SourceFile:
             raise UsageError(f"the Dockerfile '{path}' is a folder", hint="name the file with -f") from None
         except PermissionError:
             raise UsageError(f"the Dockerfile '{path}' cannot be read: permission denied") from None
-    raise UsageError(f"there is no Dockerfile at '{candidates[0]}'", hint=_near_file(candidates[0]))
+    near = _near(candidates[0])
+    if request.dockerfile:
+        raise UsageError(f"there is no Dockerfile at '{request.dockerfile}'", hint=near)
+    raise UsageError(
+        f"there is no Dockerfile in the build context '{request.context}'",
+        hint=f"{near} name it with -f" if near else "name it with -f, or run pybuild in the folder that holds it",
+    )
 
 
-def _near_file(path: str) -> str:
-    folder, name = os.path.split(path)
-    known = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
-    return did_you_mean(name, sorted(known)) or "name it with -f, or run pybuild in the folder that holds it"
+def _check_folder(shown: str, path: str) -> None:
+    if os.path.isdir(path):
+        return
+    if not os.path.lexists(path):
+        raise UsageError(f"{shown} does not exist", hint=_near(path) or "give the folder that holds the sources")
+    name = os.path.basename(path).lower()
+    wrong = f"a Dockerfile is named with -f: pybuild -f {path} ." if "dockerfile" in name or "containerfile" in name else None
+    raise UsageError(f"{shown} is no folder", hint=wrong or "give the folder that holds the sources")
+
+
+def _near(path: str) -> str | None:
+    """A hint for a path that is not there: the nearest name in its folder."""
+    folder, name = os.path.split(os.path.normpath(path))
+    known = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
+    return did_you_mean(os.path.join(folder, name), [os.path.join(folder, other) for other in known])
 
 
 def _parse(source: SourceFile, store: Store) -> Dockerfile:
@@ -177,9 +193,7 @@ class _Contexts:
         known = self._open.get(name)
         if known is None:
             path = self._request.directories[name] if name else self._request.context
-            if not os.path.isdir(path):
-                raise UsageError(f"the build context '{name}' is no folder: '{path}'")
-            ignore = _ignore(path, "" if name else self._request.dockerfile)
+            ignore = _ignore(path, "" if name or self._request.dockerfile_text is not None else self._source.name)
             known = self._open[name] = DirectoryContext(path, ignore, self._warn)
             self._stack.callback(known.close)
         return known
@@ -194,21 +208,23 @@ class _Contexts:
         self._emit(BuildWarning("ContextContent", message))
 
 
-def _ignore(context: str, dockerfile: str) -> Matcher:
-    """`<Dockerfile>.dockerignore` beside the Dockerfile comes before the context's own .dockerignore."""
-    default = dockerfile or os.path.join(context, "Dockerfile")
-    for path in (f"{default}.dockerignore", os.path.join(context, ".dockerignore")):
+def _ignore(context: str, dockerfile: str) -> Ignore:
+    """`<Dockerfile>.dockerignore` beside the Dockerfile comes before the context's own .dockerignore. `dockerfile` is the path
+    that was read; empty where it says nothing about this context, or came on stdin."""
+    for path in (*([f"{dockerfile}.dockerignore"] if dockerfile else []), os.path.join(context, ".dockerignore")):
         try:
             with open(path, "rb") as file:
                 data = file.read(DOCKERFILE_LIMIT)
         except (FileNotFoundError, NotADirectoryError):
             continue
+        from builder.dockerfile.ignore import Matcher
+
         return Matcher.parse(decode(os.path.normpath(path), data).text, os.path.normpath(path))
-    return Matcher.parse("", "")
+    return NothingIgnored()
 
 
 def _plan(dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: _Contexts) -> Plan:
-    predefined = platform_args(request.platform, request.platform, request.target or "default")
+    predefined = platform_args(request.platform, request.platform)
     stages = reachable(
         dockerfile,
         target=request.target,
@@ -228,7 +244,7 @@ def _plan(dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, 
         request.shm_size,
         tuple(request.directories),
     )
-    return lower(stages, bases, settings, predefined, dockerfile.directives.escape)
+    return lower(stages, bases, settings, dockerfile.directives.escape)
 
 
 def _bases(stages: Stages, request: Request, store: Store, roots: Roots, contexts: _Contexts) -> dict[str, BaseImage]:

@@ -144,7 +144,7 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
 def _edits(a: str, b: str) -> int:
     """Edit distance with transpositions (optimal string alignment): typing errors are mostly those."""
     if abs(len(a) - len(b)) > 8:
-        return 99
+        return max(len(a), len(b))
     rows = [list(range(len(b) + 1))]
     for i, left in enumerate(a, 1):
         row = [i]
@@ -166,7 +166,7 @@ def render(error: BuildError, *, color: bool = False) -> str:
     bold, red, cyan, reset = ("\x1b[1m", "\x1b[31m", "\x1b[36m", "\x1b[0m") if color else ("", "", "", "")
     where = ""
     if error.source is not None:
-        where = error.source.name
+        where = _visible(error.source.name)
         if error.span is not None:
             where += f":{error.span.line}:{error.span.column}"
         where += ": "
@@ -188,8 +188,9 @@ def _excerpt(source: SourceFile, span: Span, red: str, reset: str) -> list[str]:
     shown = text[start : start + 120]
     number = str(span.line)
     end = span.end_column if span.end_line == span.line else len(text) + 1
-    width = max(1, min(end - span.column, len(shown) - (span.column - 1 - start)))
-    lead = "".join("\t" if c == "\t" else " " for c in shown[: span.column - 1 - start])
+    at = span.column - 1 - start
+    width = max(1, min(end - span.column, len(shown) - at))
+    lead = "".join("\t" if c == "\t" else " " for c in _visible(shown[:at]))
     return [
         f"  {number} | {_visible(shown)}",
         f"  {' ' * len(number)} | {lead}{red}{'^' * width}{reset}",

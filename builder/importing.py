@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 
-from builder.engine.bases import CONFIG_LIMIT
 from builder.engine.roots import Root, Roots
 from builder.errors import BuildError, UsageError
-from builder.layers.compression import decompress, is_tar
+from builder.layers.compression import decompress
 from builder.layers.entry import EPOCH, Item
 from builder.layers.scan import scan
 from builder.oci.digest import Digest
@@ -17,6 +17,7 @@ from builder.oci.platform import Platform
 from builder.store.store import Store
 
 CREATED = "1980-01-02T00:00:00Z"
+_CHUNK = 1 << 20
 
 
 def import_image(source: str, store: Store, platform: Platform, *, warn: Callable[[str], None]) -> Digest:
@@ -25,18 +26,13 @@ def import_image(source: str, store: Store, platform: Platform, *, warn: Callabl
     """
     roots = Roots(store)
     try:
-        if os.path.isdir(source):
-            root = _directory(source, roots, warn)
-        else:
-            root = _archive(source, store, roots)
+        root = _directory(source, roots, warn) if os.path.isdir(source) else _archive(source, store, roots)
     except BuildError as error:
         if type(error) is not BuildError:
             raise
-        raise UsageError(f"'{source}' cannot be imported: {error.message}", hint=error.hint) from error
+        raise UsageError(error.message, hint=error.hint) from error
     history = [{"created": CREATED, "created_by": "pybuild import", "comment": "pybuild"}] if root.layers else []
     config = assemble(ImageConfig(platform), [layer.diff_id for layer in root.layers], history, created=CREATED)
-    if len(config) > CONFIG_LIMIT:
-        raise AssertionError("a config of one layer is small")
     digest, _ = store.put_blob(config)
     return digest
 
@@ -48,16 +44,34 @@ def _directory(source: str, roots: Roots, warn: Callable[[str], None]) -> Root:
 
 
 def _archive(source: str, store: Store, roots: Roots) -> Root:
-    try:
-        with store.blob_writer() as writer:
-            decompress(source, writer.write)
-            diff_id, size = writer.commit()
-    except FileNotFoundError:
-        raise UsageError(f"'{source}' does not exist", hint="give a tar archive or a folder") from None
-    except PermissionError:
-        raise UsageError(f"'{source}' cannot be read: permission denied") from None
-    path = store.blob_path(diff_id)
-    with open(path, "rb") as file:
-        if size and not is_tar(file.read(512)):
-            raise BuildError("it is no tar archive", hint="give a tar archive or a folder")
-    return roots.add_foreign(Root(), diff_id, path)
+    """Unpacked first and kept as a blob, the form that ships, when all of it was found good."""
+    _check_readable(source)
+    with store.scratch() as scratch:
+        tar = os.path.join(scratch, "layer.tar")
+        root = roots.add_foreign(Root(), _unpacked(source, tar), tar, name=source)
+        with store.blob_writer() as writer, open(tar, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                writer.write(chunk)
+            writer.commit(root.layers[-1].diff_id)
+    return root
+
+
+def _unpacked(source: str, tar: str) -> Digest:
+    digest = hashlib.sha256()
+    with open(tar, "wb") as file:
+
+        def write(data: bytes) -> None:
+            digest.update(data)
+            file.write(data)
+
+        decompress(source, write, name=source)
+        if not file.tell():
+            raise BuildError(f"'{source}' is empty", hint="give a tar archive or a folder")
+    return Digest("sha256", digest.hexdigest())
+
+
+def _check_readable(source: str) -> None:
+    if not os.path.exists(source):
+        raise UsageError(f"'{source}' does not exist", hint="give a tar archive or a folder")
+    if not os.access(source, os.R_OK):
+        raise UsageError(f"'{source}' cannot be read: permission denied")

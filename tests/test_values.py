@@ -57,9 +57,7 @@ def test_uses(kind: type[Ours]) -> None:
 
 
 @pytest.mark.parametrize("kind", [Ours, Theirs])
-@pytest.mark.parametrize(
-    ("args", "named"), [((), {}), (("a", 1, (), 4), {}), (("a",), {"name": "b"}), (("a",), {"other": 1})]
-)
+@pytest.mark.parametrize(("args", "named"), [((), {}), (("a", 1, (), 4), {}), (("a",), {"name": "b"}), (("a",), {"other": 1})])
 def test_misuses(kind: type[Ours], args: tuple[object, ...], named: dict[str, object]) -> None:
     with pytest.raises(TypeError):
         kind(*args, **named)  # type: ignore[arg-type]  # the point of the test

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 from builder.build import Image, Request, build
 from builder.cli.context_spec import ContextSpec, parse_build_context, parse_context, parse_hosts, parse_platform
 from builder.cli.environment import Environment, build_args
-from builder.cli.faults import told
+from builder.cli.faults import discard, told
 from builder.cli.flags import Parsed, near_command
-from builder.cli.output_spec import OutputSpec, parse_output
+from builder.cli.lookup import new_name
 from builder.errors import BuildError, UsageError
-from builder.events import BuildFailed, Debug
+from builder.events import BuildFailed, Debug, Emit
 from builder.oci.reference import Reference
 from builder.report.reporter import open_reporter, screen
 from builder.store.store import Store
 
 if TYPE_CHECKING:
+    from builder.cli.output_spec import OutputSpec
     from builder.context.oci_layout import Place
     from builder.engine.exporting import Output
 
@@ -29,29 +30,46 @@ STDIN_LIMIT = 64 << 20
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
     """Build. stdout carries the image id with -q, or an output with `dest=-`; all else goes to stderr."""
-    request = _request(parsed, environment, environ)
     is_tty = os.isatty(2)
-    begun = time.monotonic()
-    with open_reporter(
+    reporter = open_reporter(
         environment.progress_mode(parsed.text("progress"), quiet=parsed.flag("quiet")),
         2,
         color=environment.color(is_tty=is_tty),
         is_tty=is_tty,
         width=lambda: screen(2)[0],
         debug=parsed.flag("debug"),
-    ) as reporter:
-        for note in parsed.notes:
-            reporter.emit(Debug(note))
+    )
+    code = 1
+    try:
+        code = _build(parsed, environment, environ, reporter.emit)
+    finally:
         try:
-            with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
-                image = build(request, store, reporter.emit)
-            _write_files(parsed, image)
-        except (BuildError, OSError, KeyboardInterrupt) as error:
-            failure = told(error)
-            reporter.emit(BuildFailed(failure, time.monotonic() - begun))
-            return failure.exit_code
-    if parsed.flag("quiet"):
-        sys.stdout.write(f"{image.id}\n")
+            reporter.close()
+        except OSError:
+            # Nobody takes our stderr, so nobody can be told there; that not all was said shows in the code.
+            discard(2)
+            code = code or 1
+    return code
+
+
+def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str], emit: Emit) -> int:
+    """The exit code; what goes wrong is an event."""
+    begun = time.monotonic()
+    for note in parsed.notes:
+        emit(Debug(note))
+    try:
+        request = _request(parsed, environment, environ)
+        _check_files(parsed)
+        with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
+            image = build(request, store, emit)
+        _write_files(parsed, image)
+        if parsed.flag("quiet"):
+            sys.stdout.write(f"{image.id}\n")
+            sys.stdout.flush()
+    except (BuildError, OSError, KeyboardInterrupt) as error:
+        failure = told(error)
+        emit(BuildFailed(failure, time.monotonic() - begun))
+        return failure.exit_code
     return 0
 
 
@@ -66,7 +84,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         # buildx hands the environment's on as a build arg, which a Dockerfile may declare.
         args.setdefault("SOURCE_DATE_EPOCH", str(epoch))
     args = {**dict(environment.proxies), **args}
-    tags = tuple(_tag(text) for text in parsed.texts("tag"))
+    tags = tuple(new_name(text) for text in parsed.texts("tag"))
     file = parsed.text("file") or ""
     network = parsed.text("network") or "default"
     return Request(
@@ -76,7 +94,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         directories={spec.name: spec.path for spec in contexts if spec.kind == "directory"},
         layouts=_layouts(contexts),
         tags=tags,
-        outputs=tuple(_output(parse_output(text), tags) for text in parsed.texts("output")),
+        outputs=_outputs(parsed.texts("output"), tags),
         target=parsed.text("target") or "",
         build_args=args,
         labels=tuple(sorted((name, value or "") for name, value in parsed.pairs("label").items())),
@@ -113,24 +131,27 @@ def _epoch(parsed: Parsed, environment: Environment, args: Mapping[str, str]) ->
     return environment.source_date_epoch if flag is None else flag
 
 
-def _tag(text: str) -> Reference:
-    reference = Reference.parse(text)
-    if reference.digest is not None:
-        raise UsageError(f"the name '{text}' has a digest", hint="a new image is named by a tag; its digest follows from it")
-    return reference
+def _outputs(texts: tuple[str, ...], tags: tuple[Reference, ...]) -> tuple[Output, ...]:
+    if not texts:
+        return ()
+    from builder.cli.output_spec import parse_output
+
+    return tuple(_output(parse_output(text), tags) for text in texts)
 
 
 def _output(spec: OutputSpec, tags: tuple[Reference, ...]) -> Output:
     from builder.engine.exporting import Output
+    from builder.export.destination import check
 
     for key in spec.attrs:
         if key not in ("tar", "compression", "name", "oci-mediatypes", "force-compression"):
             raise UsageError(f"the key '{key}' of the output type '{spec.type}' is not built yet")
     if spec.attrs.get("oci-mediatypes") == "false" or spec.attrs.get("force-compression") == "true":
         raise UsageError(f"the output type '{spec.type}' has OCI media types and keeps foreign layers as they are")
-    names = tuple(_tag(name) for name in spec.attrs.get("name", "").split(",") if name) or tags
+    names = tuple(new_name(name) for name in spec.attrs.get("name", "").split(",") if name) or tags
     if spec.dest == "-" and os.isatty(1):
         raise UsageError("an archive does not go to a terminal", hint="add dest=FILE, or redirect stdout")
+    check(spec.dest, folder=spec.type == "local" or spec.attrs.get("tar") == "false")
     return Output(
         spec.type,  # type: ignore[arg-type]  # parse_output checks the types
         spec.dest,
@@ -138,6 +159,17 @@ def _output(spec: OutputSpec, tags: tuple[Reference, ...]) -> Output:
         spec.attrs.get("compression", "gzip"),  # type: ignore[arg-type]  # and the compressions
         names,
     )
+
+
+def _check_files(parsed: Parsed) -> None:
+    """Say before the build what could not be written after it. Raises UsageError."""
+    for flag in ("iidfile", "metadata-file"):
+        path = parsed.text(flag)
+        if path and os.path.isdir(path):
+            raise UsageError(f"'{path}' of --{flag} is a folder", hint="give the name of a file")
+        folder = os.path.dirname(path or "")
+        if folder and not os.path.isdir(folder):
+            raise UsageError(f"the folder '{folder}' of --{flag} is not there", hint="make it first")
 
 
 def _write_files(parsed: Parsed, image: Image) -> None:

@@ -5,12 +5,42 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 from types import FrameType
 
 from builder.errors import BuildError, Interrupted, StoreError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _received = 0
+
+
+def streams() -> None:
+    """Give the descriptors 0, 1 and 2 something where the caller closed them: a file that is opened later must not get their
+    number, and with it what is meant for the user. What is written to a closed stdout fails, as it should."""
+    for fd, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, flags)  # The lowest free number is this one.
+    # Python has no object for a descriptor that was closed when it began.
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def complain(text: str) -> None:
+    """Write to stderr. Where nobody takes it the exit code has to do."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        discard(2)
+
+
+def discard(fd: int) -> None:
+    """Let all that is still written to `fd` go nowhere: Python flushes at its exit, and complains when it cannot."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, fd)
+    os.close(null)
 
 
 def install() -> None:
@@ -30,9 +60,12 @@ def told(error: BuildError | OSError | KeyboardInterrupt) -> BuildError:
 
 
 def _system(error: OSError) -> BuildError:
-    where = f" ({os.fsdecode(error.filename)})" if error.filename is not None else ""
+    if isinstance(error, BrokenPipeError):
+        return BuildError("standard output was closed before all was written", hint="its reader ended early")
+    # A descriptor as the name of a file says nothing to anyone.
+    where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else ""
     if error.errno in _NO_SPACE:
-        return StoreError(f"no space left on the disk{where}", hint="free some space, or name another store with --root")
+        return StoreError(f"no space left on the disk{where}", hint="free some space, or choose another place")
     text = error.strerror or str(error)
     return BuildError(f"{text[:1].lower()}{text[1:]}{where}")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from builder.cli.environment import Environment
 from builder.cli.flags import Parsed
-from builder.cli.lookup import familiar, find
+from builder.cli.lookup import familiar, find, new_name
 from builder.engine.roots import Root, Roots
 from builder.errors import UsageError
 from builder.oci.image import ParsedImage, parse_config
@@ -95,10 +95,7 @@ def _history(parsed: Parsed, store: Store) -> None:
 def _tag(parsed: Parsed, store: Store) -> None:
     source, target = parsed.positionals
     record = find(source, store)
-    reference = Reference.parse(target)
-    if reference.digest is not None:
-        raise UsageError(f"'{target}' has a digest", hint="a name for an image has a tag")
-    store.tag(str(reference), record.config)
+    store.tag(str(new_name(target)), record.config)
 
 
 def _rmi(parsed: Parsed, store: Store) -> None:

@@ -8,16 +8,21 @@ from collections.abc import Mapping
 
 from builder.cli.environment import Environment
 from builder.cli.flags import Parsed
+from builder.cli.lookup import new_name
+from builder.errors import UsageError
 from builder.importing import import_image
 from builder.oci.platform import Platform
-from builder.oci.reference import Reference
 from builder.store.store import Store
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
     """Prints the image's id."""
     source, *names = parsed.positionals
-    reference = Reference.parse(names[0]) if names else None
+    reference = new_name(names[0]) if names else None
+    if source == "-":
+        if os.isatty(0):
+            raise UsageError("an archive is not read from a terminal", hint="redirect standard input, or name a file")
+        source = "/dev/stdin"
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
         platform = Platform.of_machine(os.uname().machine)
         image_id = import_image(source, store, platform, warn=lambda message: print(f"warning: {message}", file=sys.stderr))

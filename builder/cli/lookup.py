@@ -24,6 +24,14 @@ def find(name: str, store: Store) -> ImageRecord:
     return found
 
 
+def new_name(text: str) -> Reference:
+    """A name to give to an image. Raises UsageError for one with a digest, and for what is no reference."""
+    reference = Reference.parse(text)
+    if reference.digest is not None:
+        raise UsageError(f"the name '{text}' has a digest", hint="a new image is named by a tag; its digest follows from it")
+    return reference
+
+
 def familiar(record: ImageRecord) -> str:
     """The name that a person writes; `<none>` without one."""
     try:

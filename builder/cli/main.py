@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 from builder.cli.environment import Environment, read_environment
-from builder.cli.faults import install, told
+from builder.cli.faults import complain, discard, install, streams, told
 from builder.cli.flags import Parsed, parse
 from builder.errors import BuildError, UsageError, render
 
@@ -17,6 +17,7 @@ Run = Callable[[Parsed, Environment, Mapping[str, str]], int]
 
 def main() -> None:
     """The console script. Exits with the codes of SPEC section 3; no traceback for what a user can cause."""
+    streams()
     sys.exit(run(sys.argv[1:], os.environ))
 
 
@@ -34,13 +35,23 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Who read our results went away: nothing is left to say, and Python must not try again at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Who read our results has enough of them.
+        discard(1)
         return 1
     except (BuildError, OSError, KeyboardInterrupt) as error:
         failure = told(error)
-        sys.stderr.write(render(failure, color=color) + "\n")
+        complain(render(failure, color=color) + "\n")
         return failure.exit_code
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # It was said already.
+        discard(1)
 
 
 def _explain(parsed: Parsed) -> int:

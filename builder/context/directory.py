@@ -6,6 +6,7 @@ behind: a checkout does not carry them, and a desktop's would make equal sources
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -16,7 +17,7 @@ from builder.errors import BuildError
 from builder.layers.entry import Entry, FileSource
 from builder.layers.names import show
 from builder.layers.resolve import resolve
-from builder.layers.source import Sources
+from builder.layers.source import Sources, changed
 
 
 class Ignore(Protocol):
@@ -25,6 +26,16 @@ class Ignore(Protocol):
     def ignored(self, path: bytes) -> bool: ...
 
     def may_contain(self, directory: bytes) -> bool: ...
+
+
+class NothingIgnored:
+    """A context without .dockerignore."""
+
+    def ignored(self, path: bytes) -> bool:
+        return False
+
+    def may_contain(self, directory: bytes) -> bool:
+        return True
 
 
 class DirectoryContext:
@@ -67,6 +78,9 @@ class DirectoryContext:
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
         return resolve(path, self.lookup, follow_last=follow_last)
 
+    def ignored(self, path: bytes) -> bool:
+        return self._ignore.ignored(path)
+
     def source(self, entry: Entry) -> FileSource:
         return FileSource(self.root, entry.path)
 
@@ -93,6 +107,8 @@ class DirectoryContext:
                 f"the folder '{show(folder)}' of the context cannot be read: permission denied",
                 hint="make it readable, or name it in .dockerignore",
             ) from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise changed(folder) from error
         for item in found:
             path = folder + b"/" + item.name if folder else item.name
             ignored = self._ignore.ignored(path)
@@ -110,8 +126,11 @@ class DirectoryContext:
         try:
             info = item.stat(follow_symlinks=False)
             link = os.readlink(item.path) if stat.S_ISLNK(info.st_mode) else b""
-        except FileNotFoundError as error:
-            raise BuildError(f"'{show(path)}' vanished while the context was read", hint="build again") from error
+        except OSError as error:
+            # EINVAL: the link became something else.
+            if error.errno not in (errno.ENOENT, errno.EINVAL):
+                raise
+            raise changed(path) from error
         mode = stat.S_IMODE(info.st_mode)
         match stat.S_IFMT(info.st_mode):
             case stat.S_IFREG:

@@ -17,6 +17,8 @@ from builder.values import NamedTuple
 JSON_LIMIT = 4 << 20
 """Bytes of an index or manifest, as registries have it."""
 
+_AGAIN = "make the layout again"
+
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -46,7 +48,7 @@ class Layout:
         index = self._json_file(os.path.join(self.path, "index.json"))
         descriptor = self._choose(self._manifests(index), platform)
         for _ in range(8):
-            raw = self._json(self.read(descriptor, JSON_LIMIT), "a manifest")
+            raw = self._json(self.read(descriptor, JSON_LIMIT), f"the manifest {descriptor.digest}")
             if raw.get("mediaType", descriptor.media_type) not in (INDEX_TYPE, DOCKER_INDEX_TYPE):
                 layers = raw.get("layers")
                 if not isinstance(layers, list):
@@ -69,9 +71,7 @@ class Layout:
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as error:
-            raise UsageError(
-                f"the blob {descriptor.digest} is missing from '{self.path}'", hint="make the layout again"
-            ) from error
+            raise UsageError(f"the blob {descriptor.digest} is missing from '{self.path}'", hint=_AGAIN) from error
         digest = hashlib.new(descriptor.digest.algorithm)
         size = 0
         try:
@@ -83,7 +83,7 @@ class Layout:
             os.close(file)
         if size != descriptor.size or digest.hexdigest() != descriptor.digest.hex:
             what = "truncated" if size < descriptor.size else "corrupt"
-            raise UsageError(f"the blob {descriptor.digest} of '{self.path}' is {what}", hint="make the layout again")
+            raise UsageError(f"the blob {descriptor.digest} of '{self.path}' is {what}", hint=_AGAIN)
 
     def _choose(self, manifests: list[Descriptor], platform: Platform) -> Descriptor:
         if self._digest is not None:
@@ -103,13 +103,16 @@ class Layout:
         return self._for_platform(manifests, platform)
 
     def _for_platform(self, manifests: list[Descriptor], platform: Platform) -> Descriptor:
-        suited = [d for d in manifests if d.platform is None or d.platform[:2] == platform[:2]]
-        exact = [d for d in suited if d.platform is not None]
-        if len(suited) == 1 or exact:
-            return (exact or suited)[0]
+        """The one manifest for `platform`: those that name it come before those that name none."""
+        suited = [d for d in manifests if d.platform is not None and d.platform[:2] == platform[:2]]
+        suited = suited or [d for d in manifests if d.platform is None]
+        if len({d.platform for d in suited}) > 1:
+            suited = [d for d in suited if d.platform and d.platform[2] == platform.variant] or suited
         if not suited:
             raise UsageError(f"'{self.path}' has no image for {platform}")
-        raise UsageError(f"'{self.path}' has {len(suited)} images", hint="say which by its tag: oci-layout://FOLDER:TAG")
+        if len({d.digest for d in suited}) > 1:
+            raise UsageError(f"'{self.path}' has {len(suited)} images", hint="say which by its tag: oci-layout://FOLDER:TAG")
+        return suited[0]
 
     def _manifests(self, index: dict[str, Any]) -> list[Descriptor]:
         manifests = index.get("manifests")
@@ -125,13 +128,13 @@ class Layout:
             raise UsageError(f"'{self.path}' is no OCI layout: it has no index.json") from error
         if len(data) > JSON_LIMIT:
             raise UsageError(f"the index.json of '{self.path}' is larger than {JSON_LIMIT} bytes")
-        return self._json(data, "index.json")
+        return self._json(data, "the index.json")
 
     def _json(self, data: bytes, what: str) -> dict[str, Any]:
         try:
             raw = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"{what} of '{self.path}' is not JSON") from error
+            raise UsageError(f"{what} of '{self.path}' is not JSON", hint=_AGAIN) from error
         if not isinstance(raw, dict):
-            raise UsageError(f"{what} of '{self.path}' is no JSON object")
+            raise UsageError(f"{what} of '{self.path}' is no JSON object", hint=_AGAIN)
         return raw

@@ -23,6 +23,8 @@ class Class(NamedTuple):
     ranges: tuple[tuple[str, str], ...]
 
     def has(self, char: str) -> bool:
+        if "\ud800" <= char <= "\udfff":
+            char = "\ufffd"
         return any(low <= char <= high for low, high in self.ranges) != self.negated
 
     def regex(self) -> str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from builder.dockerfile.ignorepattern import Pattern, Reach
+from builder.dockerfile.goglob import Token
+from builder.dockerfile.ignorepattern import Pattern, Reach, walk
 from builder.dockerfile.space import SPACE
 from builder.errors import DockerfileError, SourceFile, Span
 from builder.values import NamedTuple
@@ -40,6 +41,7 @@ class _Run(NamedTuple):
     prefixes: tuple[str, ...]
     suffixes: tuple[str, ...]
     regex: re.Pattern[str] | None
+    slow: tuple[tuple[Token, ...], ...]
     reaches: tuple[Reach, ...]
 
     def matches(self, path: str) -> bool:
@@ -48,6 +50,7 @@ class _Run(NamedTuple):
             or path.endswith(self.suffixes)
             or path.startswith(self.prefixes)
             or (self.regex is not None and self.regex.fullmatch(path) is not None)
+            or any(walk(states, path) for states in self.slow)
         )
 
 
@@ -167,9 +170,7 @@ def _clean(path: str) -> str:
     for name in path.split("/"):
         if name == ".." and out and out[-1] != "..":
             out.pop()
-        elif name == ".." and not rooted:
-            out.append(name)
-        elif name not in ("", ".", ".."):
+        elif (name == ".." and not rooted) or name not in ("", ".", ".."):
             out.append(name)
     return "/" * rooted + "/".join(out) or "."
 
@@ -204,5 +205,6 @@ def _run(negated: bool, patterns: list[Pattern]) -> _Run:
         tuple(form.prefix for form in forms if form.prefix is not None),
         tuple(form.suffix for form in forms if form.suffix is not None),
         re.compile("|".join(regexes), re.DOTALL) if regexes else None,
+        tuple(form.states for form in forms if form.states),
         tuple(pattern.reach for pattern in patterns) if negated else (),
     )

@@ -19,9 +19,9 @@ from builder.dockerfile.goglob import Class, Token, Wildcard, tokens
 from builder.errors import DockerfileError
 from builder.values import NamedTuple
 
-MAX_GUESSES = 4
-"""Wildcards of one pattern that a matcher has to try in several places. Each multiplies the time that a path takes with
-its length; patterns made of whole path components have two at most, however long they are."""
+_MAX_GUESSES = 2
+"""Wildcards of one pattern that a regular expression may have to try in several places: each multiplies the time that a
+path takes with its length. Patterns with more, which nobody writes, are walked state by state: slowly, but surely."""
 
 _STAR = Wildcard("*")
 _DEEP = Wildcard("**")
@@ -35,6 +35,8 @@ class Form(NamedTuple):
     suffix: str | None = None
     regex: str | None = None
     """For a full match, `.` being any character."""
+    states: tuple[Token, ...] = ()
+    """For `walk`, where a regular expression could take exponential time."""
 
 
 class Reach(NamedTuple):
@@ -62,7 +64,7 @@ class Pattern(NamedTuple):
         """`text` is clean (no `//`, `.` or `..`) and has no `!`. Raises DockerfileError without a usable span."""
         parts = _parts(text)
         _check_ranges(text, parts)
-        return cls(_form(text, parts), _reach(text, parts))
+        return cls(_form(text, parts), _reach(parts))
 
 
 def _parts(text: str) -> list[Token]:
@@ -96,7 +98,11 @@ def _form(text: str, parts: list[Token]) -> Form:
         return Form(suffix=suffix, exact=suffix[1:] if suffix.startswith("/") else None)
     if special == [len(parts) - 1] and parts[-1] == _DEEP and "\\" not in text:
         return Form(prefix=_literal(parts[:-1]))
-    return Form(regex=_regex(text, parts))
+    first, pieces = _pieces(parts)
+    regex, guesses = _regex(first, pieces)
+    if guesses > _MAX_GUESSES:
+        return Form(states=(*first, *(token for piece in pieces for token in (piece.star, *piece.body))))
+    return Form(regex=regex)
 
 
 def _literal(parts: list[Token]) -> str:
@@ -110,22 +116,19 @@ class _Piece(NamedTuple):
     body: list[Token]
 
 
-def _regex(text: str, parts: list[Token]) -> str:
-    """A regular expression for a full match. Raises DockerfileError beyond MAX_GUESSES."""
-    first, pieces = _pieces(parts)
+def _regex(first: list[Token], pieces: list[_Piece]) -> tuple[str, int]:
+    """A regular expression for a full match, and how many wildcards it may have to try in several places."""
     out = "".join(_one(token) for token in first)
     guesses = 0
     for piece, following in zip(pieces, [*pieces[1:], None]):
         one = _piece_regex(piece, last=following is None)
-        if following is None or not _settled(piece, following, following is pieces[-1]):
+        if following is not None and _settled(piece, following, following is pieces[-1]):
+            # An atomic group: the first place that fits is kept.
+            out += f"(?>{one})"
+        else:
             out += one
             guesses += following is not None
-        else:
-            # An atomic group: the first place that fits is kept, so that no path takes exponential time.
-            out += f"(?>{one})"
-    if guesses > MAX_GUESSES:
-        raise DockerfileError(f"the pattern '{text}' has too many wildcards", hint="write several patterns instead of it")
-    return out
+    return out, guesses
 
 
 def _pieces(parts: list[Token]) -> tuple[list[Token], list[_Piece]]:
@@ -177,15 +180,50 @@ def _takes_slash(token: Token) -> bool:
     return isinstance(token, Class) and token.has("/")
 
 
-def _reach(text: str, parts: list[Token]) -> Reach:
-    components: list[re.Pattern[str]] = []
-    current: list[Token] = []
+def walk(states: tuple[Token, ...], path: str) -> bool:
+    """Whether the whole path matches; takes the product of the lengths at most."""
+    at = _skip(states, 0)
+    for char in path:
+        at = {after for state in at if state < len(states) for after in _step(states, state, char)}
+    return len(states) in at
+
+
+def _skip(states: tuple[Token, ...], state: int) -> set[int]:
+    """`state`, and the states behind the stars that it may stand before."""
+    out = {state}
+    while state < len(states) and states[state] in (_STAR, _DEEP):
+        state += 1
+        out.add(state)
+    return out
+
+
+def _step(states: tuple[Token, ...], state: int, char: str) -> set[int]:
+    match states[state]:
+        case Wildcard("**"):
+            # In the middle it ends behind a `/` alone.
+            ends = char == "/" or state + 1 == len(states)
+            return {state} | (_skip(states, state + 1) if ends else set())
+        case Wildcard("*"):
+            return _skip(states, state) if char != "/" else set()
+        case Wildcard():
+            taken = char != "/"
+        case Class() as one:
+            taken = one.has(char)
+        case literal:
+            taken = char == literal
+    return _skip(states, state + 1) if taken else set()
+
+
+def _reach(parts: list[Token]) -> Reach:
+    components: list[list[Token]] = [[]]
+    onward = False
     for part in parts:
         if part == _DEEP or _takes_slash(part):
-            return Reach(tuple(components), True)
+            components.pop()
+            onward = True
+            break
         if part == "/":
-            components.append(re.compile(_regex(text, current)))
-            current = []
+            components.append([])
         else:
-            current.append(part)
-    return Reach((*components, re.compile(_regex(text, current))), False)
+            components[-1].append(part)
+    return Reach(tuple(re.compile(_regex(*_pieces(each))[0], re.DOTALL) for each in components), onward)

@@ -15,16 +15,13 @@ from collections.abc import Iterator
 from builder.dockerfile import directives, heredoc
 from builder.dockerfile.ast import Directives
 from builder.dockerfile.space import SPACE
+from builder.dockerfile.text import BOM, check_text
 from builder.errors import DockerfileError, SourceFile, Span
 from builder.values import NamedTuple
-
-MAX_SIZE = 2 * 1024 * 1024
-"""Characters (and bytes) of a Dockerfile. Larger ones are refused: the parser needs up to 4 s for each MiB of words."""
 
 MAX_INSTRUCTIONS = 50_000
 """Instructions of a Dockerfile; more are refused (some 50 microseconds are needed for each)."""
 
-_BOM = "\ufeff"
 _MAY_HOLD_HEREDOCS = re.compile(r"(?:ONBUILD[\t\v\f\r ]+)?(?:RUN|COPY|ADD)(?![^\t\v\f\r ])", re.IGNORECASE | re.ASCII)
 
 
@@ -58,26 +55,11 @@ class LogicalLine(NamedTuple):
         return line, column + offset - self.starts[piece]
 
 
-def decode(name: str, data: bytes) -> SourceFile:
-    """The text of a Dockerfile: UTF-8 without NUL, at most MAX_SIZE bytes. A byte order mark is dropped and has no
-    column; line ends stay as they are. Raises DockerfileError."""
-    if len(data) > MAX_SIZE:
-        raise _too_large(name)
-    try:
-        source = SourceFile(name, data.decode().removeprefix(_BOM))
-    except UnicodeDecodeError as error:
-        shown = SourceFile(name, data.decode(errors="replace").removeprefix(_BOM))
-        offset = len(data[: error.start].decode().removeprefix(_BOM))
-        raise _not_text(shown, offset, f"byte 0x{data[error.start]:02x} is not UTF-8") from None
-    _check_text(source)
-    return source
-
-
 def read(source: SourceFile) -> tuple[Directives, list[LogicalLine]]:
     """The directives and the logical lines of a text. Raises DockerfileError with span and source."""
-    _check_text(source)
+    check_text(source)
     # One element a line without its "\n": columns of "\r" stay true, and SourceFile.line() counts alike.
-    lines = source.text.removeprefix(_BOM).split("\n")
+    lines = source.text.removeprefix(BOM).split("\n")
     header = directives.read(lines, source)
     found: list[LogicalLine] = []
     index = 0
@@ -162,34 +144,3 @@ def _take_bodies(line: LogicalLine, lines: list[str], index: int, source: Source
         bodies.append(Body(mark, "".join(text + "\n" for text in lines[start:index])))
         index += 1
     return line._replace(bodies=tuple(bodies)), index
-
-
-def _check_text(source: SourceFile) -> None:
-    """Refuses what the build could not hand on: arguments of a program hold no NUL, and surrogates are no characters."""
-    if len(source.text) > MAX_SIZE:
-        raise _too_large(source.name)
-    if (offset := source.text.find("\0")) >= 0:
-        raise _not_text(source, offset, "there is a NUL character")
-    try:
-        source.text.encode()
-    except UnicodeEncodeError as error:
-        raise _not_text(source, error.start, f"U+{ord(source.text[error.start]):04X} is not a character") from None
-
-
-def _too_large(name: str) -> DockerfileError:
-    return DockerfileError(
-        f"the Dockerfile is larger than {MAX_SIZE // 1024 // 1024} MiB",
-        hint="put large content into files of the build context and COPY them",
-        source=SourceFile(name, ""),
-    )
-
-
-def _not_text(source: SourceFile, offset: int, reason: str) -> DockerfileError:
-    line = source.text.count("\n", 0, offset) + 1
-    column = offset - source.text.rfind("\n", 0, offset)
-    return DockerfileError(
-        f"this is not a text file: {reason}",
-        Span(line, column, line, column + 1),
-        hint="a Dockerfile is UTF-8 text; is this the right file?",
-        source=source,
-    )

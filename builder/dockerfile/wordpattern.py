@@ -17,8 +17,10 @@ from builder.values import NamedTuple
 MAX_WORK = 1 << 28
 """Longest value times longest pattern, in characters squared, that is tried: a second or two of work at the very worst."""
 
-MAX_RESULT = 16 << 20
+MAX_RESULT = 4 << 20
 """Characters that one expansion may come to. `$a$a` in a chain of ENV lines doubles with each of them."""
+
+TOO_LARGE = "put large content into a file of the build context and COPY it"
 
 
 class _Piece(NamedTuple):
@@ -73,13 +75,18 @@ def replace_first(value: str, pattern: Pattern, replacement: str) -> str:
 def replace_all(value: str, pattern: Pattern, replacement: str) -> str:
     """`${v//p/r}`. Raises DockerfileError, without a span, for more than MAX_WORK or MAX_RESULT."""
     _check_work(value, pattern)
+    literal = pattern.pieces[0].literal
+    if literal and len(pattern.pieces) == 1:
+        # Mostly so, and a value may hold millions.
+        text = _go_template(replacement, literal)
+        _check_size(len(value) + value.count(literal) * (len(text) - len(literal)))
+        return value.replace(literal, text)
     out: list[str] = []
     size = done = 0
     for start, end in _matches(pattern, value):
         text = _go_template(replacement, value[start:end])
         size += start - done + len(text)
-        if size > MAX_RESULT:
-            raise DockerfileError(f"the replacement comes to more than {MAX_RESULT} characters")
+        _check_size(size)
         out += [value[done:start], text]
         done = end
     return "".join(out) + value[done:]
@@ -91,6 +98,11 @@ def _check_work(value: str, pattern: Pattern) -> None:
             f"a pattern of {pattern.length} characters is too long for a value of {len(value)}",
             hint="shorten the pattern, or do this in a RUN",
         )
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_RESULT:
+        raise DockerfileError(f"the word expands to more than {MAX_RESULT} characters", hint=TOO_LARGE)
 
 
 def _tokens(text: str) -> Iterator[tuple[str, bool]]:

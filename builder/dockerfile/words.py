@@ -232,7 +232,8 @@ class _Scanner:
             value = self._value(name) if name else "$"
         self.size += len(value)
         if self.size > MAX_LENGTH:
-            raise self._error(f"the word expands to more than {MAX_LENGTH} characters", start, self.at)
+            message = f"the word expands to more than {MAX_LENGTH} characters"
+            raise self._error(message, start, self.at, hint=wordpattern.TOO_LARGE)
         return value
 
     def _name(self) -> str:

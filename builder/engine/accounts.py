@@ -43,11 +43,11 @@ def parse(passwd: bytes, group: bytes) -> Accounts:
     """Lines that are not of the form that passwd(5) and group(5) give are passed over, as libc does."""
     users = []
     for fields in _lines(passwd, 6):
-        if _is_id(fields[2]) and _is_id(fields[3]):
+        if _in_range(fields[2]) and _in_range(fields[3]):
             users.append(Account(fields[0], int(fields[2]), int(fields[3]), fields[5]))
     groups = []
     for fields in _lines(group, 3):
-        if _is_id(fields[2]):
+        if _in_range(fields[2]):
             members = tuple(name for name in (fields[3] if len(fields) > 3 else "").split(",") if name)
             groups.append(Group(fields[0], int(fields[2]), members))
     return Accounts(tuple(users), tuple(groups))
@@ -55,7 +55,8 @@ def parse(passwd: bytes, group: bytes) -> Accounts:
 
 def identity(user: str, accounts: Accounts) -> Identity:
     """USER `name`, `uid`, `name:group`, ... Raises BuildError for a name that the image does not have."""
-    name, colon, group = (user or "0").partition(":")
+    name, colon, group = user.partition(":")
+    name = name or "0"
     account = _find(name, accounts)
     if account is None:
         if not _is_id(name):
@@ -83,20 +84,18 @@ def owner(chown: str, accounts: Accounts) -> tuple[int, int]:
 
 
 def _find(name: str, accounts: Accounts) -> Account | None:
-    for account in accounts.users:
-        if account.name == name:
-            return account
+    """A number is never a name (runc's rule), also where a user is called so."""
     if _is_id(name):
         return next((account for account in accounts.users if account.uid == int(name)), None)
-    return None
+    return next((account for account in accounts.users if account.name == name), None)
 
 
 def _gid(name: str, accounts: Accounts) -> int:
+    if _is_id(name):
+        return _number(name)
     for group in accounts.groups:
         if group.name == name:
             return group.gid
-    if _is_id(name):
-        return _number(name)
     raise _unknown("group", name, [group.name for group in accounts.groups], "/etc/group")
 
 
@@ -115,6 +114,10 @@ def _unknown(what: str, name: str, known: list[str], file: str) -> BuildError:
 
 def _is_id(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 12
+
+
+def _in_range(text: str) -> bool:
+    return _is_id(text) and int(text) <= _MAX_ID
 
 
 def _lines(data: bytes, least: int) -> list[list[str]]:

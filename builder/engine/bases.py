@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from builder.engine.roots import Root, Roots
 from builder.engine.selection import content_digest, whole
 from builder.engine.sources import SourceTree
-from builder.errors import BuildError, DockerfileError, UsageError, did_you_mean
+from builder.errors import BuildError, DockerfileError, StoreError, UsageError, did_you_mean
 from builder.layers.entry import EPOCH, Item
 from builder.oci.digest import Descriptor, Digest
-from builder.oci.image import ImageConfig, ParsedImage, parse_config
+from builder.oci.image import ImageConfig, ParsedImage, complete_history, parse_config
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
 from builder.plan import keys
@@ -48,14 +49,18 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
             return _from_directory(external.name, available.directories[context](), store, roots, platform)
         context = matching_context(external.name, available.layouts)
         if context is not None:
-            return from_layout(external.name, available.layouts[context], store, roots, platform)
-        if external.name == "scratch":
-            return BaseImage("scratch", ImageConfig(platform))
-        base = _from_store(external, available, store)
+            base = from_layout(external.name, available.layouts[context], store, roots, platform)
+        elif external.name == "scratch":
+            return BaseImage("scratch", ImageConfig(platform, workdir="/"))
+        else:
+            base = _from_store(external, available, store)
     except BuildError as error:
+        if type(error) is BuildError:
+            # The image is no good: that is not a step which failed.
+            error = UsageError(error.message, error.span, hint=error.hint)
         if error.span is None:
             error.span = external.span
-        raise
+        raise error
     if base.config.platform[:2] != platform[:2]:
         raise DockerfileError(
             f"the base '{external.name}' is for {base.config.platform}, not {platform}",
@@ -66,13 +71,14 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
 
 
 def _from_store(external: External, available: Available, store: Store) -> BaseImage:
-    found = None
+    found = _by_id(external.name, store)
     try:
         reference = Reference.parse(external.name)
     except BuildError as error:
-        raise DockerfileError(error.message, external.span, hint=error.hint) from None
-    if external.role == "FROM" or not external.name.isdigit():
-        found = store.find_image(str(reference)) or _by_id(external.name, store)
+        if found is None:
+            raise DockerfileError(error.message, external.span, hint=error.hint) from None
+    else:
+        found = store.find_image(str(reference)) or found
     if found is None:
         near = did_you_mean(external.name, available.stage_names)
         if near and external.role == "--from":
@@ -97,7 +103,7 @@ def _by_id(name: str, store: Store) -> ImageRecord | None:
 
 
 def _base(name: str, parsed: ParsedImage) -> BaseImage:
-    return BaseImage(name, parsed.config, parsed.diff_ids, parsed.history)
+    return BaseImage(name, parsed.config, parsed.diff_ids, complete_history(parsed.history, len(parsed.diff_ids)))
 
 
 def _from_directory(name: str, tree: SourceTree, store: Store, roots: Roots, platform: Platform) -> BaseImage:
@@ -111,7 +117,7 @@ def _from_directory(name: str, tree: SourceTree, store: Store, roots: Roots, pla
         record = store.put_record(Record(key.hex, key.preimage, made.layers[-1].diff_id if made.layers else None))
     root = Root.of([record.diff_id] if record.diff_id else [])
     history = ({"created_by": f"FROM {name}", "comment": "pybuild: a directory"},) if root.layers else ()
-    return BaseImage(name, ImageConfig(platform), tuple(layer.diff_id for layer in root.layers), history)
+    return BaseImage(name, ImageConfig(platform, workdir="/"), tuple(layer.diff_id for layer in root.layers), history)
 
 
 def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: Platform) -> BaseImage:
@@ -120,11 +126,11 @@ def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: P
 
     layout = Layout(place)
     manifest = layout.manifest(platform)
-    config = layout.read(manifest.config, CONFIG_LIMIT)
-    parsed = parse_config(config)
+    parsed = parse_config(layout.read(manifest.config, CONFIG_LIMIT))
     if len(parsed.diff_ids) != len(manifest.layers):
         raise UsageError(
-            f"the image '{name}' is damaged: {len(manifest.layers)} layers, but {len(parsed.diff_ids)} diff IDs in its config"
+            f"the image '{name}' is damaged: {len(manifest.layers)} layers, but {len(parsed.diff_ids)} diff IDs in its config",
+            hint="fetch or make it again",
         )
     root = Root()
     for diff_id, descriptor in zip(parsed.diff_ids, manifest.layers, strict=True):
@@ -132,21 +138,22 @@ def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: P
             root = root.on_top(diff_id)
             continue
         _fetch(layout, descriptor, store)
-        root = add_packed(root, diff_id, store.blob_path(descriptor.digest), store, roots)
+        root = _add_packed(root, diff_id, descriptor, store, roots)
         store.put_foreign(diff_id, descriptor)
     return _base(name, parsed)
 
 
 def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> None:
-    if store.has_blob(descriptor.digest):
+    with suppress(StoreError):  # Missing, or damaged: then it is fetched anew.
+        store.verify_blob(descriptor.digest)
         return
     with store.blob_writer(descriptor.digest.algorithm) as writer:
         layout.copy(descriptor, writer.write)
         writer.commit(descriptor.digest)
 
 
-def add_packed(root: Root, diff_id: Digest, packed: str, store: Store, roots: Roots) -> Root:
-    """Put a layer blob, compressed or not, on `root`. Raises UsageError when its content is not `diff_id`."""
+def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Store, roots: Roots) -> Root:
+    """Put a layer's blob, compressed or not, on `root`. Raises UsageError when its content is not `diff_id`."""
     from builder.layers.compression import decompress
 
     with store.scratch() as scratch:
@@ -158,7 +165,10 @@ def add_packed(root: Root, diff_id: Digest, packed: str, store: Store, roots: Ro
                 digest.update(data)
                 file.write(data)
 
-            decompress(packed, write)
+            decompress(store.blob_path(descriptor.digest), write, name=str(descriptor.digest))
         if digest.hexdigest() != diff_id.hex:
-            raise UsageError(f"a layer is damaged: its content is not {diff_id}", hint="fetch or make the image again")
-        return roots.add_foreign(root, diff_id, tar)
+            raise UsageError(
+                f"the layer {descriptor.digest} is not what the image's config says: {diff_id}",
+                hint="the image is damaged or hostile: fetch or make it again",
+            )
+        return roots.add_foreign(root, diff_id, tar, name=str(descriptor.digest))

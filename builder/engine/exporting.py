@@ -45,9 +45,9 @@ class Export:
             case "docker":
                 return write_docker_archive(self._rendered(output), output.dest, tar=output.tar)
             case "local":
-                return write_local(flatten(self._root, self._roots), output.dest)
+                return write_local(flatten(self._root, self._roots), output.dest, mtime=None)
             case "tar":
-                return write_tar(flatten(self._root, self._roots), output.dest)
+                return write_tar(flatten(self._root, self._roots), output.dest, mtime=None)
             case "image":
                 # `build` puts every image into the store; compressed blobs are made when one is written or pushed.
                 return self._roots.size(self._root)

@@ -11,7 +11,7 @@ from typing import Literal
 from builder.engine.roots import Layer, Root, Roots
 from builder.export.layout import Rendered
 from builder.layers import compression
-from builder.layers.entry import Item
+from builder.layers.entry import EPOCH, Item
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest
 from builder.store.store import Store
@@ -27,12 +27,18 @@ def render(config: bytes, root: Root, form: Form, store: Store, roots: Roots, *,
 
 
 def flatten(root: Root, roots: Roots) -> list[Item]:
-    """The merged file system, whole, with the content of each file."""
+    """The merged file system, whole, with the content of each file and the times that ship (SPEC section 5): a base's own, and
+    the constant for what builds made. The root is an item only where a layer says what it is."""
     tree = roots.tree(root)
-    return [
-        Item(entry, roots.locate(root, entry, tree.layer_of(entry.path)) if entry.kind == "file" else None)
-        for entry in tree.walk(b"")
-    ]
+    ours = [not roots.is_foreign(layer) for layer in root.layers]
+    items = []
+    for entry in tree.walk(b""):
+        number = tree.layer_of(entry.path)
+        if number < 0:
+            continue
+        source = roots.locate(root, entry, number) if entry.kind == "file" else None
+        items.append(Item(entry._replace(mtime=EPOCH * 10**9) if ours[number] else entry, source))
+    return items
 
 
 def _layer(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Descriptor, str]:

@@ -106,6 +106,14 @@ class Roots:
             raise BuildError(f"'/{show(path)}' of the image is larger than {limit} bytes")
         return b"".join(open_source(self.locate(root, entry, tree.layer_of(entry.path))))
 
+    def content(self, root: Root, path: bytes) -> Source:
+        """Where the content of the file at `path` is, which is there; no link is followed."""
+        tree = self.tree(root)
+        entry = tree.lookup(path)
+        if entry is None:
+            raise KeyError(path)
+        return self.locate(root, entry, tree.layer_of(path))
+
     def locate(self, root: Root, entry: Entry, number: int) -> Source:
         """Where the content of a file of layer `number` is: its folder, else its tar."""
         layer = root.layers[number]
@@ -115,7 +123,7 @@ class Roots:
         sources = self._tars.get(layer.diff_id)
         if sources is None:
             sources = self._tars[layer.diff_id] = self._tar_sources(layer)
-        return sources[entry.link if entry.kind == "hardlink" and entry.link in sources else entry.path]
+        return sources[entry.path]
 
     # Keeping
 
@@ -154,10 +162,11 @@ class Roots:
         self._put_index(layer.diff_id, summary.entries)
         return result
 
-    def add_foreign(self, root: Root, diff_id: Digest, tar: str) -> Root:
-        """Put a layer that others packed on `root`. `tar` is uncompressed and holds what `diff_id` says (checked before)."""
+    def add_foreign(self, root: Root, diff_id: Digest, tar: str, *, name: str) -> Root:
+        """Put a layer that others packed on `root`. `tar` is uncompressed and holds what `diff_id` says (checked before);
+        errors call it `name`."""
         from builder.layers.folder import materialise
-        from builder.layers.settle import settle
+        from builder.layers.settle import fill, settle
         from builder.layers.tarreader import read_tar
         from builder.layers.tarwriter import write_layer
 
@@ -166,8 +175,8 @@ class Roots:
         if self.has(result):
             return result
         below = self.tree(root)
-        settled = settle(read_tar(tar, whiteouts=True), below)
-        items = [self._filled(root, below, item) for item in settled.items]
+        settled = settle(read_tar(tar, whiteouts=True, name=name), below)
+        items = fill(settled.items, partial(self.content, root))
         digested = write_layer(items, None)
         entries = {entry.path: entry for entry in digested.entries if entry.kind not in ("whiteout", "opaque")}
         items = [item._replace(entry=entries.get(item.entry.path, item.entry)) for item in items]
@@ -175,13 +184,17 @@ class Roots:
             folder = _new_folder(scratch)
             materialise(items, folder, below)
             self._store.add_snapshot(folder, diff_id, layer.chain)
-        self._put_index(layer.chain, [item.entry for item in items])
+        self._put_index(_foreign_name(layer), [item.entry for item in items])
         return result
 
     def has(self, root: Root) -> bool:
-        """Whether the top layer of `root` is there, as an index and a folder."""
+        """Whether the top layer of `root` is there as a foreign one, with its index and its folder."""
         layer = root.layers[-1]
-        return self._store.has_layer(layer.chain) and self._folder(layer) is not None
+        return self.is_foreign(layer) and self._folder(layer) is not None
+
+    def is_foreign(self, layer: Layer) -> bool:
+        """Whether others packed it: then its times are its own."""
+        return self._store.has_layer(_foreign_name(layer))
 
     # Forms
 
@@ -233,7 +246,7 @@ class Roots:
         self._store.put_layer(name, dump_index(entries), sum(entry.size for entry in entries if entry.kind == "file"))
 
     def _index_name(self, layer: Layer) -> Digest:
-        return layer.chain if self._store.has_layer(layer.chain) else layer.diff_id
+        return _foreign_name(layer) if self.is_foreign(layer) else layer.diff_id
 
     def _folder(self, layer: Layer) -> str | None:
         found = self._store.find_snapshot(layer.diff_id, layer.chain)
@@ -249,23 +262,24 @@ class Roots:
 
     def _from_tar(self, layer: Layer, _scratch: str) -> list[Item]:
         sources = self._tar_sources(layer)
-        return [Item(entry, sources.get(entry.path)) for entry in self.entries(layer)]
+        return [Item(entry, sources[entry.path] if entry.kind == "file" else None) for entry in self.entries(layer)]
 
     def _tar_sources(self, layer: Layer) -> dict[bytes, Source]:
+        """The content of each file and each hard link: a link outlives the name it repeats, if a later layer takes that."""
         from builder.layers.tarreader import read_tar
 
-        path = self._store.blob_path(layer.diff_id)
-        return {item.entry.path: item.source for item in read_tar(path, whiteouts=True) if item.source is not None}
+        sources: dict[bytes, Source] = {}
+        for item in read_tar(self._store.blob_path(layer.diff_id), whiteouts=True):
+            source = sources.get(item.entry.link) if item.entry.kind == "hardlink" else item.source
+            if source is not None:
+                sources[item.entry.path] = source
+        return sources
 
-    def _filled(self, root: Root, below: Tree, item: Item) -> Item:
-        """A hard link into a lower layer becomes a file with that file's content."""
-        entry = item.entry
-        if entry.kind != "file" or item.source is not None:
-            return item
-        target = below.lookup(entry.link)
-        if target is None:
-            raise BuildError(f"the hard link '{show(entry.path)}' of a layer names '{show(entry.link)}', which is not there")
-        return Item(entry._replace(link=b""), self.locate(root, target, below.layer_of(target.path)))
+
+def _foreign_name(layer: Layer) -> Digest:
+    """What the index of a foreign layer is called. Not the chain ID itself: that of a lowest layer is its diff ID, the name of
+    one of ours, and only a foreign layer has times of its own."""
+    return Digest.of(f"foreign {layer.chain}".encode())
 
 
 def _new_folder(scratch: str) -> str:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterator
 
-from builder.dockerfile import goglob
 from builder.engine.sources import SourceTree
-from builder.errors import BuildError, DockerfileError, did_you_mean
+from builder.errors import BuildError, DockerfileError, Span, did_you_mean
 from builder.layers.entry import Entry, Item
 from builder.layers.names import show
 from builder.plan import fields
@@ -26,6 +25,8 @@ class Picked(NamedTuple):
     name: bytes
     """Its last component as it was named, before links were followed."""
     items: tuple[Item, ...]
+    span: Span | None = None
+    """Where the Dockerfile names it."""
 
     @property
     def is_dir(self) -> bool:
@@ -42,13 +43,11 @@ def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, key
     for source in sources:
         try:
             paths = list(_paths(source.path, tree))
-            if not paths and not goglob.has_meta(source.path):
+            if not paths and not _has_meta(source.path):
                 raise DockerfileError(
                     f"{keyword}: '{source.path}' is not in {where}", source.span, hint=_near(source.path, tree)
                 )
-            picked += [_pick(path, tree) for path in paths]
-        except DockerfileError as error:
-            raise DockerfileError(error.message, error.span or source.span, hint=error.hint) from None
+            picked += [_pick(path, tree)._replace(span=source.span) for path in paths]
         except BuildError as error:
             raise DockerfileError(error.message, source.span, hint=error.hint) from None
     if not picked:
@@ -63,12 +62,15 @@ def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, key
 
 def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool) -> str:
     """sha256, in hex, over all that makes the result: names, types, modes (unless --chmod), owners (unless --chown), sizes,
-    content, link targets, hard-link groups, devices and xattrs; no times and no place."""
+    content, link targets, hard-link groups, devices and xattrs; no times, no place, and nothing of a source folder itself."""
     digest = hashlib.sha256(b"pybuild-selection-v1\0")
     for picked in selection:
         digest.update(b"%d:%s%d\n" % (len(picked.name), picked.name, len(picked.items)))
         for item in picked.items:
             entry = item.entry
+            if entry.kind == "dir" and not entry.path:
+                # Of a folder the contents are copied: its own metadata reaches nothing.
+                entry = Entry(b"", "dir")
             row = (
                 entry.path,
                 entry.kind.encode(),
@@ -94,7 +96,7 @@ def _paths(source: str, tree: SourceTree) -> Iterator[bytes]:
     """Canonical paths, links followed in the part before a wildcard only; the last component is not followed yet."""
     parts = [part for part in fields.join("/", source).split("/") if part]
     plain = 0
-    while plain < len(parts) and not goglob.has_meta(parts[plain]):
+    while plain < len(parts) and not _has_meta(parts[plain]):
         plain += 1
     prefix = _encode("/".join(parts[:plain]))
     if plain == len(parts):
@@ -107,6 +109,8 @@ def _paths(source: str, tree: SourceTree) -> Iterator[bytes]:
 
 
 def _match(folder: bytes, patterns: list[str], tree: SourceTree) -> Iterator[bytes]:
+    from builder.dockerfile import goglob  # for those who use wildcards
+
     entry = tree.lookup(folder)
     if entry is None or entry.kind != "dir":
         return
@@ -118,6 +122,11 @@ def _match(folder: bytes, patterns: list[str], tree: SourceTree) -> Iterator[byt
             yield path
         else:
             yield from _match(path, patterns[1:], tree)
+
+
+def _has_meta(path: str) -> bool:
+    """Whether a wildcard, or an escape of one, is in it (Go's filepath.Match)."""
+    return any(char in path for char in "*?[\\")
 
 
 def _pick(path: bytes, tree: SourceTree) -> Picked:
@@ -159,8 +168,11 @@ def _item(entry: Entry, root: bytes, tree: SourceTree, owners: dict[Hashable, by
 
 
 def _near(source: str, tree: SourceTree) -> str | None:
-    """A hint for a name that is not there: the nearest one in its folder."""
-    folder, _, name = fields.join("/", source).strip("/").rpartition("/")
+    """A hint for a name that is not there: what leaves it out, or the nearest one in its folder."""
+    path = fields.join("/", source).strip("/")
+    if tree.ignored(_encode(path)):
+        return "a pattern of .dockerignore leaves it out; a later line with '!' before the name brings it back"
+    folder, _, name = path.rpartition("/")
     at = tree.resolve(_encode(folder))
     entry = tree.lookup(at)
     if entry is None or entry.kind != "dir":

@@ -25,6 +25,10 @@ class SourceTree(Protocol):
         """The path without links; it stays inside, and a part that is missing is appended as it is."""
         ...
 
+    def ignored(self, path: bytes) -> bool:
+        """Whether a pattern leaves the path out."""
+        ...
+
     def source(self, entry: Entry) -> Source:
         """The content of a file or hard link."""
         ...
@@ -49,6 +53,9 @@ class StackTree:
 
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
         return self._tree.resolve(path, follow_last=follow_last)
+
+    def ignored(self, path: bytes) -> bool:
+        return False
 
     def source(self, entry: Entry) -> Source:
         return self._locate(entry, self._tree.layer_of(entry.path))

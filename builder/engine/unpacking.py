@@ -2,51 +2,77 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from builder.engine.placement import Unpack
+from builder.engine.selection import Picked
 from builder.errors import BuildError
 from builder.layers.compression import decompress, is_tar, sniff
-from builder.layers.entry import Item, Source
-from builder.layers.source import open_source
+from builder.layers.entry import Item
+from builder.layers.names import show
+from builder.layers.source import changed, open_source
 from builder.layers.tarreader import read_tar
+
+_HEADER = 512
+"""Bytes of a tar header: what has one at its start, decompressed, is an archive."""
 
 
 def unpacker(scratch: str, warn: Callable[[str], None]) -> Unpack:
     """A function from a file to the members of the tar that it is, compressed or not, by content and not by name; None for
     any other file. The uncompressed tar lies in the folder `scratch`, which must live until the members are read.
 
-    The function raises BuildError for an archive that is damaged.
+    The function raises BuildError, with the place of the source, for an archive that is damaged.
     """
     count = 0
 
-    def unpack(item: Item) -> list[Item] | None:
+    def unpack(picked: Picked) -> list[Item] | None:
         nonlocal count
-        if item.source is None or item.entry.kind != "file" or not _may_be_archive(item.source):
+        if picked.items[0].source is None or not _may_be_archive(picked):
             return None
         count += 1
+        name = show(picked.name)
         packed, tar = os.path.join(scratch, f"packed-{count}"), os.path.join(scratch, f"tar-{count}")
-        with open(packed, "wb") as file:
-            for chunk in open_source(item.source):
-                file.write(chunk)
-        if not sniff(_head(open_source(item.source))):
-            os.rename(packed, tar)
-        elif not _decompress(packed, tar):
-            return None
-        return list(read_tar(tar, whiteouts=False, warn=warn))
+        try:
+            if not _decompress(_copied(picked, packed), packed, tar, name):
+                return None
+            return list(read_tar(tar, whiteouts=False, warn=warn, name=name))
+        except BuildError as error:
+            error.span = error.span or picked.span
+            raise
 
     return unpack
 
 
-def _may_be_archive(source: Source) -> bool:
-    head = _head(open_source(source))
-    return bool(sniff(head)) or is_tar(head[:512])
+def _may_be_archive(picked: Picked) -> bool:
+    assert picked.items[0].source is not None
+    head = next(open_source(picked.items[0].source), b"")
+    return bool(sniff(head)) or is_tar(head[:_HEADER])
 
 
-def _decompress(packed: str, tar: str) -> bool:
+def _copied(picked: Picked, path: str) -> bytes:
+    """Copy the archive, checked, so that nobody changes it while its members are read; its first bytes."""
+    item = picked.items[0]
+    assert item.source is not None
+    head = b""
+    digest = hashlib.sha256()
+    with open(path, "wb") as file:
+        for chunk in open_source(item.source):
+            head = head or chunk[:_HEADER]
+            digest.update(chunk)
+            file.write(chunk)
+    if item.entry.digest and digest.hexdigest() != item.entry.digest:
+        raise changed(picked.name)
+    return head
+
+
+def _decompress(head: bytes, packed: str, tar: str, name: str) -> bool:
     """False, and no more work than needed, for a compressed file that is no tar: it is copied as it is."""
-    head = bytearray()
+    if not sniff(head):
+        os.rename(packed, tar)
+        return True
+    start = bytearray()
 
     class NoTar(Exception):
         """Raised to leave the decompressor early."""
@@ -54,23 +80,20 @@ def _decompress(packed: str, tar: str) -> bool:
     with open(tar, "wb") as file:
 
         def write(data: bytes) -> None:
-            if len(head) < 512:
-                head.extend(data[: 512 - len(head)])
-                if len(head) == 512 and not is_tar(bytes(head)):
+            if len(start) < _HEADER:
+                start.extend(data[: _HEADER - len(start)])
+                if len(start) == _HEADER and not is_tar(bytes(start)):
                     raise NoTar
             file.write(data)
 
         try:
-            decompress(packed, write)
+            decompress(packed, write, name=name)
         except NoTar:
             return False
         except BuildError:
             # What is damaged before its first header shows a tar is a file like any other, as for Docker.
-            if len(head) < 512:
+            if len(start) < _HEADER:
                 return False
             raise
-    return len(head) == 512
-
-
-def _head(chunks: Iterator[bytes]) -> bytes:
-    return next(chunks, b"")
+    os.unlink(packed)
+    return len(start) == _HEADER

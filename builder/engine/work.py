@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from builder.engine import accounts
 from builder.engine.container import Process, image_accounts, prepare
-from builder.engine.placement import Owner, make_folders, place
+from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.roots import Root, Roots
 from builder.engine.selection import Picked
 from builder.engine.unpacking import unpacker
-from builder.errors import BuildError, Span, StepError
+from builder.errors import BuildError, Span, StepError, StoreError
 from builder.events import BuildWarning, Emit, StepLog
 from builder.layers.diff import commit_upper
 from builder.layers.entry import Item
@@ -23,6 +25,8 @@ from builder.sandbox.probe import require
 from builder.sandbox.spec import Outcome
 from builder.store.store import Store
 
+_NO_SPACE = 64 << 10
+"""Bytes: where less is free, a command that wrote has met the end of the disk."""
 TAIL_BYTES = 8192
 TAIL_LINES = 12
 
@@ -53,7 +57,9 @@ class Worker:
         unpack = unpacker(scratch, self._warn(step)) if step.unpack else None
         below = self._roots.tree(root)
         with _at(step.dest_span):
-            return place(picked, below, step.dest, owner=owner, mode=step.chmod, now=time.time_ns(), unpack=unpack)
+            dress = Dress(owner, step.chmod, time.time_ns())
+            lower = partial(self._roots.content, root)
+            return place(picked, below, step.dest, dress, unpack=unpack, lower_source=lower)
 
     def workdir(self, step: WorkdirStep, root: Root, *, as_folder: bool) -> Root:
         """WORKDIR: `root` with the folder, which an existing one leaves as it is."""
@@ -75,10 +81,20 @@ class Worker:
 
             outcome = self._sandboxes().run(prepared.spec, output=output)
             if outcome.code or outcome.failed_at:
-                raise _failure(step, outcome, tail)
+                raise self._with_disk(_failure(step, outcome, tail))
             upper = prepared.spec.upper
             committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step))
             return self._roots.adopt(root, committed.items, upper, implied_parents=committed.implied_parents)
+
+    def _with_disk(self, failure: StepError) -> StepError:
+        """The same failure; told as the store's where its file system is full, which is what the command met, too."""
+        space = os.statvfs(self._store.root)
+        free = space.f_bfree if os.geteuid() == 0 else space.f_bavail
+        if free * space.f_frsize < _NO_SPACE or space.f_ffree == 0 < space.f_files:
+            failure.message += f", and no space is left in the store {self._store.root}"
+            failure.hint = "free some space on its file system, or choose another place with --root"
+            failure.exit_code = StoreError.exit_code
+        return failure
 
     def _owner(self, name: str, root: Root) -> Owner | None:
         return Owner(*accounts.owner(name, image_accounts(self._roots, root))) if name else None
@@ -128,17 +144,26 @@ def _failure(step: RunStep, outcome: Outcome, tail: _Tail) -> StepError:
             return StepError(message, step.span, code=outcome.code, tail=tail.lines(), hint=_CODE_HINTS.get(outcome.code))
         case "exec":
             program = step.argv[0]
-            hint = (
-                f"the image has no {program}: write the command in JSON form, or name a shell with SHELL"
-                if program.endswith("sh")
-                else "check the name and the PATH, or install the program in an earlier line"
-            )
-            return StepError(f"the command '{program}' cannot be run{reason}", step.span, hint=hint)
+            return StepError(f"the command '{program}' cannot be run{reason}", step.span, hint=_exec_hint(program, outcome))
         case "cwd":
             hint = "WORKDIR makes it: did a later RUN remove it, or put a file there?"
             return StepError(f"the command cannot run in '{step.cwd}'{reason}", step.span, hint=hint)
         case where:
             return StepError(f"the sandbox could not be made ({where}){reason}", step.span)
+
+
+def _exec_hint(program: str, outcome: Outcome) -> str:
+    match outcome.exec_error:
+        case errno.ENOENT if program.endswith("sh"):
+            return f"the image has no {program}: write the command in JSON form, or name a shell with SHELL"
+        case errno.ENOENT:
+            return "check the name and the PATH, or install the program in an earlier line"
+        case errno.EACCES:
+            return "the file is not executable: chmod +x it"
+        case errno.ENOEXEC:
+            return "it is no program for this machine, or a script without a first line like #!/bin/sh"
+        case _:
+            return "check the command"
 
 
 _CODE_HINTS = {

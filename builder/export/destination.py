@@ -9,6 +9,21 @@ from types import TracebackType
 from builder.errors import UsageError
 
 
+def check(dest: str, *, folder: bool = False) -> None:
+    """Raise before a build the UsageError that writing to `dest` would meet after it: a file, or with `folder` a folder."""
+    real = os.path.realpath(dest)
+    if dest in ("", "-"):
+        return
+    if folder:
+        if os.path.lexists(real) and not os.path.isdir(real):
+            raise UsageError(f"the destination '{dest}' is not a folder", hint="give another name, or remove it")
+    elif os.path.isdir(real):
+        raise UsageError(f"the destination '{dest}' is a folder", hint="give the name of a file: dest=FILE")
+    elif not os.path.isdir(os.path.dirname(real)):
+        parent = os.path.dirname(real if os.path.islink(dest) else dest)
+        raise UsageError(f"the folder '{parent}' of the destination is not there", hint="make it first")
+
+
 class Destination:
     """``with Destination(dest) as out: out.write(data)``. `dest` is a path, or `-` for the descriptor `stdout`.
 
@@ -38,7 +53,12 @@ class Destination:
         """Append. OSErrors (a full disk, a closed pipe) propagate."""
         view = memoryview(data)
         while view:
-            written = os.write(self._fd, view)
+            try:
+                written = os.write(self._fd, view)
+            except OSError as error:
+                if self._dest != "-":
+                    error.filename = self._dest
+                raise
             self.size += written
             view = view[written:]
 
@@ -56,28 +76,15 @@ class Destination:
         os.unlink(self._temporary)
 
     def _open(self) -> None:
+        check(self._dest)
         # The user's own path: where it is a link, the file that it leads to is meant.
         self._dest = os.path.realpath(self._dest)
-        try:
-            mode = os.stat(self._dest).st_mode
-        except FileNotFoundError:
-            mode = stat.S_IFREG
-        except NotADirectoryError:
-            raise self._no_parent() from None
-        if stat.S_ISDIR(mode):
-            raise UsageError(f"the destination '{self._dest}' is a folder", hint="give the name of a file: dest=FILE")
+        mode = os.stat(self._dest).st_mode if os.path.exists(self._dest) else stat.S_IFREG
         if not stat.S_ISREG(mode):
             self._fd = os.open(self._dest, os.O_WRONLY | os.O_CLOEXEC)
             return
         folder, name = os.path.split(self._dest)
         temporary = os.path.join(folder, f".{name[:200]}.{os.urandom(6).hex()}")
-        try:
-            # The mode of any new file of the user's: the umask decides.
-            self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        except (FileNotFoundError, NotADirectoryError):
-            raise self._no_parent() from None
+        # The mode of any new file of the user's: the umask decides.
+        self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         self._temporary = temporary
-
-    def _no_parent(self) -> UsageError:
-        folder = os.path.dirname(self._dest)
-        return UsageError(f"the folder '{folder}' of the destination is not there", hint="make it first")

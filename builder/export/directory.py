@@ -13,7 +13,7 @@ from builder.layers import xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.content import write_content
 from builder.layers.entry import EPOCH, Entry, Item
-from builder.layers.folder import check_path, default_folder
+from builder.layers.folder import check_path, default_folder, times
 from builder.layers.names import show
 from builder.layers.order import sort_items
 from builder.layers.source import Sources
@@ -23,9 +23,10 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEVICES = {"fifo": stat.S_IFIFO, "char": stat.S_IFCHR, "block": stat.S_IFBLK}
 
 
-def write_tar(items: Iterable[Item], dest: str, *, mtime: int = EPOCH, stdout: int = 1) -> int:
+def write_tar(items: Iterable[Item], dest: str, *, mtime: int | None = EPOCH, stdout: int = 1) -> int:
     """Write the items as one canonical tar to the file `dest` or, for `-`, to `stdout`. Returns its bytes.
 
+    All times are `mtime` (seconds); None: each entry's own, in whole seconds.
     Raises UsageError for a destination that cannot be a file, BuildError for content that changed.
     """
     with Destination(dest, stdout=stdout) as out:
@@ -33,13 +34,16 @@ def write_tar(items: Iterable[Item], dest: str, *, mtime: int = EPOCH, stdout: i
     return out.size
 
 
-def write_local(items: Iterable[Item], dest: str, *, mtime: int = EPOCH, warn: Callable[[str], None] | None = None) -> int:
+def write_local(
+    items: Iterable[Item], dest: str, *, mtime: int | None = EPOCH, warn: Callable[[str], None] | None = None
+) -> int:
     """Write the items into the folder `dest`, which is made where it is not there. Returns the bytes of the files.
 
     What the folder holds already stays, unless the image has something of that name: files and links are replaced, folders
     are joined. Inside it no link is followed: one that stands where the image has a folder is replaced. Owners are set
     by root alone; `warn` is told of devices and attributes that another user, or the file system, cannot make. The
-    folder's own mode, owner and time stay. All times become `mtime` (seconds).
+    folder's own mode, owner and time stay. All times become `mtime` (seconds); None: each
+    entry's own.
 
     Raises UsageError for a destination that is no folder, and where a folder that is not empty stands in the way of a
     file (BuildKit removes it); BuildError for items that no folder can hold and content that changed. OSErrors propagate.
@@ -51,7 +55,7 @@ def write_local(items: Iterable[Item], dest: str, *, mtime: int = EPOCH, warn: C
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"the destination '{dest}' is not a folder", hint="give another name, or remove it") from None
     with Beneath(dest) as beneath, Sources() as sources:
-        writer = _Writer(beneath, sources, mtime * 10**9, warn or (lambda _: None))
+        writer = _Writer(beneath, sources, mtime, warn or (lambda _: None))
         for item in sort_items(items):
             writer.put(item)
         writer.finish_folders()
@@ -61,10 +65,10 @@ def write_local(items: Iterable[Item], dest: str, *, mtime: int = EPOCH, warn: C
 class _Writer:
     """One pass over the items. Folders get their metadata last: a mode may forbid writing, and each new name moves a time."""
 
-    def __init__(self, beneath: Beneath, sources: Sources, time: int, warn: Callable[[str], None]) -> None:
+    def __init__(self, beneath: Beneath, sources: Sources, mtime: int | None, warn: Callable[[str], None]) -> None:
         self._beneath = beneath
         self._sources = sources
-        self._times = (time, time)
+        self._mtime = mtime
         self._warn = warn
         self._is_root = os.geteuid() == 0
         self._folders: dict[bytes, Entry | None] = {b"": None}
@@ -116,7 +120,7 @@ class _Writer:
                     os.fchown(folder, entry.uid, entry.gid)
                 os.fchmod(folder, entry.mode)
                 self._attributes(folder, entry)
-                os.utime(folder, ns=self._times)
+                os.utime(folder, ns=self._times(entry))
 
     def _make(self, item: Item, parent: int, name: bytes) -> bool:
         """Make a new name; False where this user cannot, which was said."""
@@ -148,7 +152,7 @@ class _Writer:
                 os.fchown(descriptor, entry.uid, entry.gid)
             os.fchmod(descriptor, entry.mode)
             self._attributes(descriptor, entry)
-            os.utime(descriptor, ns=self._times)
+            os.utime(descriptor, ns=self._times(entry))
         finally:
             os.close(descriptor)
         self.size += entry.size
@@ -171,7 +175,10 @@ class _Writer:
         if entry.kind != "symlink":
             # The name was made a moment ago and is no symlink.
             os.chmod(name, entry.mode, dir_fd=parent)
-        os.utime(name, ns=self._times, dir_fd=parent, follow_symlinks=False)
+        os.utime(name, ns=self._times(entry), dir_fd=parent, follow_symlinks=False)
+
+    def _times(self, entry: Entry) -> tuple[int, int]:
+        return times(entry) if self._mtime is None else (self._mtime * 10**9,) * 2
 
     def _attributes(self, descriptor: int, entry: Entry) -> None:
         for name, value in entry.xattrs:

@@ -60,8 +60,8 @@ def decompress(
     shown = name if name is not None else source_path
     descriptor = os.open(source_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        head = os.pread(descriptor, 6, 0)
         reader = _Reader(descriptor)
+        head = reader.peek(6)  # Not by pread(2): what is imported may be a pipe.
         written = 0
         try:
             for chunk in _DECODERS[sniff(head)](reader):

@@ -188,9 +188,13 @@ def _normalise(beneath: Beneath, seen: dict[bytes, Found], changes: _Changes) ->
         os.mknod(name, stat.S_IFCHR, 0, dir_fd=parent)
         touched.add(path.rpartition(b"/")[0])
     removed = changes.gone.union(changes.empty)
+    stripped: set[tuple[int, int]] = set()
     for path, found in seen.items():
-        if path not in removed and (found.xattrs.overlay or found.xattrs.foreign):
+        # All names of a hard link have the same attributes.
+        if path not in removed and (found.xattrs.overlay or found.xattrs.foreign) and found.inode not in stripped:
             _strip(beneath, found)
+            if found.inode != (0, 0):
+                stripped.add(found.inode)
     for path in touched.difference(changes.empty):
         time = _entry(seen[path]).mtime
         os.utime(beneath.folder(path), ns=(time, time))

@@ -159,7 +159,7 @@ class _Writer:
             # The name was made a moment ago and is no symlink. chown(2) clears set-id bits: the mode comes after it.
             os.chmod(name, entry.mode, dir_fd=parent)
         _put_attributes(xattrs.child(parent, name), entry)
-        os.utime(name, ns=_times(entry), dir_fd=parent, follow_symlinks=False)
+        os.utime(name, ns=times(entry), dir_fd=parent, follow_symlinks=False)
 
     def _put_file(self, item: Item, parent: int, name: bytes) -> None:
         entry = item.entry
@@ -172,7 +172,7 @@ class _Writer:
             os.fchown(descriptor, *_owner(entry))
             os.fchmod(descriptor, entry.mode)
             _put_attributes(descriptor, entry)
-            os.utime(descriptor, ns=_times(entry))
+            os.utime(descriptor, ns=times(entry))
         finally:
             os.close(descriptor)
 
@@ -218,7 +218,7 @@ def _dress_folder(descriptor: int, entry: Entry) -> None:
     os.fchown(descriptor, *_owner(entry))
     os.fchmod(descriptor, entry.mode)
     _put_attributes(descriptor, entry)
-    os.utime(descriptor, ns=_times(entry))
+    os.utime(descriptor, ns=times(entry))
 
 
 def _put_attributes(target: int | bytes, entry: Entry) -> None:
@@ -258,7 +258,7 @@ def _owner(entry: Entry) -> tuple[int, int]:
     return entry.uid, entry.gid
 
 
-def _times(entry: Entry) -> tuple[int, int]:
+def times(entry: Entry) -> tuple[int, int]:
     """Access and modification; a time that the kernel's 64 bits of seconds cannot say becomes the nearest."""
     seconds = min(max(entry.mtime // 10**9, -_TIME), _TIME)
     time = entry.mtime if seconds == entry.mtime // 10**9 else seconds * 10**9

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from builder.errors import BuildError
 from builder.layers.codec import dump_index, load_index
 from builder.layers.entry import Entry
 from builder.layers.names import show
 from builder.layers.order import link_to
+from builder.layers.resolve import MAX_LINKS, resolve
 
 __all__ = ["MAX_LINKS", "Tree", "dump_index", "load_index"]
-
-MAX_LINKS = 40
-"""The kernel's own limit of symlinks in one resolution (path_resolution(7))."""
 
 ROOT = Entry(b"", "dir", 0o755)
 
@@ -69,34 +66,7 @@ class Tree:
         Links, absolute or not, stay inside; `..` stops at the root. What is not there counts as a plain name. With
         `follow_last=False` a link at the end is not followed. Raises BuildError after more than `MAX_LINKS` links.
         """
-        left = path.split(b"/")
-        left.reverse()
-        at = b""
-        links = 0
-        while left:
-            name = left.pop()
-            if name in (b"", b"."):
-                continue
-            if name == b"..":
-                at = at.rpartition(b"/")[0]
-                continue
-            here = at + b"/" + name if at else name
-            entry = self._entries.get(here)
-            if entry is not None and entry.kind == "hardlink":
-                entry = self._entries[entry.link]
-            if entry is None or entry.kind != "symlink" or not (follow_last or any(part not in (b"", b".") for part in left)):
-                at = here
-                continue
-            links += 1
-            if links > MAX_LINKS:
-                raise BuildError(
-                    f"'{show(path)}' leads through too many symbolic links",
-                    hint="a symbolic link in the image leads back to itself",
-                )
-            if entry.link.startswith(b"/"):
-                at = b""
-            left.extend(reversed(entry.link.split(b"/")))
-        return at
+        return resolve(path, self._entries.get, follow_last=follow_last)
 
     def walk(self, path: bytes) -> Iterator[Entry]:
         """The entry at `path` and all below it, in canonical order. Raises KeyError for a path that is not there."""

@@ -39,8 +39,9 @@ class LayerSum(NamedTuple):
     entries: tuple[Entry, ...]
 
 
-def write_layer(items: Iterable[Item], write: Callable[[bytes], object] | None, *, mtime: int = EPOCH) -> LayerSum:
-    """Write the items, which are in canonical order, as one tar; `write=None` only hashes. `mtime` is in seconds.
+def write_layer(items: Iterable[Item], write: Callable[[bytes], object] | None, *, mtime: int | None = EPOCH) -> LayerSum:
+    """Write the items, which are in canonical order, as one tar; `write=None` only hashes. `mtime` is in seconds; None: each
+    entry's own time, which is for outputs and never for a layer.
 
     The entries come back as they were written: digests filled in, hard links repeating the entry that they name. Raises
     BuildError where a content's size or known digest is not the entry's, and for names that begin with `.wh.`;
@@ -58,8 +59,9 @@ def write_layer(items: Iterable[Item], write: Callable[[bytes], object] | None, 
                 raise ValueError(f"'{show(name)}' stands after '{show(last)}'")
             last = name
             _check(entry, item.source)
+            time = entry.mtime // 10**9 if mtime is None else mtime
             if entry.kind == "file" and item.source is not None:
-                digest = _write_file(tar, sources, entry, item.source, mtime)
+                digest = _write_file(tar, sources, entry, item.source, time)
                 if entry.digest != digest:
                     entry = _with_digest(entry, digest)
             elif entry.kind == "hardlink":
@@ -67,9 +69,9 @@ def write_layer(items: Iterable[Item], write: Callable[[bytes], object] | None, 
                 if owner is None:
                     raise ValueError(f"hard link '{show(entry.path)}' names no earlier entry")
                 entry = link_to(owner, entry.path)
-                tar.put(_header(entry, tarheader.HARDLINK, mtime))
+                tar.put(_header(entry, tarheader.HARDLINK, time))
             else:
-                tar.put(_other(entry, name, mtime))
+                tar.put(_other(entry, name, time))
             if entry.kind not in ("dir", "hardlink", "whiteout"):
                 owners[entry.path] = entry
             entries.append(entry)

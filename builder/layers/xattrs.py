@@ -1,8 +1,9 @@
 """Extended attributes: which of them a layer carries (SPEC section 5), and reading them.
 
 Kept are `security.capability` and `user.*`. overlayfs' own (`user.overlay.*`, `trusted.overlay.*`; kernel
-Documentation/filesystems/overlayfs.rst) describe a folder's form and are never content. What a security module or a file system of the host puts
-on every file belongs to the host: it cannot be removed, and naming it for each file would say nothing.
+Documentation/filesystems/overlayfs.rst) describe a folder's form and are never content. What a security module or a file
+system of the host puts on every file belongs to the host: it cannot be removed, and naming it for each file would say
+nothing.
 """
 
 from __future__ import annotations

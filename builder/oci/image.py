@@ -6,6 +6,7 @@ Fields that we do not know are kept: a config is the raw object with typed reade
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ class ImageConfig(NamedTuple):
     healthcheck: Healthcheck | None = None
     shell: tuple[str, ...] = ()
     onbuild: tuple[str, ...] = ()
-    extra: str = "{}"
+    extra: str = '{"config":{},"image":{}}'
     """JSON of the unknown fields: {"config": {...}, "image": {...}}."""
 
     def setenv(self, name: str, value: str) -> ImageConfig:
@@ -83,24 +84,31 @@ class ParsedImage(NamedTuple):
 
 _KNOWN_CONFIG = {
     "Env", "User", "WorkingDir", "Entrypoint", "Cmd", "ExposedPorts", "Volumes", "Labels", "StopSignal", "Healthcheck", "Shell",
-    "OnBuild", "ArgsEscaped", "Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin",
-    "StdinOnce", "Image",
+    "OnBuild", "Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce",
+    "Image",
 }  # fmt: skip
+"""What is read, and what Docker's older builders say of the container that made the image, which is of no use in a child."""
+
 _KNOWN_IMAGE = {
     "architecture", "os", "variant", "author", "created", "config", "rootfs", "history", "container", "container_config",
-    "docker_version", "id", "parent", "Size",
+    "docker_version", "id", "parent", "Size", "moby.buildkit.cache.v0", "moby.buildkit.buildinfo.v0",
+    "moby.buildkit.buildinfo.v1",
 }  # fmt: skip
+"""The same, and BuildKit's notes on the layers of that image."""
+
+_HISTORY = {"created": str, "created_by": str, "author": str, "comment": str, "empty_layer": bool}
+_MAX_DEPTH = 32
+_MAX_INT = 2**63
 
 
 def parse_config(data: bytes) -> ParsedImage:
     """Read a config blob. Raises BuildError for anything that is not one; values of other types than the spec's too."""
     try:
-        raw = json.loads(data)
+        raw = json.loads(data.decode())
         if not isinstance(raw, dict):
-            raise TypeError("not an object")
-        config = raw.get("config") or {}
-        rootfs = raw.get("rootfs") or {}
-        check = config.get("Healthcheck")
+            raise TypeError("it is not an object")
+        _check_plain(raw, 0)
+        config, rootfs = _object(raw, "config"), _object(raw, "rootfs")
         parsed = ImageConfig(
             platform=Platform(_text(raw, "os") or "linux", _text(raw, "architecture") or "amd64", _text(raw, "variant")),
             author=_text(raw, "author"),
@@ -109,11 +117,11 @@ def parse_config(data: bytes) -> ParsedImage:
             workdir=_text(config, "WorkingDir"),
             entrypoint=_strings(config, "Entrypoint"),
             cmd=_strings(config, "Cmd"),
-            exposed=frozenset(config.get("ExposedPorts") or {}),
-            volumes=frozenset(config.get("Volumes") or {}),
-            labels=tuple(sorted((str(k), str(v)) for k, v in (config.get("Labels") or {}).items())),
+            exposed=frozenset(_object(config, "ExposedPorts")),
+            volumes=frozenset(_object(config, "Volumes")),
+            labels=_labels(config),
             stop_signal=_text(config, "StopSignal"),
-            healthcheck=_healthcheck(check) if check else None,
+            healthcheck=_healthcheck(config),
             shell=_strings(config, "Shell") or (),
             onbuild=_strings(config, "OnBuild") or (),
             extra=_canonical(
@@ -123,12 +131,15 @@ def parse_config(data: bytes) -> ParsedImage:
                 }
             ).decode(),
         )
-        history = tuple(dict(line) for line in raw.get("history") or ())
-        return ParsedImage(parsed, tuple(Digest.parse(text) for text in _strings(rootfs, "diff_ids") or ()), history)
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        raise BuildError(
-            f"an image config is not valid: {error}", hint="the image is damaged or hostile: fetch it again"
-        ) from error
+        diff_ids = tuple(Digest.parse(text) for text in _strings(rootfs, "diff_ids") or ())
+        return ParsedImage(parsed, diff_ids, _history(raw))
+    except BuildError as error:
+        raise BuildError(f"an image config is not valid: {error.message}", hint=_DAMAGED) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BuildError(f"an image config is not valid: {error}", hint=_DAMAGED) from error
+
+
+_DAMAGED = "the image is damaged or hostile: fetch it again"
 
 
 def assemble(
@@ -166,9 +177,9 @@ def assemble(
     }
     return _canonical(
         {
-            **extra.get("image", {}),
+            **extra["image"],
             **{k: v for k, v in image.items() if v},
-            "config": {**extra.get("config", {}), **{k: v for k, v in inner.items() if v}},
+            "config": {**extra["config"], **{k: v for k, v in inner.items() if v}},
             "rootfs": {"type": "layers", "diff_ids": [str(d) for d in diff_ids]},
             "history": list(history),
         }
@@ -203,27 +214,75 @@ def parse_descriptor(raw: object) -> Descriptor:
     """Read a descriptor from JSON. Raises BuildError."""
     if not isinstance(raw, dict):
         raise BuildError("a descriptor is not an object")
-    size, platform = raw.get("size"), raw.get("platform")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise BuildError("a descriptor has no size")
-    annotations = raw.get("annotations")
-    return Descriptor(
-        str(raw.get("mediaType") or ""),
-        Digest.parse(str(raw.get("digest"))),
-        size,
-        tuple(sorted((str(k), str(v)) for k, v in annotations.items())) if isinstance(annotations, dict) else (),
-        (str(platform.get("os", "")), str(platform.get("architecture", "")), str(platform.get("variant", "")))
-        if isinstance(platform, dict)
-        else None,
-    )
+    try:
+        size, annotations, platform = raw.get("size"), _object(raw, "annotations"), raw.get("platform")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise TypeError("it has no size")
+        if not all(isinstance(value, str) for value in annotations.values()):
+            raise TypeError("an annotation is not a string")
+        where = _object(raw, "platform")
+        return Descriptor(
+            _text(raw, "mediaType"),
+            Digest.parse(_text(raw, "digest")),
+            size,
+            tuple(sorted(annotations.items())),
+            (_text(where, "os"), _text(where, "architecture"), _text(where, "variant")) if platform is not None else None,
+        )
+    except TypeError as error:
+        raise BuildError(f"a descriptor is not valid: {error}", hint=_DAMAGED) from error
+
+
+def complete_history(history: Sequence[Mapping[str, Any]], layers: int) -> tuple[Mapping[str, Any], ...]:
+    """A history with one line for each of `layers` layers, which tools count on: some images have fewer, or none.
+
+    Missing lines follow the others; too many count as `empty_layer` from the oldest on, as BuildKit has it.
+    """
+    lines = [dict(line) for line in history]
+    full = [line for line in lines if not line.get("empty_layer")]
+    for line in full[: max(0, len(full) - layers)]:
+        line["empty_layer"] = True
+    return (*lines, *({"comment": "a layer without history"} for _ in range(layers - len(full))))
 
 
 def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
+def _check_plain(value: object, depth: int) -> None:
+    """Raises ValueError for what could not be written again or handed to a program: NUL characters, halves of surrogate pairs,
+    NaN, and objects in objects without end."""
+    if depth > _MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
+    match value:
+        case str():
+            if "\0" in value:
+                raise ValueError("there is a NUL character in it")
+            value.encode()
+        case float():
+            if not -math.inf < value < math.inf:
+                raise ValueError(f"{value} is no number")
+        case list():
+            for item in value:
+                _check_plain(item, depth + 1)
+        case dict():
+            for key, item in value.items():
+                _check_plain(key, depth + 1)
+                _check_plain(item, depth + 1)
+
+
+def _object(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = raw.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise TypeError(f"{key} is not an object")
+    return value
+
+
 def _text(raw: Mapping[str, Any], key: str) -> str:
-    value = raw.get(key) or ""
+    value = raw.get(key)
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise TypeError(f"{key} is not a string")
     return value
@@ -238,15 +297,56 @@ def _strings(raw: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
     return tuple(value)
 
 
+def _integer(raw: Mapping[str, Any], key: str) -> int:
+    value = raw.get(key)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or not -_MAX_INT <= value < _MAX_INT:
+        raise TypeError(f"{key} is not an integer of 64 bits")
+    return value
+
+
 def _pair(item: str) -> tuple[str, str]:
     name, _, value = item.partition("=")
     return name, value
 
 
-def _healthcheck(raw: Mapping[str, Any]) -> Healthcheck:
+def _labels(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    labels = _object(config, "Labels")
+    if not all(isinstance(value, str) for value in labels.values()):
+        raise TypeError("a label is not a string")
+    return tuple(sorted(labels.items()))
+
+
+def _history(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The lines as they are. A null is Go's zero value, and left out."""
+    lines = raw.get("history")
+    if lines is None:
+        return ()
+    if not isinstance(lines, list):
+        raise TypeError("history is not a list")
+    out = []
+    for line in lines:
+        if not isinstance(line, dict):
+            raise TypeError("a line of the history is not an object")
+        for key, kind in _HISTORY.items():
+            if not isinstance(line.get(key), kind | None):
+                raise TypeError(f"{key} in the history is not a {'text' if kind is str else 'truth value'}")
+        out.append({key: value for key, value in line.items() if value is not None})
+    return tuple(out)
+
+
+def _healthcheck(config: Mapping[str, Any]) -> Healthcheck | None:
+    raw = _object(config, "Healthcheck")
+    if not raw:
+        return None
     return Healthcheck(
-        tuple(str(item) for item in raw.get("Test") or ()),
-        *(int(raw.get(key) or 0) for key in ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries")),
+        _strings(raw, "Test") or (),
+        _integer(raw, "Interval"),
+        _integer(raw, "Timeout"),
+        _integer(raw, "StartPeriod"),
+        _integer(raw, "StartInterval"),
+        _integer(raw, "Retries"),
     )
 
 

@@ -19,6 +19,10 @@ _ARCHITECTURES = {
     "i686": "386",
 }
 _VARIANTS = {"armv7l": "v7", "armv6l": "v6", "armhf": "v7", "armel": "v6"}
+_KNOWN = frozenset((
+    *_ARCHITECTURES.values(), "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x", "wasm",
+))  # fmt: skip
+"""What a name alone may be: of anything else nobody knows whether it is a system or an architecture."""
 
 
 class Platform(NamedTuple):
@@ -33,16 +37,12 @@ class Platform(NamedTuple):
         """``linux/amd64``, ``linux/arm64/v8``, ``arm64`` (linux is meant). Raises BuildError."""
         parts = text.lower().split("/")
         if len(parts) == 1:
-            parts = ["linux", *parts]
-        if len(parts) > 3 or not all(parts):
+            parts = ["linux", *parts] if parts[0] in _KNOWN or parts[0] in _ARCHITECTURES else []
+        if not 2 <= len(parts) <= 3 or not all(_is_name(part) for part in parts):
             raise BuildError(f"'{text}' is not a platform", hint="a platform looks like linux/amd64 or linux/arm/v7")
         variant = parts[2] if len(parts) == 3 else _VARIANTS.get(parts[1], "")
         architecture = _ARCHITECTURES.get(parts[1], parts[1])
-        if architecture == "arm64" and variant == "v8":
-            variant = ""
-        elif architecture == "arm" and not variant:
-            variant = "v7"
-        return cls(parts[0], architecture, variant)
+        return cls(parts[0], architecture, _variant(architecture, variant))
 
     @classmethod
     def of_machine(cls, machine: str) -> Platform:
@@ -51,3 +51,19 @@ class Platform(NamedTuple):
 
     def __str__(self) -> str:
         return "/".join(part for part in self if part)
+
+
+def _variant(architecture: str, variant: str) -> str:
+    """The default variant is not named, but for arm."""
+    match architecture, variant:
+        case ("arm64", "v8" | "8") | ("amd64", "v1") | ("386", _):
+            return ""
+        case "arm", "":
+            return "v7"
+        case "arm", "5" | "6" | "7" | "8":
+            return f"v{variant}"
+    return variant
+
+
+def _is_name(part: str) -> bool:
+    return part.isascii() and bool(part) and part.replace("_", "").replace(".", "").replace("-", "").isalnum()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 
-from builder.errors import UsageError
+from builder.errors import BuildError, UsageError
 from builder.oci.digest import Digest
 from builder.values import NamedTuple
 
-_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
-_DOMAIN = re.compile(
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_DOMAIN = (
     r"(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*"
     r"|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 )
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _MAX_NAME = 255
 
 
@@ -29,20 +29,22 @@ class Reference(NamedTuple):
     def parse(cls, text: str) -> Reference:
         """Raises UsageError that says which part is wrong."""
         rest, at, digest_text = text.partition("@")
-        digest = Digest.parse(digest_text) if at else None
+        digest = _digest(text, digest_text) if at else None
         head, slash, tail = rest.rpartition("/")
         last, colon, tag = tail.partition(":")
         name = head + slash + last
-        if colon and not _TAG.fullmatch(tag):
+        if re.fullmatch("[a-f0-9]{64}", text):
+            raise _invalid(text, "64 hexadecimal digits are an image's id", f"write 'docker.io/library/{text}' for a name")
+        if colon and not re.fullmatch(_TAG, tag):
             raise _invalid(text, f"'{tag}' is not a tag", "a tag has letters, digits, '_', '.' and '-', at most 128")
         domain, path = _split_domain(name)
         if not path:
             raise _invalid(text, "it has no name", "a reference looks like name:tag or registry.example/name:tag")
-        if not _DOMAIN.fullmatch(domain):
+        if not re.fullmatch(_DOMAIN, domain):
             raise _invalid(text, f"'{domain}' is not a registry's name", None)
         for component in path.split("/"):
-            if not _COMPONENT.fullmatch(component):
-                lower = f"write '{path.lower()}'" if component != component.lower() else None
+            if not re.fullmatch(_COMPONENT, component):
+                lower = f"write '{name.lower()}'" if component != component.lower() else None
                 raise _invalid(
                     text,
                     f"'{component}' is not a name",
@@ -65,8 +67,10 @@ class Reference(NamedTuple):
         """What a person writes: without `docker.io/library/`."""
         text = str(self)
         for prefix in ("docker.io/library/", "docker.io/"):
-            if text.startswith(prefix):
-                return text[len(prefix) :]
+            short = text.removeprefix(prefix)
+            # Docker Hub's `library/a/b` and `a.b/c` are others' names when they are cut.
+            if short != text and "/".join(_split_domain(short)) == "/".join(_split_domain(text)):
+                return short
         return text
 
 
@@ -82,6 +86,13 @@ def _split_domain(name: str) -> tuple[str, str]:
     if domain == "docker.io" and path and "/" not in path:
         path = f"library/{path}"
     return domain, path
+
+
+def _digest(text: str, digest: str) -> Digest:
+    try:
+        return Digest.parse(digest)
+    except BuildError as error:
+        raise _invalid(text, error.message, error.hint) from None
 
 
 def _invalid(text: str, reason: str, hint: str | None) -> UsageError:

@@ -1,16 +1,22 @@
-"""Expansion of a word where it stands: the scanner's errors moved to their place in the Dockerfile. Pure."""
+"""Expansion of a word where it stands: the scanner's errors moved to their place in the Dockerfile. Pure.
+
+The scanner is imported for words that have something to expand: a cached build often has none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from builder.dockerfile import words
 from builder.dockerfile.ast import Word
 from builder.errors import DockerfileError, Span
 
 
 def expand(word: Word, variables: Mapping[str, str], escape: str) -> str:
     """`word` expanded and unquoted. Raises DockerfileError with the place of the wrong piece."""
+    if not any(special in word.text for special in ("$", "'", '"', escape)):
+        return word.text
+    from builder.dockerfile import words
+
     try:
         return words.expand(word.text, variables, escape=escape)
     except DockerfileError as error:
@@ -19,6 +25,8 @@ def expand(word: Word, variables: Mapping[str, str], escape: str) -> str:
 
 def expand_list(word: Word, variables: Mapping[str, str], escape: str) -> list[str]:
     """The same for a word that may become several, or none (EXPOSE)."""
+    from builder.dockerfile import words
+
     try:
         return words.expand_list(word.text, variables, escape=escape)
     except DockerfileError as error:
@@ -27,7 +35,8 @@ def expand_list(word: Word, variables: Mapping[str, str], escape: str) -> list[s
 
 def _moved(error: DockerfileError, word: Word) -> DockerfileError:
     at, inner = word.span, error.span
-    if inner is not None and at.line == at.end_line:
+    # Where the text is not the source's, as in the JSON form and in quoted flags, the columns inside are others.
+    if inner is not None and at.line == at.end_line and at.end_column - at.column == len(word.text):
         span = Span(at.line, at.column + inner.column - 1, at.line, at.column + inner.end_column - 1)
     else:
         span = at

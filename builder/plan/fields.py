@@ -15,37 +15,84 @@ _SIGNALS = {
     "SYS": 31, "TERM": 15, "TRAP": 5, "TSTP": 20, "TTIN": 21, "TTOU": 22, "URG": 23, "USR1": 10, "USR2": 12, "VTALRM": 26,
     "WINCH": 28, "XCPU": 24, "XFSZ": 25, "RTMIN": 34, "RTMAX": 64,
 }  # fmt: skip
+_GO_ESCAPES = {
+    "\\": "\\\\", '"': '\\"', "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
+}  # fmt: skip
 
 
 def ports(text: str) -> list[str]:
-    """`80`, `80/udp`, `8000-8010/tcp` as `port/protocol` each (Docker's EXPOSE; sctp too)."""
-    span, slash, protocol = text.partition("/")
-    protocol = protocol.lower() if slash else "tcp"
+    """`80`, `80/udp`, `8000-8010/tcp` as `port/protocol` each (Docker's EXPOSE; sctp too).
+
+    An address and a port of the host before it, as in `127.0.0.1:8080:80`, are checked and left out, as BuildKit does.
+    """
+    *host, container = text.split(":")
+    span, _, protocol = container.partition("/")
+    protocol = protocol.lower() or "tcp"
     if protocol not in ("tcp", "udp", "sctp"):
         raise DockerfileError(f"'{text}' has an unknown protocol", hint="the protocols are tcp, udp and sctp")
-    low, dash, high = span.partition("-")
-    numbers = [low, high] if dash else [low]
-    if not all(re.fullmatch("[0-9]{1,5}", number) and int(number) <= 65535 for number in numbers):
-        hint = "write the container's port alone, as 80 or 8000-8010/udp" if ":" in text else "a port is a number up to 65535"
-        raise DockerfileError(f"'{text}' is not a port", hint=hint)
-    first, last = int(low), int(numbers[-1])
-    if last < first:
-        raise DockerfileError(f"'{text}' ends before it begins", hint=f"did you mean '{last}-{first}'?")
+    first, last = _port_range(span, text)
+    if host:
+        _check_host(host, last - first, text)
     return [f"{port}/{protocol}" for port in range(first, last + 1)]
 
 
-def duration(text: str) -> int:
-    """Go's duration (`1m30s`, `500ms`, `0`) in nanoseconds."""
-    units = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-    if text == "0":
-        return 0
-    pieces = re.findall(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)", text)
-    if not pieces or "".join(number + unit for number, unit in pieces) != text:
-        raise DockerfileError(f"'{text}' is not a duration", hint="write it as 30s, 1m30s or 500ms")
-    total = sum(round(float(number) * units[unit]) for number, unit in pieces)
-    if 0 < total < 10**6:
-        raise DockerfileError(f"'{text}' is shorter than 1ms", hint="1ms is the shortest duration of a health check")
-    return total
+def _port_range(span: str, text: str) -> tuple[int, int]:
+    low, dash, high = span.partition("-")
+    numbers = [low, high] if dash else [low]
+    if not all(re.fullmatch("[0-9]{1,5}", number) and int(number) <= 65535 for number in numbers):
+        raise DockerfileError(f"'{text}' is not a port", hint="write the container's port alone, as 80 or 8000-8010/udp")
+    first, last = int(low), int(numbers[-1])
+    if last < first:
+        raise DockerfileError(f"'{text}' ends before it begins", hint=f"did you mean '{last}-{first}'?")
+    return first, last
+
+
+def _check_host(host: list[str], more: int, text: str) -> None:
+    *address, port = host
+    if port:
+        first, last = _port_range(port, text)
+        if more and last - first != more:
+            raise DockerfileError(f"the port ranges of '{text}' differ in length", hint="write the container's ports alone")
+    ip = ":".join(address)
+    if ip and not _is_address(ip[1:-1] if ip.startswith("[") and ip.endswith("]") else ip):
+        raise DockerfileError(f"'{ip}' in '{text}' is not an IP address", hint="write the container's port alone")
+
+
+def _is_address(text: str) -> bool:
+    import ipaddress  # for the rare line that has one
+
+    try:
+        return not getattr(ipaddress.ip_address(text), "scope_id", None)
+    except ValueError:
+        return False
+
+
+def shown_duration(nanoseconds: int) -> str:
+    """As Go prints a time.Duration: `0s`, `1.5ms`, `30s`, `1m30s`, `1h0m0s`."""
+    for unit, size in (("ns", 10**3), ("µs", 10**6), ("ms", 10**9)):
+        if 0 < nanoseconds < size:
+            return _decimal(nanoseconds * 1000, size) + unit
+    minutes, rest = divmod(nanoseconds, 60 * 10**9)
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return shown + _decimal(rest, 10**9) + "s"
+
+
+def _decimal(number: int, one: int) -> str:
+    whole, part = divmod(number, one)
+    return f"{whole}.{part:0{len(str(one)) - 1}}".rstrip("0").rstrip(".") if part else str(whole)
+
+
+def quoted(text: str) -> str:
+    """As Go's `%q` writes a string."""
+    return '"' + "".join(_GO_ESCAPES.get(char) or (char if char.isprintable() else _go_escape(char)) for char in text) + '"'
+
+
+def _go_escape(char: str) -> str:
+    code = ord(char)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def signal(text: str) -> str:
@@ -67,7 +114,7 @@ def mode(text: str) -> int:
     if re.fullmatch("[0-9]+", text):
         raise DockerfileError(f"'{text}' is not a mode", hint="a mode has octal digits, 0 to 7777, as 0755")
     raise DockerfileError(
-        f"the symbolic mode '{text}' is not supported yet", hint="write the mode in octal, as 0755; symbolic modes come later"
+        f"the symbolic mode '{text}' is not executed yet", hint="write the mode in octal, as 0755; symbolic modes come later"
     )
 
 

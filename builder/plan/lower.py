@@ -36,7 +36,7 @@ from builder.oci.image import Healthcheck as HealthcheckConfig
 from builder.oci.platform import Platform
 from builder.plan import fields
 from builder.plan.expand import expand, expand_list
-from builder.plan.stages import External, Stage, StageReference, Stages, matching_context
+from builder.plan.stages import External, Stage, StageReference, Stages, from_flag, matching_context
 from builder.plan.steps import (
     BaseImage,
     BaseStep,
@@ -75,22 +75,21 @@ class Settings(NamedTuple):
     """Names of the named contexts that are folders."""
 
 
-def lower(
-    stages: Stages, bases: Mapping[str, BaseImage], settings: Settings, predefined: Mapping[str, str], escape: str
-) -> Plan:
+def lower(stages: Stages, bases: Mapping[str, BaseImage], settings: Settings, escape: str) -> Plan:
     """The plan of what the target needs. `bases` has one entry for each of `stages.externals()`.
 
     Raises DockerfileError, with a span, for what is wrong or not supported yet.
     """
-    lowering = _Lowering(stages, bases, settings, predefined, escape)
+    lowering = _Lowering(stages, bases, settings, escape)
     for index in stages.needed:
         lowering.stage(stages.all[index])
     final = lowering.finished[stages.target]
     config = final.config
     for name, value in settings.labels:
         config = config.setlabel(name, value)
-    skipped = tuple(stage.label for stage in stages.all if stage.number not in stages.needed)
-    warnings = [*stages.warnings, *lowering.unused_args(predefined)]
+    needed = frozenset(stages.needed)
+    skipped = tuple(stage.label for stage in stages.all if stage.number not in needed)
+    warnings = [*stages.warnings, *lowering.warnings, *lowering.unused_args()]
     return Plan(
         tuple(lowering.steps),
         final.step,
@@ -130,15 +129,14 @@ class _State:
 
 
 class _Lowering:
-    def __init__(
-        self, stages: Stages, bases: Mapping[str, BaseImage], settings: Settings, predefined: Mapping[str, str], escape: str
-    ) -> None:
+    def __init__(self, stages: Stages, bases: Mapping[str, BaseImage], settings: Settings, escape: str) -> None:
         self.stages = stages
         self.bases = bases
         self.settings = settings
-        self.globals = {**predefined, **dict(stages.global_args)}
+        self.globals = dict(stages.global_args)
         self.escape = escape
         self.steps: list[Step] = []
+        self.warnings: list[Warn] = []
         self.finished: dict[int, _State] = {}
         self._base_steps: dict[str, int] = {}
 
@@ -158,7 +156,7 @@ class _Lowering:
             self._refuse_triggers(base, stage.base.span)
             if not any(key == "PATH" for key, _ in state.config.env):
                 state.config = state.config.setenv("PATH", DEFAULT_PATH)
-            state.config = state.config._replace(platform=self.settings.platform)
+            state.config = state.config._replace(platform=self._platform(base.config.platform))
         copies = dict(stage.copies)
         for place, instruction in enumerate(stage.instructions):
             name = ""
@@ -172,6 +170,11 @@ class _Lowering:
                     error.span = instruction.span
                 raise
         self.finished[stage.number] = state
+
+    def _platform(self, base: Platform) -> Platform:
+        """The target's; a variant that only the base names stays."""
+        target = self.settings.platform
+        return target if target.variant else target._replace(variant=base.variant)
 
     def _base(self, base: BaseImage, name: str, external: External) -> int:
         if external.name not in self._base_steps:
@@ -187,22 +190,13 @@ class _Lowering:
                 hint=f"its first one is: ONBUILD {base.config.onbuild[0]}",
             )
 
-    def unused_args(self, predefined: Mapping[str, str]) -> list[Warn]:
+    def unused_args(self) -> list[Warn]:
         known = {name for stage in self.stages.all for i in stage.instructions if isinstance(i, Arg) for name, _, _ in i.items}
-        known |= {name for name, _ in self.stages.global_args} | set(predefined) | {"SOURCE_DATE_EPOCH"}
-        unused = sorted(
-            name
-            for name in self.settings.build_args
-            if name not in known and name.upper() not in PROXY_ARGS and not name.startswith("BUILDKIT_")
-        )
+        known |= set(self.globals) | {"SOURCE_DATE_EPOCH", HOSTNAME_ARG}
         return [
-            (
-                "UnusedBuildArg",
-                f"--build-arg {name} is not declared by any ARG"
-                + (f" ({hint})" if (hint := did_you_mean(name, known)) else ""),
-                0,
-            )
-            for name in unused
+            ("UnusedBuildArg", _unused(name, known), 0)
+            for name in sorted(self.settings.build_args)
+            if name not in known and name.upper() not in PROXY_ARGS
         ]
 
     # Instructions
@@ -234,8 +228,7 @@ class _Lowering:
                 self._configure(state, f"STOPSIGNAL {text}", stop_signal=text)
             case Expose():
                 ports = [port for word in instruction.ports for port in self._ports(state, word)]
-                listed = " ".join(f"{port}:{{}}" for port in sorted(set(ports)))
-                self._configure(state, f"EXPOSE map[{listed}]", exposed=state.config.exposed | set(ports))
+                self._configure(state, f"EXPOSE [{' '.join(ports)}]", exposed=state.config.exposed | set(ports))
             case Volume():
                 paths = [self._nonempty(state, word, "VOLUME") for word in instruction.paths]
                 self._configure(state, f"VOLUME [{' '.join(paths)}]", volumes=state.config.volumes | set(paths))
@@ -277,6 +270,9 @@ class _Lowering:
         out: list[str] = []
         for text in expand_list(word, state.variables(), self.escape):
             out += _at(word, fields.ports, text)
+            if ":" in text:
+                message = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'"
+                self.warnings.append(("ExposeInvalidFormat", message, word.span.line))
         return out
 
     def _arg(self, state: _State, instruction: Arg) -> None:
@@ -327,13 +323,19 @@ class _Lowering:
             )
         network = self.settings.network
         for flag in instruction.flags:
-            value = flag.value or ""
-            if flag.name == "network" and value in ("none", "host", "default"):
-                network = "none" if value == "none" else network
-            elif flag.name == "security" and value == "sandbox":
-                continue
-            else:
-                raise _not_yet("RUN", flag)
+            match flag.name, flag.value:
+                case "network", "none":
+                    network = "none"
+                case ("network", "host") if self.settings.network == "none":
+                    raise DockerfileError(
+                        "RUN --network=host is not allowed in a build with --network=none",
+                        flag.span,
+                        hint="leave --network=none out of the command, or --network=host out of this line",
+                    )
+                case ("network", "host" | "default") | ("security", "sandbox"):
+                    continue
+                case _:
+                    raise _not_yet("RUN", flag)
         argv = self._argv(state, instruction.command)
         if not argv or not argv[0]:
             raise DockerfileError("RUN has no command", instruction.span)
@@ -343,11 +345,7 @@ class _Lowering:
             env.setdefault("SOURCE_DATE_EPOCH", str(self.settings.epoch))
         hostname = self.settings.build_args.get(HOSTNAME_ARG) or "pybuild"
         env.setdefault("HOSTNAME", hostname)
-        proxy = tuple(
-            (name, value)
-            for name, value in sorted(self.settings.build_args.items())
-            if name.upper() in PROXY_ARGS and name not in state.declared
-        )
+        proxy = tuple(item for item in self._proxies() if item[0] not in state.declared)
         step = len(self.steps)
         self.steps.append(
             RunStep(
@@ -370,12 +368,21 @@ class _Lowering:
         args = [f"{key}={variables.get(key, value)}" for key, value in state.declared.items()]
         state.history.append(History(" ".join(["RUN", *([f"|{len(args)}", *args] if args else []), *argv]), step))
 
+    def _proxies(self) -> list[tuple[str, str]]:
+        """Proxy variables in both cases, as BuildKit sets them, whichever case the build arg has."""
+        found: dict[str, str] = {}
+        for name, value in sorted(self.settings.build_args.items()):
+            if name.upper() in PROXY_ARGS and value:
+                found[name.upper()] = found[name.lower()] = value
+        return sorted(found.items())
+
     def _copy(self, state: _State, instruction: Copy, name: str, origin: External | StageReference | None) -> None:
         if instruction.heredocs:
             raise DockerfileError(
                 "heredocs are not executed yet", instruction.heredocs[0].span, hint="put the text into a file"
             )
-        chown, chown_span, chmod = "", instruction.span, None
+        chown, chown_span, chmod, shown = "", instruction.span, None, ""
+        unpack = instruction.keyword == "ADD"
         for flag in instruction.flags:
             match flag.name:
                 case "from":
@@ -384,7 +391,12 @@ class _Lowering:
                     chown, chown_span = self._word(state, _flag_word(flag)), flag.span
                 case "chmod":
                     word = _flag_word(flag)
-                    chmod = _at(word, fields.mode, self._word(state, word))
+                    shown = self._word(state, word)
+                    chmod = _at(word, fields.mode, shown) if shown else None
+                case "unpack":
+                    unpack = _is_on(flag)
+                case "link" | "parents" | "keep-git-dir" if not _is_on(flag):
+                    continue
                 case _:
                     raise _not_yet(instruction.keyword, flag)
         sources = tuple(CopySource(self._nonempty(state, word, instruction.keyword), word.span) for word in instruction.sources)
@@ -407,13 +419,11 @@ class _Lowering:
                 chown,
                 chown_span,
                 chmod,
-                instruction.keyword == "ADD",
+                unpack,
             )
         )
         state.step = step
-        flags = [f"--chown={chown}"] * bool(chown) + [
-            f"--chmod={flag.value}" for flag in instruction.flags if flag.name == "chmod"
-        ]
+        flags = [f"--chown={chown}"] * bool(chown) + [f"--chmod={shown}"] * bool(shown)
         state.history.append(History(" ".join([instruction.keyword, *flags, *(source.path for source in sources), dest]), step))
 
     def _origin(self, instruction: Copy, name: str, origin: External | StageReference | None) -> ContextOrigin | StageOrigin:
@@ -424,7 +434,7 @@ class _Lowering:
                 base = self.bases[origin.name]
                 return StageOrigin(self._base(base, f"{name.partition(']')[0]}] FROM {origin.name}", origin))
             case None:
-                flag = next((flag for flag in instruction.flags if flag.name == "from"), None)
+                flag = from_flag(instruction)
                 context = matching_context(flag.value or "", self.settings.directories) if flag else ""
                 if context is None:
                     raise AssertionError("a --from without origin is a named folder")
@@ -442,38 +452,52 @@ class _Lowering:
 
     def _healthcheck(self, state: _State, instruction: Healthcheck) -> None:
         if instruction.command is None:
+            if instruction.flags:
+                flag = instruction.flags[0]
+                self.warnings.append(("HealthcheckFlag", f"--{flag.name} has no effect on HEALTHCHECK NONE", flag.span.line))
             check = HealthcheckConfig(("NONE",))
         else:
-            values = {flag.name: _at(_flag_word(flag), _flag_value, flag) for flag in instruction.flags}
+            from builder.dockerfile.durations import nanoseconds
+
+            # The parser has checked the values; an empty one stands for the default.
+            values = {flag.name: flag.value or "0" for flag in instruction.flags}
+            interval, timeout, start_period, start_interval = (
+                nanoseconds(values.get(name, "0")) or 0 for name in ("interval", "timeout", "start-period", "start-interval")
+            )
             match instruction.command:
                 case ExecForm(words=words):
                     test = ("CMD", *words)
                 case ShellForm(text=text):
                     test = ("CMD-SHELL", text)
-            check = HealthcheckConfig(
-                test,
-                values.get("interval", 0),
-                values.get("timeout", 0),
-                values.get("start-period", 0),
-                values.get("start-interval", 0),
-                values.get("retries", 0),
-            )
-        self._configure(state, f"HEALTHCHECK {instruction.text.split(None, 1)[1]}", healthcheck=check)
+            retries = int(values.get("retries", "0"))
+            check = HealthcheckConfig(test, interval, timeout, start_period, start_interval, retries)
+        self._configure(state, f"HEALTHCHECK {_shown_check(check)}", healthcheck=check)
 
 
-def _flag_value(flag: Flag) -> int:
-    value = flag.value or ""
-    if flag.name != "retries":
-        return fields.duration(value)
-    if value.isascii() and value.isdigit() and int(value) < 2**31:
-        return int(value)
-    raise DockerfileError(f"'{value}' is not a number of retries", hint="write a whole number, as --retries=3")
+def _shown_check(check: HealthcheckConfig) -> str:
+    """As BuildKit's history has it: Go's `%+v` of the config."""
+    times = zip(("Interval", "Timeout", "StartPeriod", "StartInterval"), check[1:5])
+    shown = " ".join(f"{name}:{fields.shown_duration(value)}" for name, value in times)
+    return f"{{Test:[{' '.join(check.test)}] {shown} Retries:{check.retries}}}"
+
+
+def _unused(name: str, known: Collection[str]) -> str:
+    if name.startswith("BUILDKIT_"):
+        return f"--build-arg {name} has no effect here"
+    hint = did_you_mean(name, known)
+    return f"--build-arg {name} is not declared by any ARG" + (f" ({hint})" if hint else "")
+
+
+def _is_on(flag: Flag) -> bool:
+    return (flag.value or "true").lower() == "true"
 
 
 def _flag_word(flag: Flag) -> Word:
-    """The value of a flag as a word at its place (after `--name=`)."""
-    offset = len(flag.name) + 3
-    return Word(flag.value or "", flag.span._replace(column=flag.span.column + offset))
+    """The value of a flag as a word at its place: after `--name=` when it stands there without quotes, else the flag."""
+    value, span = flag.value or "", flag.span
+    if span.line == span.end_line and span.end_column - span.column == len(flag.name) + 3 + len(value):
+        span = span._replace(column=span.column + len(flag.name) + 3)
+    return Word(value, span)
 
 
 def _at(word: Word, function: Callable[[_V], _T], value: _V) -> _T:
@@ -505,5 +529,4 @@ def _step_name(stage: Stage, number: int, total: int, text: str) -> str:
 
 
 def _quoted(argv: tuple[str, ...]) -> str:
-    escaped = (word.replace("\\", "\\\\").replace('"', '\\"') for word in argv)
-    return "[" + " ".join(f'"{word}"' for word in escaped) + "]"
+    return "[" + " ".join(fields.quoted(word) for word in argv) + "]"

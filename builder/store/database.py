@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
+from _thread import RLock  # `threading` costs 1 ms at start
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +22,7 @@ class Database:
 
     def __init__(self, path: str, faults: Faults) -> None:
         self.faults = faults
-        self._lock = threading.RLock()
+        self._lock = RLock()
         with faults:
             # autocommit: transactions are begun by hand, in `write` alone.
             self._connection = sqlite3.connect(
@@ -55,7 +55,7 @@ class Database:
 class Write:
     """The context manager behind `Database.write`."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: threading.RLock, faults: Faults, durable: bool) -> None:
+    def __init__(self, connection: sqlite3.Connection, lock: RLock, faults: Faults, durable: bool) -> None:
         self._connection = connection
         self._lock = lock
         self._faults = faults

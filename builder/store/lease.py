@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
+from _thread import allocate_lock  # `threading` costs 1 ms at start
 from types import TracebackType
 
 from builder.store.faults import Faults
@@ -24,7 +24,7 @@ class Lease:
     def __init__(self, tmp: str, faults: Faults) -> None:
         self._tmp = tmp
         self._faults = faults
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._folder: tuple[str, int] | None = None
         self._names = 0
 

@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from builder.dockerfile import source, syntax
+from builder.dockerfile import syntax
+from builder.dockerfile.text import decode
 from builder.errors import DockerfileError, render
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "golden", "dockerfile")
@@ -28,6 +29,6 @@ def test_every_golden_has_both_files() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_message(case: str) -> None:
     with pytest.raises(DockerfileError) as caught:
-        syntax.parse(source.decode("Dockerfile", _read(f"{case}.Dockerfile")))
+        syntax.parse(decode("Dockerfile", _read(f"{case}.Dockerfile")))
     assert render(caught.value) + "\n" == _read(f"{case}.txt").decode()
     assert caught.value.exit_code == 3

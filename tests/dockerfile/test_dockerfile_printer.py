@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from builder.dockerfile import ast, codec, printer, source, syntax
+from builder.dockerfile import ast, codec, printer, syntax
+from builder.dockerfile.text import decode
 from builder.errors import DockerfileError, SourceFile, render
 
 _SPACES = st.sampled_from([" ", "  ", "\t", "\v", "\f", " \\\n ", " `\n ", "\\\n# c\n\n", "\u00a0", "\r", ""])
@@ -113,7 +114,7 @@ def _check_round_trips(text: str) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_end_in_a_tree_or_a_dockerfile_error(data: bytes) -> None:
     try:
-        syntax.parse(source.decode("Dockerfile", b"FROM a\n" + data))
+        syntax.parse(decode("Dockerfile", b"FROM a\n" + data))
     except DockerfileError as error:
         assert render(error)
 

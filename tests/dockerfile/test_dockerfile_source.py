@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from builder.dockerfile import heredoc, source
 from builder.dockerfile.ast import Directives
-from builder.dockerfile.source import MAX_INSTRUCTIONS, MAX_SIZE, LogicalLine
+from builder.dockerfile.source import MAX_INSTRUCTIONS, LogicalLine
+from builder.dockerfile.text import MAX_SIZE, decode
 from builder.errors import DockerfileError, SourceFile, Span
 
 
@@ -197,7 +198,7 @@ def test_places_lead_back_to_the_characters(text: str, head: str) -> None:
 
 
 def test_decode_drops_the_byte_order_mark_and_keeps_line_ends() -> None:
-    assert source.decode("D", b"\xef\xbb\xbfFROM \xc3\xa9\r\n") == SourceFile("D", "FROM \u00e9\r\n")
+    assert decode("D", b"\xef\xbb\xbfFROM \xc3\xa9\r\n") == SourceFile("D", "FROM \u00e9\r\n")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_decode_drops_the_byte_order_mark_and_keeps_line_ends() -> None:
 )
 def test_what_is_not_text_is_refused(data: bytes, message: str, span: Span) -> None:
     with pytest.raises(DockerfileError, match=message) as caught:
-        source.decode("D", data)
+        decode("D", data)
     assert caught.value.span == span
     assert caught.value.source is not None
 
@@ -225,7 +226,7 @@ def test_a_text_made_by_hand_is_checked_too(text: str) -> None:
 
 def test_limits() -> None:
     with pytest.raises(DockerfileError, match="larger than 2 MiB"):
-        source.decode("D", b"#" * (MAX_SIZE + 1))
+        decode("D", b"#" * (MAX_SIZE + 1))
     with pytest.raises(DockerfileError, match="larger than 2 MiB"):
         source.read(SourceFile("D", "#" * (MAX_SIZE + 1)))
     with pytest.raises(DockerfileError, match="more than 50000 instructions") as caught:

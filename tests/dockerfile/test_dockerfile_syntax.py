@@ -413,7 +413,7 @@ def test_the_grammar_is_found_inside_an_installed_package(tmp_path: object) -> N
     site = os.path.join(str(tmp_path), "site")
     for folder in ("dockerfile", "grammar"):
         os.makedirs(os.path.join(site, "builder", folder))
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "errors.py", "values.py"):
         shutil.copy(os.path.join(ROOT, "builder", name), os.path.join(site, "builder", name))
     folder = os.path.join(ROOT, "builder", "dockerfile")
     for name in os.listdir(folder):

@@ -1,0 +1,378 @@
+"""The forms of a layer, folder and tar (DESIGN): each is made only when something needs it, and they never disagree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from build_shipped import Member, pack, run_build
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from builder.engine.roots import Layer, Roots
+from builder.layers.entry import Entry
+from builder.layers.scan import scan
+from builder.layers.source import open_source
+from builder.layers.tarreader import read_tar
+from builder.oci.digest import Digest
+from builder.store.store import Store
+from builder.values import NamedTuple
+from tests.conftest import Pybuild
+from tests.engine.engine_chroot import Planted, plant
+
+DIR, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+EPOCH = 315619200
+
+
+def snapshots(pybuild: Pybuild) -> list[str]:
+    return sorted(os.listdir(pybuild.store / "snapshots"))
+
+
+def compressed(pybuild: Pybuild) -> list[Path]:
+    """Blobs that are neither JSON nor tar."""
+    blobs = (pybuild.store / "blobs" / "sha256").iterdir()
+    return [blob for blob in blobs if blob.read_bytes()[:2] in (b"\x1f\x8b", b"\x28\xb5")]
+
+
+def layers_of(layout: Path) -> tuple[list[str], list[str]]:
+    """The diff IDs and the manifest's layer digests of the only image of an OCI layout."""
+
+    def blob(digest: str) -> dict[str, object]:
+        data = (layout / "blobs" / digest.replace(":", "/")).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == digest.partition(":")[2]
+        return json.loads(data)  # type: ignore[no-any-return]  # JSON is anything
+
+    index = json.loads((layout / "index.json").read_text())
+    manifest = blob(index["manifests"][0]["digest"])
+    config = blob(manifest["config"]["digest"])  # type: ignore[index]
+    return config["rootfs"]["diff_ids"], [layer["digest"] for layer in manifest["layers"]]  # type: ignore[index, attr-defined]
+
+
+def a_context(tmp_path: Path) -> Path:
+    context = tmp_path / "context"
+    (context / "dir" / "sub").mkdir(parents=True)
+    (context / "dir" / "sub" / "f").write_text("f")
+    (context / "file").write_text("file")
+    for path in [*context.rglob("*"), context]:
+        os.utime(path, (1_500_000_000,) * 2)
+    return context
+
+
+def test_a_build_of_copies_makes_no_folder_and_compresses_nothing(pybuild: Pybuild, tmp_path: Path) -> None:
+    context = a_context(tmp_path)
+    base = tmp_path / "base"
+    shutil.copytree(context / "dir", base / "etc")
+    pack(context / "a.tar", Member("packed", data=b"packed"))
+    flags = ["--build-context", f"base={base}", "-t", "copies"]
+    run_build(
+        pybuild,
+        context,
+        "FROM base AS one\nWORKDIR /w\nCOPY dir .\nADD a.tar /a\nCOPY --chown=5 file /etc/\n"
+        "FROM scratch\nCOPY --from=one / /all\nCOPY --from=one /a /etc /x/\n",
+        *flags,
+        "-o",
+        f"type=tar,dest={tmp_path}/out.tar",
+        "-o",
+        str(tmp_path / "out"),
+    )
+    assert snapshots(pybuild) == []
+    assert compressed(pybuild) == []
+    # An output that asks is the first to compress; still no folder is needed.
+    run_build(pybuild, context, (context / "Dockerfile").read_text(), *flags, "-o", f"type=oci,dest={tmp_path}/oci.tar")
+    assert len(compressed(pybuild)) == 2
+    assert snapshots(pybuild) == []
+    # A RUN looks into its own stage alone: base, copy. What it leaves is the third.
+    run_build(
+        pybuild,
+        context,
+        "FROM scratch AS other\nCOPY dir /d\nFROM base\nCOPY --from=busy bin/busybox /touch\n"
+        'COPY --from=other /d /d\nRUN ["/touch", "/t"]\nCOPY file /last\n',
+        *flags,
+        "--build-context",
+        f"busy={a_shell(tmp_path)}",
+    )
+    assert len(snapshots(pybuild)) == 4
+    assert len(compressed(pybuild)) == 2
+
+
+def a_shell(tmp_path: Path) -> Path:
+    folder = tmp_path / "busy"
+    (folder / "bin").mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    assert busybox
+    shutil.copy(busybox, folder / "bin" / "busybox")
+    return folder
+
+
+def test_a_cached_copy_that_is_looked_into_comes_from_the_sources_at_hand(pybuild: Pybuild, tmp_path: Path) -> None:
+    """Twice copied, through a stage and an archive: a RUN that is added later sees the true times of now, not of the tar nor of
+    the build that made it."""
+    context = a_context(tmp_path)
+    pack(context / "a.tar", Member("packed", data=b"packed", mtime=1_400_000_000))
+    flags = ["--build-context", f"busy={a_shell(tmp_path)}"]
+    copies = (
+        "FROM scratch AS other\nCOPY file /other\n"
+        "FROM scratch\nCOPY --from=busy bin/busybox /stat\nCOPY dir /d\nADD a.tar /a\nCOPY --from=other /other /o\n"
+    )
+    run_build(pybuild, context, copies, *flags)
+    assert snapshots(pybuild) == []
+    os.utime(context / "dir" / "sub" / "f", (1_600_000_000,) * 2)
+    said = run_build(
+        pybuild,
+        context,
+        copies + 'RUN ["/stat", "-c", "%n=%Y", "/d/sub/f", "/d/sub", "/a/packed", "/o", "/stat"]\n',
+        *flags,
+    )
+    assert said.count("CACHED") == 6
+    for line in ("/d/sub/f=1600000000", "/d/sub=1500000000", "/a/packed=1400000000", "/o=1500000000"):
+        assert line in said, said
+    assert "/stat=315619200" not in said
+    check_snapshots(pybuild, at_least=4)
+
+
+def test_folder_and_tar_never_disagree(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    context = a_context(tmp_path)
+    os.link(context / "file", context / "dir" / "again")
+    os.symlink("nowhere", context / "dir" / "dangling")
+    os.mkfifo(context / "dir" / "fifo")
+    pack(
+        context / "a.tar",
+        Member("d", DIR, mode=0o700, uid=3),
+        Member("d/one", data=b"1" * 5000),
+        Member("d/two", HARD, link="d/one"),
+        Member("bin", LINK, link="/d"),
+        Member("bin/three", data=b"3", mode=0o4755, uid=7),
+    )
+    run_build(
+        pybuild,
+        context,
+        "FROM base\n"
+        "COPY --chown=7:8 dir /dir\n"
+        "RUN rm -r /dir/sub && ln /dir/fifo /dir/fifo2 && chmod 4711 /bin/busybox && rm -r /tmp && mkdir /tmp && touch /tmp/x\n"
+        "ADD a.tar /dir/\n"
+        "RUN rm /dir/d/two && mv /dir/dangling /moved && rm -rf /usr && echo > /usr\n"
+        "WORKDIR /dir/d/e\n"
+        "COPY dir .\n"
+        "RUN rm -r /dir/d && touch -d @1 /etc/passwd\n",
+        "--build-context",
+        f"base={busybox_base}",
+        "-o",
+        f"type=oci,tar=false,dest={tmp_path}/layout",
+    )
+    check_snapshots(pybuild, at_least=8)
+
+
+def check_snapshots(pybuild: Pybuild, *, at_least: int) -> None:
+    """Every folder in the store, rendered, is the layer that it says it is."""
+    with closing(sqlite3.connect(pybuild.store / "db.sqlite")) as database:
+        rows = database.execute("SELECT id, diff_id, chain FROM snapshots").fetchall()
+    assert len(rows) >= at_least
+    assert sorted(str(row[0]) for row in rows) == snapshots(pybuild)
+    with Store(str(pybuild.store)) as store:
+        roots = Roots(store)
+        for name, diff_id, chain in rows:
+            # Raises unless the folder's tar has the diff ID; the index and the folder also agree on every name.
+            layer = Layer(Digest.parse(diff_id), Digest.parse(chain) if chain else Digest.parse(diff_id))
+            digest = hashlib.sha256()
+            roots.tar(layer, digest.update)
+            assert digest.hexdigest() == layer.diff_id.hex
+            folder = pybuild.store / "snapshots" / str(name)
+            paths = {entry.path for entry in roots.entries(layer)}
+            named = paths | {above for path in paths for above in parents(path)}
+            assert {os.fsencode(path.relative_to(folder)) for path in folder.rglob("*")} == named - {b""}
+
+
+def parents(path: bytes) -> Iterator[bytes]:
+    while path:
+        path = path.rpartition(b"/")[0]
+        yield path
+
+
+def test_outputs_show_the_times_that_ship(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    """What the build made, brought or touched has the constant; what is of the base has the base's own (SPEC section 5).
+    Another tool that unpacks the image sees the same."""
+    old = 1_234_567_890
+    context = a_context(tmp_path)
+    image = pack(
+        tmp_path / "base.tar",
+        Member("etc", DIR, mode=0o755, mtime=old + 1),
+        Member("etc/kept", data=b"kept", mtime=old + 2),
+        Member("etc/link", LINK, link="kept", mtime=old + 3),
+        Member("etc/again", HARD, link="etc/kept", mtime=old + 2),
+        Member("etc/touched", data=b"t", mtime=old + 4),
+        Member("etc/before", data=b"b", mtime=-86400),
+        Member("var", DIR, mode=0o755, mtime=old + 5),
+        Member("gone", data=b"g", mtime=old),
+    )
+    assert pybuild("import", image, "base:1").returncode == 0
+    pack(context / "a.tar", Member("packed", data=b"packed", mtime=old))
+    text = (
+        'FROM base:1\nSHELL ["/bin/sh", "-ec"]\nCOPY --from=busy bin/busybox /bin/sh\n'
+        "RUN touch -d @77 /etc/touched && rm /gone && mkdir /var/made\nCOPY dir /dir\nADD a.tar /var/\n"
+    )
+    run_build(
+        pybuild,
+        context,
+        text,
+        "--build-context",
+        f"busy={a_shell(tmp_path)}",
+        "-o",
+        f"type=tar,dest={tmp_path}/out.tar",
+        "-o",
+        str(tmp_path / "out"),
+        "-o",
+        f"type=oci,tar=false,dest={tmp_path}/layout",
+        "-t",
+        "shown",
+    )
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        from_tar = {member.name: member.mtime for member in tar}
+    assert from_tar == {
+        "bin": EPOCH,
+        "bin/sh": EPOCH,
+        "dir": EPOCH,
+        "dir/sub": EPOCH,
+        "dir/sub/f": EPOCH,
+        "etc": old + 1,
+        "etc/again": old + 2,
+        "etc/before": -86400,
+        "etc/kept": old + 2,
+        "etc/link": old + 3,
+        "etc/touched": EPOCH,
+        "var": old + 5,
+        "var/made": EPOCH,
+        "var/packed": EPOCH,
+    }
+    assert times(tmp_path / "out") == from_tar
+    assert times(unpack(tmp_path / "layout", tmp_path)) == from_tar
+
+
+def times(root: Path) -> dict[str, float]:
+    return {str(path.relative_to(root)): path.lstat().st_mtime for path in root.rglob("*")}
+
+
+def unpack(layout: Path, tmp_path: Path) -> Path:
+    """What umoci makes of the image."""
+    bundle = tmp_path / "bundle"
+    subprocess.run(["umoci", "unpack", "--image", f"{layout}:latest", bundle], check=True, capture_output=True)
+    return bundle / "rootfs"
+
+
+def test_a_stage_on_scratch_is_nobodys_base(pybuild: Pybuild, tmp_path: Path) -> None:
+    """The chain ID of a lowest layer is its diff ID: ours is still told from a foreign one, by its times."""
+    context = a_context(tmp_path)
+    run_build(pybuild, context, "FROM scratch\nCOPY dir /\n", "-t", "ours", "-o", str(tmp_path / "one"))
+    run_build(pybuild, context, "FROM ours\nCOPY file /\n", "-o", str(tmp_path / "two"))
+    assert set(times(tmp_path / "one").values()) | set(times(tmp_path / "two").values()) == {EPOCH}
+
+
+# Random trees
+
+NAMES = st.sampled_from(["a", "b", "c", "ab", "a.b", "a-b", "ü"])
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+NODES = st.one_of(
+    st.tuples(st.just("file"), st.binary(max_size=4), st.sampled_from([0o644, 0o4755, 0o600])),
+    st.tuples(st.just("dir"), st.just(b""), st.sampled_from([0o755, 0o700, 0o1777])),
+    st.tuples(st.just("link"), st.sampled_from([b"a", b"/b", b"../c", b"nowhere", b"../../../a/b"]), st.just(0)),
+    st.tuples(st.just("hard"), st.just(b""), st.just(0)),
+)
+TREES = st.dictionaries(PATHS, NODES, max_size=6)
+# `far` is an absolute symlink two layers down, to a folder; `app` is a user that an earlier RUN made.
+COPIES = st.lists(
+    st.tuples(
+        st.sampled_from(["COPY", "ADD"]),
+        st.sampled_from(["", "--chown=app ", "--chown=3:4 ", "--chmod=750 ", "--chown=:team --chmod=0600 "]),
+        st.sampled_from(["tree", "tree/a", "tree/*", "tree/a*/b", "packed.tar", "tree/a tree/b"]),
+        st.sampled_from(["/", "/far/", "/far/x/", "/deep/y/", "/tree/", "/far/../z/"]),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+class Way(NamedTuple):
+    diff_ids: list[str]
+    entries: dict[bytes, Entry]
+    message: str
+    """The error, where the copies cannot be done."""
+
+
+def go(tmp_path: Path, name: str, contexts: Path, dockerfile: str) -> Way:
+    """Build in a store of its own; what the layers are, and the merged file system as `-o type=tar` shows it."""
+    home = tmp_path / f"home-{name}"
+    home.mkdir()
+    pybuild = Pybuild(tmp_path / f"store-{name}", home)
+    (contexts / "context" / f"Dockerfile.{name}").write_text(dockerfile)
+    layout, tar = tmp_path / f"layout-{name}", tmp_path / f"{name}.tar"
+    done = pybuild(
+        *(
+            "--progress=plain",
+            "--build-context",
+            f"base={contexts / 'base'}",
+            "-f",
+            contexts / "context" / f"Dockerfile.{name}",
+        ),
+        *("-o", f"type=oci,tar=false,dest={layout}", "-o", f"type=tar,dest={tar}", "-t", "way", contexts / "context"),
+    )
+    if done.returncode:
+        assert done.returncode in (1, 3) and "Traceback" not in done.stderr, done.stderr
+        return Way([], {}, done.stderr.partition("error: ")[2].partition("\n")[0])
+    entries = {}
+    for item in read_tar(str(tar), whiteouts=False):
+        digest = hashlib.sha256(b"".join(open_source(item.source))).hexdigest() if item.source else ""
+        entries[item.entry.path] = item.entry._replace(digest=digest)
+    check_snapshots(pybuild, at_least=2)
+    return Way(layers_of(layout)[0], entries, "")
+
+
+# Shrinking whole builds would take longer than finding the fault.
+@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(base=TREES, tree=TREES, copies=COPIES)
+def test_every_way_to_a_file_system_gives_the_same(
+    tmp_path_factory: pytest.TempPathFactory, base: Planted, tree: Planted, copies: list[tuple[str, str, str, str]]
+) -> None:
+    """Straight to tars; folders first, whose tars are rendered; what another tool unpacks: the same entries and diff IDs."""
+    tmp_path = tmp_path_factory.mktemp("ways")
+    plant(tmp_path / "base", base)
+    a_shell(tmp_path)
+    shutil.copytree(tmp_path / "busy", tmp_path / "base" / "tools")
+    (tmp_path / "context").mkdir()
+    plant(tmp_path / "context" / "tree", tree)
+    (tmp_path / "context" / "Dockerfile.dockerignore").write_text("")
+    with tarfile.open(tmp_path / "context" / "packed.tar", "w") as archive:
+        archive.add(tmp_path / "context" / "tree", "inside")
+    lines = "".join(f"{keyword} {flags}{sources} {dest}\n" for keyword, flags, sources, dest in copies)
+    dockerfile = (
+        'FROM base\nSHELL ["/tools/bin/busybox", "sh", "-ec"]\n'
+        "RUN mkdir -p /etc /target/of && chown 5:6 /target/of && ln -s /target/of /far &&"
+        " echo app:x:77:88::/:/bin/sh >> /etc/passwd && echo team:x:99: >> /etc/group\n"
+        f"COPY packed.tar /between\n{lines}"
+    )
+    direct = go(tmp_path, "direct", tmp_path, dockerfile)
+    folders = go(tmp_path, "folders", tmp_path, dockerfile + "RUN true\n")
+    assert direct == folders
+    if direct.message:
+        return
+    # The copies were a tar alone, then folders; equal layers may share one.
+    made = [len(os.listdir(tmp_path / f"store-{name}" / "snapshots")) for name in ("direct", "folders")]
+    assert made[0] == 2 and made[1] >= len(set(direct.diff_ids)) > 2
+    found = scan(str(unpack(tmp_path / "layout-direct", tmp_path)), owners="keep")
+    seen = {}
+    for item in found:
+        digest = hashlib.sha256(b"".join(open_source(item.source))).hexdigest() if item.source else ""
+        seen[item.entry.path] = item.entry._replace(digest=digest)
+    assert {path: plain(entry) for path, entry in seen.items()} == {path: plain(e) for path, e in direct.entries.items()}
+
+
+def plain(entry: Entry) -> Entry:
+    """What the entry says of itself: what a hard link repeats of another is the other's."""
+    return entry._replace(digest="") if entry.kind == "hardlink" else entry

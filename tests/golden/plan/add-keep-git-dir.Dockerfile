@@ -1,0 +1,2 @@
+FROM base
+ADD --keep-git-dir a /x

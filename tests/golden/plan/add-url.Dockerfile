@@ -1,0 +1,3 @@
+FROM base
+ARG HOST=x.invalid
+ADD a https://$HOST/b /x/

@@ -1,0 +1,2 @@
+FROM base
+ARG A B="${A:?needed for B}"

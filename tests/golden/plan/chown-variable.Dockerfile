@@ -1,0 +1,2 @@
+FROM base
+COPY --from=base --chown=a:${GROUP:?which} a /x

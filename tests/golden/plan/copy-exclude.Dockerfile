@@ -1,0 +1,2 @@
+FROM base
+COPY --exclude=*.o a /x

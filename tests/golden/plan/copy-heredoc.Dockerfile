@@ -1,0 +1,4 @@
+FROM base
+COPY a <<END /x/
+x
+END

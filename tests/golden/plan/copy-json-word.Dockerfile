@@ -1,0 +1,2 @@
+FROM base
+COPY ["a", "b\t${x:?gone}", "/x/"]

@@ -1,0 +1,3 @@
+FROM base
+COPY --chown=1 \
+  --link a /x

@@ -1,0 +1,5 @@
+FROM base
+COPY a \
+  $NOTHING \
+  # c
+  b /x/

@@ -1,0 +1,2 @@
+FROM base
+ENV A=1 $B=2

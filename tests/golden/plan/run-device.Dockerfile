@@ -1,0 +1,2 @@
+FROM base
+RUN --device=nvidia.com/gpu make

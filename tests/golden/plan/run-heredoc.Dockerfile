@@ -1,0 +1,4 @@
+FROM base
+RUN <<END cat
+x
+END

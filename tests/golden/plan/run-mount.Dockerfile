@@ -1,0 +1,2 @@
+FROM base
+RUN --network=none --mount=type=cache,target=/c make

@@ -1,0 +1,3 @@
+FROM base
+ENV AB=c\
+d${x:?e}f
