@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons check setup clean web vertx
+.PHONY: help demo test test-pythons check setup clean web vertx bench
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -51,6 +51,11 @@ test-pythons: setup ## run the suite on every newer Python on this machine (PATH
 	    .ci/venv .venv-$$version $$python && .venv-$$version/bin/python -m pytest || failed="$$failed $$version"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed with Python$$failed"; exit 1; }
+
+bench: .venv/.ready ## the times of a cold and a cached build
+	@.ci/packages busybox
+	@sample_projects/bases/busybox $(BASES)/busybox
+	@.venv/bin/python bench/times.py
 
 check: .venv/.ready ## ruff and mypy
 	@.venv/bin/ruff check .

@@ -26,8 +26,9 @@ from builder.oci.digest import Digest
 from builder.oci.image import assemble
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
-from builder.plan.lower import Settings, lower
+from builder.plan.lower import lower
 from builder.plan.stages import Stages, platform_args, reachable
+from builder.plan.state import Settings
 from builder.plan.steps import BaseImage, Plan
 from builder.store.store import Store
 from builder.values import NamedTuple

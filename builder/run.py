@@ -11,7 +11,8 @@ from builder.engine.roots import Root, Roots
 from builder.errors import StepError, UsageError
 from builder.oci.image import DEFAULT_PATH, parse_config
 from builder.sandbox.launcher import Launcher
-from builder.sandbox.probe import require
+from builder.sandbox.probe import explain, require
+from builder.sandbox.spec import Outcome
 from builder.store.store import ImageRecord, Store
 from builder.values import NamedTuple
 
@@ -41,9 +42,19 @@ def run(request: RunRequest, store: Store) -> int:
     with store.scratch() as scratch, Launcher() as launcher:
         prepared = prepare(roots, Root.of(parsed.diff_ids), scratch, process)
         outcome = launcher.run(prepared.spec._replace(stdin="inherit"), stdio=(0, 1, 2))
+    if (unmade := explain(outcome)) is not None:
+        raise unmade
     if outcome.failed_at:
-        reason = (
-            os.strerror(outcome.exec_error) if outcome.exec_error else f"the sandbox could not be made: {outcome.failed_at}"
-        )
-        raise StepError(f"the command '{argv[0]}' cannot be run: {reason}", hint="see its CMD: pybuild inspect IMAGE")
+        raise _not_run(argv[0], process.cwd, outcome)
     return outcome.code
+
+
+def _not_run(program: str, cwd: str, outcome: Outcome) -> StepError:
+    """Its exit code is a shell's and Docker's for what cannot be run, 126 or 127: the command itself has given none."""
+    reason = os.strerror(outcome.exec_error)
+    if outcome.failed_at == "cwd":
+        error = StepError(f"the command cannot run in '{cwd}': {reason}", hint="it is the image's WORKDIR")
+    else:
+        error = StepError(f"the command '{program}' cannot be run: {reason}", hint="see its CMD: pybuild inspect IMAGE")
+    error.exit_code = outcome.code
+    return error

@@ -57,17 +57,19 @@ def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str],
     begun = time.monotonic()
     for note in parsed.notes:
         emit(Debug(note))
+    root = ""
     try:
         request = _request(parsed, environment, environ)
         _check_files(parsed)
-        with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
+        root = environment.store_root(parsed.text("root"), os.geteuid())
+        with Store(root) as store:
             image = build(request, store, emit)
         _write_files(parsed, image)
         if parsed.flag("quiet"):
             sys.stdout.write(f"{image.id}\n")
             sys.stdout.flush()
     except (BuildError, OSError, KeyboardInterrupt) as error:
-        failure = told(error)
+        failure = told(error, root)
         emit(BuildFailed(failure, time.monotonic() - begun))
         return failure.exit_code
     return 0

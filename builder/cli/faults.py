@@ -48,26 +48,35 @@ def install() -> None:
     signal.signal(signal.SIGTERM, _terminate)
 
 
-def told(error: BuildError | OSError | KeyboardInterrupt) -> BuildError:
-    """The error to show and whose code to exit with."""
+def told(error: BuildError | OSError | KeyboardInterrupt, store: str = "") -> BuildError:
+    """The error to show and whose code to exit with. `store` is the root of the store that was in use."""
     match error:
         case BuildError():
             return error
         case KeyboardInterrupt():
             return Interrupted(_received or signal.SIGINT)
         case OSError():
-            return _system(error)
+            return _system(error, store)
 
 
-def _system(error: OSError) -> BuildError:
+def _system(error: OSError, store: str) -> BuildError:
     if isinstance(error, BrokenPipeError):
         return BuildError("standard output was closed before all was written", hint="its reader ended early")
     # A descriptor as the name of a file says nothing to anyone.
     where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else ""
+    if error.errno in _NO_SPACE and store and _in(error, store):
+        from builder.store.faults import Faults
+
+        return Faults(store).full()
     if error.errno in _NO_SPACE:
         return StoreError(f"no space left on the disk{where}", hint="free some space, or choose another place")
     text = error.strerror or str(error)
     return BuildError(f"{text[:1].lower()}{text[1:]}{where}")
+
+
+def _in(error: OSError, store: str) -> bool:
+    """Whether it was the store's file system that had no room. Outputs have names; most of what the store writes has none."""
+    return error.filename is None or os.fsdecode(error.filename).startswith(os.path.abspath(store) + os.sep)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

@@ -114,6 +114,8 @@ def _rmi(parsed: Parsed, store: Store) -> None:
         else:
             store.untag(record.name)
             print(f"Untagged: {familiar(record)}")
+            if not any(other.config == record.config for other in store.images()):
+                print(f"Deleted: {record.config}")
 
 
 def _parsed(record: ImageRecord, store: Store) -> ParsedImage:

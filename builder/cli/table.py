@@ -156,7 +156,6 @@ _RUN = (
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
     _unbuilt("entrypoint", "string", "COMMAND", "replace the image's ENTRYPOINT"),
-    _unbuilt("interactive", "bool", "", "keep stdin open", short="i"),
     _unbuilt("tty", "bool", "", "give the command a terminal", short="t"),
     _unbuilt("user", "string", "USER", "run as another user", short="u"),
     _unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host", short="v"),
@@ -164,6 +163,7 @@ _RUN = (
     _unbuilt("detach", "bool", "", "run in the background", short="d"),
     _unbuilt("publish", "list", "HOST:PORT", "publish a port", short="p"),
     _unbuilt("name", "string", "NAME", "name the container"),
+    _ignored("interactive", "bool", short="i"),
     _ignored("rm", "bool"),
 )
 

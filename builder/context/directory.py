@@ -19,6 +19,9 @@ from builder.layers.names import show
 from builder.layers.resolve import resolve
 from builder.layers.source import Sources, changed
 
+MAX_IGNORED_DEPTH = 200
+"""Levels of ignored folders that are searched for what `!` brings back. The search recurses, and nobody nests that deeply."""
+
 
 class Ignore(Protocol):
     """What .dockerignore says (`builder.dockerfile.ignore.Matcher`)."""
@@ -61,13 +64,16 @@ class DirectoryContext:
 
     def lookup(self, path: bytes) -> Entry | None:
         entry = self._entries.get(path)
-        if entry is None and path:
-            folder = path.rpartition(b"/")[0]
-            parent = self.lookup(folder)
-            if parent is not None and parent.kind == "dir":
-                self.children(folder)
-                entry = self._entries.get(path)
-        return entry
+        if entry is not None:
+            return entry
+        at = b""
+        for name in path.split(b"/"):
+            parent = self._entries.get(at)
+            if parent is None or parent.kind != "dir":
+                return None
+            self.children(at)
+            at = at + b"/" + name if at else name
+        return self._entries.get(at)
 
     def children(self, path: bytes) -> list[bytes]:
         names = self._children.get(path)
@@ -116,11 +122,19 @@ class DirectoryContext:
                 continue
             if self._add(path, item):
                 # An ignored folder is there only for the sake of what `!` brings back inside it.
-                if ignored and not self.children(path):
+                if ignored and not self._inside_ignored(path):
                     del self._entries[path]
                     continue
                 names.append(item.name)
         return names
+
+    def _inside_ignored(self, folder: bytes) -> list[bytes]:
+        if folder.count(b"/") > MAX_IGNORED_DEPTH:
+            raise BuildError(
+                f"folders of the context that .dockerignore leaves out are nested more than {MAX_IGNORED_DEPTH} levels deep",
+                hint="write the pattern with '!' so that it does not begin with '*', or leave the folder out by a later line",
+            )
+        return self.children(folder)
 
     def _add(self, path: bytes, item: os.DirEntry[bytes]) -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,8 @@ class Layout:
         digest = hashlib.new(descriptor.digest.algorithm)
         size = 0
         try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise UsageError(f"the blob {descriptor.digest} of '{self.path}' is no file", hint="make the layout again")
             while size <= descriptor.size and (chunk := os.read(file, 1 << 20)):
                 size += len(chunk)
                 digest.update(chunk)

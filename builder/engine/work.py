@@ -21,7 +21,7 @@ from builder.layers.diff import commit_upper
 from builder.layers.entry import Item
 from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
 from builder.sandbox.launcher import Launcher
-from builder.sandbox.probe import require
+from builder.sandbox.probe import explain, require
 from builder.sandbox.spec import Outcome
 from builder.store.store import Store
 
@@ -81,12 +81,12 @@ class Worker:
 
             outcome = self._sandboxes().run(prepared.spec, output=output)
             if outcome.code or outcome.failed_at:
-                raise self._with_disk(_failure(step, outcome, tail))
+                raise self._with_disk(explain(outcome) or _failure(step, outcome, tail))
             upper = prepared.spec.upper
             committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step))
             return self._roots.adopt(root, committed.items, upper, implied_parents=committed.implied_parents)
 
-    def _with_disk(self, failure: StepError) -> StepError:
+    def _with_disk(self, failure: BuildError) -> BuildError:
         """The same failure; told as the store's where its file system is full, which is what the command met, too."""
         space = os.statvfs(self._store.root)
         free = space.f_bfree if os.geteuid() == 0 else space.f_bavail
@@ -138,18 +138,16 @@ class _Tail:
 def _failure(step: RunStep, outcome: Outcome, tail: _Tail) -> StepError:
     reason = f": {os.strerror(outcome.exec_error)}" if outcome.exec_error else ""
     match outcome.failed_at:
-        case "":
-            by = f"was ended by signal {outcome.signal}" if outcome.signal else "failed"
-            message = f"the command {by} with exit code {outcome.code}"
-            return StepError(message, step.span, code=outcome.code, tail=tail.lines(), hint=_CODE_HINTS.get(outcome.code))
         case "exec":
             program = step.argv[0]
             return StepError(f"the command '{program}' cannot be run{reason}", step.span, hint=_exec_hint(program, outcome))
         case "cwd":
             hint = "WORKDIR makes it: did a later RUN remove it, or put a file there?"
             return StepError(f"the command cannot run in '{step.cwd}'{reason}", step.span, hint=hint)
-        case where:
-            return StepError(f"the sandbox could not be made ({where}){reason}", step.span)
+        case _:
+            by = f"was ended by signal {outcome.signal}" if outcome.signal else "failed"
+            message = f"the command {by} with exit code {outcome.code}"
+            return StepError(message, step.span, code=outcome.code, tail=tail.lines(), hint=_CODE_HINTS.get(outcome.code))
 
 
 def _exec_hint(program: str, outcome: Outcome) -> str:

@@ -56,9 +56,15 @@ def write_local(
         raise UsageError(f"the destination '{dest}' is not a folder", hint="give another name, or remove it") from None
     with Beneath(dest) as beneath, Sources() as sources:
         writer = _Writer(beneath, sources, mtime, warn or (lambda _: None))
-        for item in sort_items(items):
-            writer.put(item)
-        writer.finish_folders()
+        try:
+            for item in sort_items(items):
+                writer.put(item)
+            writer.finish_folders()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                # Whose disk is full; the name of a file inside, or none, says it not.
+                error.filename = dest
+            raise
         return writer.size
 
 

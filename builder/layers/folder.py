@@ -114,6 +114,9 @@ class _Writer:
                     os.close(owner)
             except FileNotFoundError as error:
                 raise BuildError(f"'{show(entry.path)}' is a hard link to '{show(entry.link)}', which is not there") from error
+            except PermissionError as error:
+                # So says link(2) of a folder.
+                raise BuildError(f"'{show(entry.path)}' is a hard link to '{show(entry.link)}', which is no file") from error
             except OSError as error:
                 _explain(error, entry.path)
 

@@ -101,11 +101,11 @@ class _Archive:
         return None
 
     def skip(self, size: int) -> None:
-        """Pass over content and its padding."""
-        end = self.at + size + -size % BLOCK
+        """Pass over content and its padding, which the last member may lack: umoci leaves it out, Go does not miss it."""
+        end = self.at + size
         if size < 0 or end > self._end:
             raise Bad("a negative size" if size < 0 else "it ends too early")
-        self.at = end
+        self.at = min(end + -size % BLOCK, self._end)
 
     def extension(self, size: int) -> bytes:
         if not 0 <= size <= MAX_EXTENSION:

@@ -28,15 +28,22 @@ class Images:
         self._database = database
 
     def tag(self, name: str, config: Digest) -> None:
-        """Give an image a name, taking it from another that had it. An empty name keeps the image without one."""
+        """Give an image a name. Another that had it is kept, without a name if it has no other, as Docker keeps it. An empty
+        name keeps the image without one."""
         held = "SELECT 1 FROM images WHERE config = ? AND (name = ? OR ? = '')"
         if self._database.one(held, str(config), name, name) is not None:
             return  # A cached build that tags the same image again costs no sync of the disk.
         with self._database.write(durable=True) as connection:
             # An image that has a name is not listed as nameless too.
             connection.execute("DELETE FROM images WHERE config = ? AND name = ''", (str(config),))
-            if name:
+            loser = connection.execute("SELECT config, created FROM images WHERE name = ? AND name <> ''", (name,)).fetchone()
+            if loser is not None:
                 connection.execute("DELETE FROM images WHERE name = ?", (name,))
+                connection.execute(
+                    "INSERT INTO images (name, config, created) SELECT '', ?1, ?2"
+                    " WHERE NOT EXISTS (SELECT 1 FROM images WHERE config = ?1)",
+                    loser,
+                )
             connection.execute(
                 "INSERT INTO images (name, config, created) VALUES (?, ?, ?)", (name, str(config), int(time.time()))
             )

@@ -171,7 +171,7 @@ class Store:
     # Images.
 
     def tag(self, name: str, config: Digest) -> None:
-        """Name an image by a normalised name, which another image loses; an empty one keeps it without a name.
+        """Name an image by a normalised name, which another image loses (and is kept); an empty one keeps it without a name.
 
         All that was recorded so far is synced before, so that the name never outlives the layers.
         """

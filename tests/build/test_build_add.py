@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from build_shipped import Member, Shipped, a_base, a_dir, a_file, a_link, pack, refused, run_build, ship, under
 
+from tests.build.build_shipped import Member, Shipped, a_base, a_dir, a_file, a_link, pack, refused, run_build, ship, under
 from tests.conftest import Pybuild
 
 DIR, LINK, HARD, FIFO = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE

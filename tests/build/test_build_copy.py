@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from build_shipped import Member, Shipped, a_base, a_dir, a_file, a_link, refused, run_build, ship, under
 
+from tests.build.build_shipped import Member, Shipped, a_base, a_dir, a_file, a_link, refused, run_build, ship, under
 from tests.conftest import Pybuild
 
 DIR = tarfile.DIRTYPE
@@ -465,8 +465,9 @@ def test_from_a_stage_by_name_number_and_from_images(pybuild: Pybuild, context: 
     (other / "in" / "named").write_text("named")
     (other / ".dockerignore").write_text("secret\n")
     (other / "secret").write_text("secret")
-    # What is beside the main Dockerfile has no say in another context.
+    # Neither what is beside the main Dockerfile nor a file of that name has a say in another context.
     (other / "Dockerfile.dockerignore").write_text("in\n")
+    (context / "Dockerfile.dockerignore").write_text("in\n")
     os.chown(other / "in" / "named", 55, 55)
     found = ship(
         pybuild,

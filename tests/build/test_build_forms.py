@@ -14,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from build_shipped import Member, pack, run_build
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from builder.layers.tarreader import read_tar
 from builder.oci.digest import Digest
 from builder.store.store import Store
 from builder.values import NamedTuple
+from tests.build.build_shipped import Member, pack, run_build
 from tests.conftest import Pybuild
 from tests.engine.engine_chroot import Planted, plant
 

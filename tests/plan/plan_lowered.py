@@ -9,8 +9,9 @@ from builder.dockerfile.syntax import parse
 from builder.errors import SourceFile
 from builder.oci.image import ImageConfig
 from builder.oci.platform import Platform
-from builder.plan.lower import Settings, lower
+from builder.plan.lower import lower
 from builder.plan.stages import Stages, platform_args, reachable
+from builder.plan.state import Settings
 from builder.plan.steps import BaseImage, Plan
 
 AMD64 = Platform("linux", "amd64")

@@ -11,7 +11,7 @@ import pytest
 
 from builder.oci.digest import Digest
 from builder.plan import keys
-from builder.plan.lower import Settings
+from builder.plan.state import Settings
 from builder.plan.steps import CopyStep, Plan, RunStep, WorkdirStep
 from tests.plan.plan_lowered import AMD64, SETTINGS, plan_of
 

@@ -154,6 +154,20 @@ def test_an_image_may_be_kept_without_a_name(root: str) -> None:
         assert store.images() == []
 
 
+def test_an_image_that_lost_its_last_name_is_kept(root: str) -> None:
+    with Store(root) as store:
+        store.tag("name", LAYER)
+        created = store.images()[0].created
+        store.tag("name", OTHER)
+        assert listed(store) == [("", LAYER), ("name", OTHER)]
+        assert store.images()[0].created == created
+        store.tag("name", LAYER)
+        assert listed(store) == [("", OTHER), ("name", LAYER)]
+        store.tag("second", LAYER)
+        store.tag("name", OTHER)
+        assert listed(store) == [("name", OTHER), ("second", LAYER)]
+
+
 def test_an_image_is_found_by_name_and_by_the_start_of_its_id(root: str) -> None:
     one, two = Digest("sha256", "abcd" + "0" * 60), Digest("sha256", "abce" + "0" * 60)
     with Store(root) as store:

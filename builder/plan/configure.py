@@ -1,0 +1,145 @@
+"""Instructions that change the image's config and no file, and ARG. Pure."""
+
+from __future__ import annotations
+
+from builder.dockerfile.ast import (
+    Arg,
+    Cmd,
+    Entrypoint,
+    Env,
+    ExecForm,
+    Expose,
+    Healthcheck,
+    Label,
+    Maintainer,
+    Shell,
+    ShellForm,
+    Stopsignal,
+    User,
+    Volume,
+    Word,
+)
+from builder.oci.image import Healthcheck as HealthcheckConfig
+from builder.oci.image import History
+from builder.plan import fields
+from builder.plan.expand import expand_list
+from builder.plan.state import State, told_at
+from builder.plan.steps import Warn
+
+Configuring = Arg | Env | Label | Maintainer | User | Stopsignal | Expose | Volume | Cmd | Entrypoint | Shell | Healthcheck
+
+
+def configure(state: State, instruction: Configuring) -> list[Warn]:
+    """Apply one instruction to the stage; what there is to warn of. Raises DockerfileError."""
+    match instruction:
+        case Arg():
+            _arg(state, instruction)
+        case Env():
+            # All pairs are expanded first: an instruction sees the environment as it was before it.
+            pairs = _pairs(state, instruction.pairs, "ENV")
+            for name, value in pairs:
+                state.config = state.config.setenv(name, value)
+            state.history.append(History("ENV " + " ".join(f"{name}={value}" for name, value in pairs)))
+        case Label():
+            pairs = _pairs(state, instruction.pairs, "LABEL")
+            for name, value in pairs:
+                state.config = state.config.setlabel(name, value)
+            state.history.append(History("LABEL " + " ".join(f"{name}={value}" for name, value in pairs)))
+        case Maintainer():
+            state.configure(f"MAINTAINER {instruction.name}", author=instruction.name)
+        case User():
+            user = state.nonempty(instruction.user, "USER")
+            state.configure(f"USER {user}", user=user)
+        case Stopsignal():
+            text = told_at(instruction.signal, fields.signal, state.word(instruction.signal))
+            state.configure(f"STOPSIGNAL {text}", stop_signal=text)
+        case Expose():
+            return _expose(state, instruction)
+        case Volume():
+            paths = [state.nonempty(word, "VOLUME") for word in instruction.paths]
+            state.configure(f"VOLUME [{' '.join(paths)}]", volumes=state.config.volumes | set(paths))
+        case Cmd():
+            argv = state.argv(instruction.command)
+            state.cmd_set = True
+            state.configure(f"CMD {_quoted(argv)}", cmd=argv)
+        case Entrypoint():
+            argv = state.argv(instruction.command)
+            # An ENTRYPOINT resets the CMD of the base, which was meant for another program.
+            cmd = state.config.cmd if state.cmd_set else None
+            state.configure(f"ENTRYPOINT {_quoted(argv)}", entrypoint=argv, cmd=cmd)
+        case Shell():
+            state.configure(f"SHELL [{' '.join(instruction.words)}]", shell=instruction.words)
+        case Healthcheck():
+            return _healthcheck(state, instruction)
+    return []
+
+
+def _arg(state: State, instruction: Arg) -> None:
+    shown = []
+    for name, default, _ in instruction.items:
+        value: str | None = None
+        if name in state.settings.build_args:
+            value = state.settings.build_args[name]
+        elif default is not None:
+            value = state.word(default)
+        elif name in state.global_args:
+            value = state.global_args[name]
+        if value is not None:
+            state.args[name] = value
+        state.declared[name] = value or ""
+        shown.append(name if value is None else f"{name}={value}")
+    state.history.append(History("ARG " + " ".join(shown)))
+
+
+def _pairs(state: State, pairs: tuple[tuple[Word, Word], ...], keyword: str) -> list[tuple[str, str]]:
+    return [(state.nonempty(key, keyword), state.word(value)) for key, value in pairs]
+
+
+def _expose(state: State, instruction: Expose) -> list[Warn]:
+    ports: list[str] = []
+    warnings: list[Warn] = []
+    for word in instruction.ports:
+        for text in expand_list(word, state.variables(), state.escape):
+            ports += told_at(word, fields.ports, text)
+            if ":" in text:
+                message = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'"
+                warnings.append(("ExposeInvalidFormat", message, word.span.line))
+    state.configure(f"EXPOSE [{' '.join(ports)}]", exposed=state.config.exposed | set(ports))
+    return warnings
+
+
+def _healthcheck(state: State, instruction: Healthcheck) -> list[Warn]:
+    warnings: list[Warn] = []
+    if instruction.command is None:
+        if instruction.flags:
+            flag = instruction.flags[0]
+            warnings.append(("HealthcheckFlag", f"--{flag.name} has no effect on HEALTHCHECK NONE", flag.span.line))
+        check = HealthcheckConfig(("NONE",))
+    else:
+        from builder.dockerfile.durations import nanoseconds
+
+        # The parser has checked the values; an empty one stands for the default.
+        values = {flag.name: flag.value or "0" for flag in instruction.flags}
+        interval, timeout, start_period, start_interval = (
+            nanoseconds(values.get(name, "0")) or 0 for name in ("interval", "timeout", "start-period", "start-interval")
+        )
+        match instruction.command:
+            case ExecForm(words=words):
+                test = ("CMD", *words)
+            case ShellForm(text=text):
+                test = ("CMD-SHELL", text)
+        retries = int(values.get("retries", "0"))
+        check = HealthcheckConfig(test, interval, timeout, start_period, start_interval, retries)
+    state.configure(f"HEALTHCHECK {_shown_check(check)}", healthcheck=check)
+    return warnings
+
+
+def _shown_check(check: HealthcheckConfig) -> str:
+    """As BuildKit's history has it: Go's `%+v` of the config."""
+    times = zip(("Interval", "Timeout", "StartPeriod", "StartInterval"), check[1:5])
+    shown = " ".join(f"{name}:{fields.shown_duration(value)}" for name, value in times)
+    return f"{{Test:[{' '.join(check.test)}] {shown} Retries:{check.retries}}}"
+
+
+def _quoted(argv: tuple[str, ...]) -> str:
+    return "[" + " ".join(fields.quoted(word) for word in argv) + "]"

@@ -1,0 +1,105 @@
+"""A stage while its instructions are read, top to bottom: its config, its variables, its history. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Literal, TypeVar
+
+from builder.dockerfile.ast import Command, ExecForm, Flag, ShellForm, Word
+from builder.errors import BuildError, DockerfileError
+from builder.oci.image import History, ImageConfig
+from builder.oci.platform import Platform
+from builder.plan.expand import expand
+from builder.plan.steps import BaseImage
+from builder.values import NamedTuple
+
+_T = TypeVar("_T")
+_V = TypeVar("_V")
+
+DEFAULT_SHELL = ("/bin/sh", "-c")
+
+
+class Settings(NamedTuple):
+    """What the user asked for beside the Dockerfile."""
+
+    build_args: Mapping[str, str]
+    platform: Platform
+    epoch: int
+    """SOURCE_DATE_EPOCH as a RUN sees it that does not declare the ARG: seconds since 1970."""
+    labels: tuple[tuple[str, str], ...] = ()
+    network: Literal["host", "none"] = "host"
+    hosts: tuple[tuple[str, str], ...] = ()
+    shm_size: int = 64 * 1024 * 1024
+    directories: Collection[str] = ()
+    """Names of the named contexts that are folders."""
+
+
+class State:
+    """A stage so far. `step` is the plan's step whose file system it has."""
+
+    def __init__(self, base: BaseImage, step: int, settings: Settings, global_args: Mapping[str, str], escape: str) -> None:
+        self.base = base
+        self.step = step
+        self.settings = settings
+        self.global_args = global_args
+        self.escape = escape
+        self.config = base.config
+        self.history: list[History] = []
+        self.args: dict[str, str] = {}
+        self.declared: dict[str, str] = {}
+        """ARGs in the order of their declaration, for the history line of a RUN."""
+        self.cmd_set = False
+
+    def child(self) -> State:
+        """What a stage begins with that is built FROM this one."""
+        state = State(self.base, self.step, self.settings, self.global_args, self.escape)
+        state.config = self.config._replace(onbuild=())
+        state.history = list(self.history)
+        state.args = dict(self.args)
+        state.declared = dict(self.declared)
+        return state
+
+    def variables(self) -> dict[str, str]:
+        """ENV beats ARG, whichever came first."""
+        return {**self.args, **dict(self.config.env)}
+
+    def word(self, word: Word) -> str:
+        """`word` expanded as the stage is now."""
+        return expand(word, self.variables(), self.escape)
+
+    def nonempty(self, word: Word, keyword: str) -> str:
+        """The same, refusing what expands to nothing."""
+        text = self.word(word)
+        if not text:
+            raise DockerfileError(f"{keyword} has an empty argument: '{word.text}' expands to nothing", word.span)
+        return text
+
+    def argv(self, command: Command) -> tuple[str, ...]:
+        """What is run for a command: the shell form goes to the stage's SHELL."""
+        match command:
+            case ExecForm(words=words):
+                return words
+            case ShellForm(text=text):
+                return (*(self.config.shell or DEFAULT_SHELL), text)
+
+    def configure(self, line: str, **changes: object) -> None:
+        """Change fields of the config, with a line of history."""
+        config: ImageConfig = self.config._replace(**changes)  # type: ignore[arg-type]  # _replace checks the names
+        self.config = config
+        self.history.append(History(line))
+
+
+def flag_word(flag: Flag) -> Word:
+    """The value of a flag as a word at its place: after `--name=` when it stands there without quotes, else the flag."""
+    value, span = flag.value or "", flag.span
+    if span.line == span.end_line and span.end_column - span.column == len(flag.name) + 3 + len(value):
+        span = span._replace(column=span.column + len(flag.name) + 3)
+    return Word(value, span)
+
+
+def told_at(word: Word, function: Callable[[_V], _T], value: _V) -> _T:
+    """`function(value)`, its error moved to `word`."""
+    try:
+        return function(value)
+    except BuildError as error:
+        raise DockerfileError(error.message, word.span, hint=error.hint) from None
