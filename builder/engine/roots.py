@@ -177,9 +177,9 @@ class Roots:
         below = self.tree(root)
         settled = settle(read_tar(tar, whiteouts=True, name=name), below)
         items = fill(settled.items, partial(self.content, root))
-        digested = write_layer(items, None)
-        entries = {entry.path: entry for entry in digested.entries if entry.kind not in ("whiteout", "opaque")}
-        items = [item._replace(entry=entries.get(item.entry.path, item.entry)) for item in items]
+        # The writer knows no opaque marks, and a mark has its folder's path.
+        digested = iter(write_layer([item for item in items if item.entry.kind != "opaque"], None).entries)
+        items = [item if item.entry.kind == "opaque" else item._replace(entry=next(digested)) for item in items]
         with self._store.scratch() as scratch:
             folder = _new_folder(scratch)
             materialise(items, folder, below)

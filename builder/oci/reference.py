@@ -44,7 +44,7 @@ class Reference(NamedTuple):
             raise _invalid(text, f"'{domain}' is not a registry's name", None)
         for component in path.split("/"):
             if not re.fullmatch(_COMPONENT, component):
-                lower = f"write '{name.lower()}'" if component != component.lower() else None
+                lower = f"write '{name.lower()}{text[len(name) :]}'" if component != component.lower() else None
                 raise _invalid(
                     text,
                     f"'{component}' is not a name",

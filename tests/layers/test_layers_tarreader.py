@@ -297,7 +297,9 @@ def test_gnu_tar_archives(tmp_path: Path, form: str) -> None:
     archive = tmp_path / "a.tar"
     subprocess.run(["tar", "-c", f"--format={form}", "--sort=name", "-f", archive, "-C", tree, "."], check=True)
     got = {item.entry.path: item for item in read_tar(str(archive), whiteouts=False)}
-    assert set(got) == {os.fsencode(path.relative_to(tree)) for path in tree.rglob("*")} | {b""}
+    # Not Path.rglob: that of Python 3.11.2 follows the dangling link with the long target, and fails.
+    found = [Path(folder, name) for folder, folders, files in os.walk(tree) for name in (*folders, *files)]
+    assert set(got) == {os.fsencode(path.relative_to(tree)) for path in found} | {b""}
     for path, (entry, source) in got.items():
         status = os.lstat(os.path.join(os.fsencode(tree), path))
         assert (entry.mode, entry.uid, entry.gid) == (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
@@ -569,12 +571,18 @@ def test_ends(read: Read, end: bytes) -> None:
     assert read(end) == []
 
 
+@pytest.mark.parametrize("padding", [0, 1, 506])
+def test_the_last_member_may_lack_its_padding(read: Read, padding: int) -> None:
+    """So are the layers of `umoci insert --opaque`; Go reads them, and with it Docker."""
+    (item,) = read(block(b"a", size=5) + b"hello" + bytes(padding))
+    assert (item.entry.path, item.entry.size) == (b"a", 5)
+
+
 LONG = b"x" * 4000
 BAD: dict[str, tuple[bytes, str]] = {
     "not a tar": (b"#!/bin/sh\n" * 100, "a number is not octal|checksum"),
     "half a header": (block()[:300], "it ends too early"),
     "content cut": (block(size=513) + bytes(512), "it ends too early"),
-    "padding cut": (block(size=5) + b"hello", "it ends too early"),
     "one zero block in the middle": (block() + bytes(512) + block() + END, "a single zero block stands in its middle"),
     "checksum": (block().replace(b"0000644", b"0000645"), "a header's checksum is wrong"),
     "leads out": (block(b"a/../../etc/passwd"), r"'a/\.\./\.\./etc/passwd' leads out of it"),
