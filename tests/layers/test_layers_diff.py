@@ -7,6 +7,7 @@ the normalised folder are the same.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -317,8 +318,13 @@ def test_only_capabilities_and_user_attributes_are_carried(stack: Stack) -> None
         os.setxattr(root / "cap", "user.a", b"1")
         os.setxattr(root / "acl", "system.posix_acl_access", acl)
         os.setxattr(root / "unchanged", "system.posix_acl_access", acl)
-        # Seen from inside this is a plain name; overlayfs stores it escaped (Linux 6.7).
-        os.setxattr(root / "own", "user.overlay.opaque", b"y")
+        # Seen from inside this is a plain name: since Linux 6.7 overlayfs stores it escaped, before it refuses.
+        escaped = ["the extended attribute user.overlay.overlay.opaque of 'own' is left out"]
+        try:
+            os.setxattr(root / "own", "user.overlay.opaque", b"y")
+        except OSError as error:
+            assert error.errno in (errno.EPERM, errno.EOPNOTSUPP)
+            escaped = []
         os.setxattr(root / "own", "trusted.mine", b"1")
     items = {item.entry.path: item.entry for item in stack.commit().items}
     assert sorted(items) == [b"acl", b"cap", b"own"]
@@ -328,7 +334,7 @@ def test_only_capabilities_and_user_attributes_are_carried(stack: Stack) -> None
         "the extended attribute system.posix_acl_access of 'acl' is left out",
         "the extended attribute system.posix_acl_access of 'unchanged' is left out",
         "the extended attribute trusted.mine of 'own' is left out",
-        "the extended attribute user.overlay.overlay.opaque of 'own' is left out",
+        *escaped,
     ]
     # The folder form has no more than the items.
     assert os.listxattr(stack.upper / "acl") == os.listxattr(stack.upper / "own") == []
