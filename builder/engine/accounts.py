@@ -63,9 +63,12 @@ def identity(user: str, accounts: Accounts) -> Identity:
             raise _unknown("user", name, [known.name for known in accounts.users], "/etc/passwd")
         account = Account("", _number(name), 0, "/")
     if colon and group:
-        return Identity(account.uid, _gid(group, accounts), (), account.home or "/")
-    extra = tuple(sorted({known.gid for known in accounts.groups if account.name and account.name in known.members}))
-    return Identity(account.uid, account.gid, extra, account.home or "/")
+        gid = _gid(group, accounts)
+        return Identity(account.uid, gid, (gid,), account.home or "/")
+    extra = {known.gid for known in accounts.groups if account.name and account.name in known.members}
+    # The primary group is among them, as in containerd since CVE-2023-25173: else a file that the group is denied could be
+    # read by dropping the group.
+    return Identity(account.uid, account.gid, tuple(sorted({account.gid, *extra})), account.home or "/")
 
 
 def owner(chown: str, accounts: Accounts) -> tuple[int, int]:

@@ -74,10 +74,15 @@ class Root:
         """All that comes from the host: its device nodes one by one, bind mounts, and small files on a tmpfs of their own."""
         own_dev = "own-dev" not in self._job.without
         for name in _DEVICES if own_dev else ():
-            self._prepare(self._mounts.clone(b"/dev/" + name, MS_NOSUID | MS_NOEXEC), b"/dev/" + name)
+            self._prepare(self._mounts.clone(b"/dev/" + name, self._node_attributes()), b"/dev/" + name)
         if not own_dev:
             self._prepare(self._mounts.clone(b"/dev", 0), b"/dev")
         self._prepare_mounts()
+
+    def _node_attributes(self) -> int:
+        """Read-only says nothing of what is written to a device, and keeps a command from the mode, owner and times of the
+        node, which is the host's own."""
+        return MS_NOSUID | MS_NOEXEC | (0 if "readonly-nodes" in self._job.without else MS_RDONLY)
 
     def _prepare(self, tree: int, target: bytes) -> None:
         self._prepared.append((tree, target))
@@ -154,7 +159,7 @@ class Root:
             if os.path.isdir(path):
                 self._mount(b"tmpfs", path, ((b"size", b"4k"),), _QUIET | MS_RDONLY)
             elif os.path.exists(path):
-                self._attach(self._mounts.clone(b"/dev/null", MS_NOSUID | MS_NOEXEC), path)
+                self._attach(self._mounts.clone(b"/dev/null", self._node_attributes()), path)
         for path in _READONLY:
             if os.path.exists(path):
                 self._attach(self._mounts.clone(path, _QUIET | MS_RDONLY), path)

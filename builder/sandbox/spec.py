@@ -41,6 +41,7 @@ HARDENING = (
     "uts-namespace",
     "cgroup-namespace",
     "own-dev",
+    "readonly-nodes",
     "session",
 )
 """Each line of the sandbox's hardening. `SandboxSpec.without` names those to leave out, for negative controls alone."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import uuid
 
-from sandbox_room import eventually, processes_with, server_of, start_child
+from sandbox_room import command_line, eventually, processes_with, server_of, start_child
 
 # PID 1 and a grandchild in a session of its own; neither minds being asked.
 _STUBBORN = "trap '' TERM INT HUP QUIT; setsid sleep {0} & echo ready; while :; do sleep {0}; done"
@@ -54,11 +55,23 @@ class Builder:
             if not ended(pidfd, 0):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
-        for pid in self.sandboxed():
-            os.kill(pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
         self.output.close()
+        # The shell that is PID 1 has the token inside its script; with the line of hardening off it outlives all else.
+        for pid in _mentioning(self.token):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not _mentioning(self.token))
+
+
+def _mentioning(token: str) -> list[int]:
+    """Processes that have the token anywhere in their command line."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        if token.encode() in command_line(name):
+            found.append(int(name))
+    return found
 
 
 def ended(pidfd: int, milliseconds: int) -> bool:

@@ -169,6 +169,8 @@ PROBES: dict[str, Probe] = {
     "uts-namespace": _shares("uts"),
     "cgroup-namespace": _shares("cgroup"),
     "own-dev": _sees_host_dev,
+    # The mode that it has already: the node is the host's, and must stay as it is when the line is off.
+    "readonly-nodes": _script("chmod 0666 /dev/full"),
     # The session's leader, seen from inside: 0 when it is outside.
     "session": _script('set -- $(cat /proc/self/stat); [ "$6" != 1 ]'),
 }
