@@ -19,6 +19,7 @@ from builder.engine.bases import Available, resolve
 from builder.engine.executor import Contexts, Executor
 from builder.engine.roots import Root, Roots
 from builder.engine.sources import SourceTree
+from builder.engine.times import created
 from builder.errors import BuildError, SourceFile, UsageError, did_you_mean
 from builder.events import BuildFinished, BuildStarted, BuildWarning, Emit, ExportFinished
 from builder.layers.entry import EPOCH
@@ -99,7 +100,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             raise
         config = _assemble(plan, outcome, request)
         image_id = _keep(config, request, store)
-        manifest = _export(request, config, outcome.root, store, roots, emit)
+        manifest = _export(request, plan, config, outcome.root, store, roots, emit)
         store.sync()
         names = tuple(tag.familiar for tag in request.tags)
         size = roots.size(outcome.root)
@@ -255,19 +256,13 @@ def _bases(stages: Stages, request: Request, store: Store, roots: Roots, context
 
 
 def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes:
-    created = _created(request)
+    when = created(request.source_date_epoch)
     history: list[Mapping[str, object]] = list(plan.base.history)
     for line in plan.history:
         empty = {} if line.step in outcome.changed else {"empty_layer": True}
-        history.append({"created": created, "created_by": line.created_by, "comment": COMMENT, **empty})
+        history.append({"created": when, "created_by": line.created_by, "comment": COMMENT, **empty})
     diff_ids = [layer.diff_id for layer in outcome.root.layers]
-    return assemble(plan.config, diff_ids, history, created=created)
-
-
-def _created(request: Request) -> str:
-    """The time that the image names, in RFC 3339: SOURCE_DATE_EPOCH, else the constant, and never the clock's."""
-    seconds = EPOCH if request.source_date_epoch is None else request.source_date_epoch
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return assemble(plan.config, diff_ids, history, created=when)
 
 
 def _keep(config: bytes, request: Request, store: Store) -> Digest:
@@ -280,13 +275,14 @@ def _keep(config: bytes, request: Request, store: Store) -> Digest:
     return image_id
 
 
-def _export(request: Request, config: bytes, root: Root, store: Store, roots: Roots, emit: Emit) -> Digest | None:
+def _export(request: Request, plan: Plan, config: bytes, root: Root, store: Store, roots: Roots, emit: Emit) -> Digest | None:
     """Write every output; the digest of the manifest, when one had to be made."""
     if not request.outputs:
         return None
     from builder.engine.exporting import Export
 
-    export = Export(config, root, store, roots, threads=max(1, request.jobs), created=_created(request))
+    when = created(request.source_date_epoch)
+    export = Export(config, root, plan.base.blobs, store, roots, threads=max(1, request.jobs), created=when)
     for output in request.outputs:
         begun = time.monotonic()
         size = export.write(output)

@@ -16,13 +16,14 @@ from builder.oci.image import ImageConfig, assemble
 from builder.oci.platform import Platform
 from builder.store.store import Store
 
-CREATED = "1980-01-02T00:00:00Z"
 _CHUNK = 1 << 20
 
 
-def import_image(source: str, store: Store, platform: Platform, *, warn: Callable[[str], None]) -> Digest:
+def import_image(source: str, store: Store, platform: Platform, *, created: str, warn: Callable[[str], None]) -> Digest:
     """The id of the image that holds `source`: a tar, compressed or not, whose owners and times are kept, or a folder, which
-    gets the constant time, and 0:0 as owners unless this is root (SPEC section 6). Raises UsageError for anything else.
+    gets the constant time, and 0:0 as owners unless this is root (SPEC section 6). `created` is RFC 3339.
+
+    Raises UsageError for anything else.
     """
     roots = Roots(store)
     try:
@@ -31,8 +32,8 @@ def import_image(source: str, store: Store, platform: Platform, *, warn: Callabl
         if type(error) is not BuildError:
             raise
         raise UsageError(error.message, hint=error.hint) from error
-    history = [{"created": CREATED, "created_by": "pybuild import", "comment": "pybuild"}] if root.layers else []
-    config = assemble(ImageConfig(platform), [layer.diff_id for layer in root.layers], history, created=CREATED)
+    history = [{"created": created, "created_by": "pybuild import", "comment": "pybuild"}] if root.layers else []
+    config = assemble(ImageConfig(platform), [layer.diff_id for layer in root.layers], history, created=created)
     digest, _ = store.put_blob(config)
     return digest
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from builder.engine.container import Process, prepare
+from builder.engine.container import Process, exec_hint, prepare
 from builder.engine.roots import Root, Roots
 from builder.errors import StepError, UsageError
 from builder.oci.image import DEFAULT_PATH, parse_config
@@ -45,16 +45,17 @@ def run(request: RunRequest, store: Store) -> int:
     if (unmade := explain(outcome)) is not None:
         raise unmade
     if outcome.failed_at:
-        raise _not_run(argv[0], process.cwd, outcome)
+        raise _not_run(process, outcome, exec_hint(process, outcome.exec_error, roots.tree(Root.of(parsed.diff_ids))))
     return outcome.code
 
 
-def _not_run(program: str, cwd: str, outcome: Outcome) -> StepError:
+def _not_run(process: Process, outcome: Outcome, hint: str | None) -> StepError:
     """Its exit code is a shell's and Docker's for what cannot be run, 126 or 127: the command itself has given none."""
     reason = os.strerror(outcome.exec_error)
     if outcome.failed_at == "cwd":
-        error = StepError(f"the command cannot run in '{cwd}': {reason}", hint="it is the image's WORKDIR")
+        error = StepError(f"the command cannot run in '{process.cwd}': {reason}", hint="it is the image's WORKDIR")
     else:
-        error = StepError(f"the command '{program}' cannot be run: {reason}", hint="see its CMD: pybuild inspect IMAGE")
+        hint = hint or "check the name and the PATH; the image's own command: pybuild inspect IMAGE"
+        error = StepError(f"the command '{process.argv[0]}' cannot be run: {reason}", hint=hint)
     error.exit_code = outcome.code
     return error

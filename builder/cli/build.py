@@ -66,13 +66,21 @@ def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str],
             image = build(request, store, emit)
         _write_files(parsed, image)
         if parsed.flag("quiet"):
-            sys.stdout.write(f"{image.id}\n")
-            sys.stdout.flush()
+            _deliver(f"{image.id}\n")
     except (BuildError, OSError, KeyboardInterrupt) as error:
         failure = told(error, root)
         emit(BuildFailed(failure, time.monotonic() - begun))
         return failure.exit_code
     return 0
+
+
+def _deliver(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> Request:

@@ -44,8 +44,11 @@ def discard(fd: int) -> None:
 
 
 def install() -> None:
-    """Let SIGTERM take the way of Ctrl-C: sandboxes are killed, temporary files removed, the terminal restored."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Let SIGTERM, and the end of the terminal, take the way of Ctrl-C: sandboxes are killed, temporary files removed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Under nohup the end of the terminal is to be ignored.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _terminate)
 
 
 def told(error: BuildError | OSError | KeyboardInterrupt, store: str = "") -> BuildError:
@@ -75,7 +78,8 @@ def _system(error: OSError, store: str) -> BuildError:
 
 
 def _in(error: OSError, store: str) -> bool:
-    """Whether it was the store's file system that had no room. Outputs have names; most of what the store writes has none."""
+    """Whether it was the store's file system that had no room. What is written elsewhere has a name, standard output too.
+    The file system cannot be asked: what filled it is removed by now."""
     return error.filename is None or os.fsdecode(error.filename).startswith(os.path.abspath(store) + os.sep)
 
 

@@ -208,6 +208,9 @@ class _Parser:
             dot = ", as in 'pybuild .'" if command.name == "build" else ""
             raise UsageError(what, hint=f"usage: {usage}{dot}")
         if 0 <= command.most < count:
+            first = self._arguments[0]
+            if command.name == "build" and (near := near_command(first)):
+                raise UsageError(f"unknown command '{first}'", hint=near)
             extra = self._arguments[command.most]
             raise UsageError(f"'{command.name}' does not take the argument '{extra}'", hint=f"usage: {usage}")
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from builder.cli.environment import Environment
 from builder.cli.flags import Parsed
 from builder.cli.lookup import new_name
+from builder.engine.times import created
 from builder.errors import UsageError
 from builder.importing import import_image
 from builder.oci.platform import Platform
@@ -25,7 +26,13 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         source = "/dev/stdin"
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
         platform = Platform.of_machine(os.uname().machine)
-        image_id = import_image(source, store, platform, warn=lambda message: print(f"warning: {message}", file=sys.stderr))
+        image_id = import_image(
+            source,
+            store,
+            platform,
+            created=created(environment.source_date_epoch),
+            warn=lambda message: print(f"warning: {message}", file=sys.stderr),
+        )
         store.tag(str(reference) if reference else "", image_id)
     print(image_id)
     return 0

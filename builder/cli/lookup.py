@@ -19,8 +19,10 @@ def find(name: str, store: Store) -> ImageRecord:
     if found is None and _is_id(name):
         found = store.find_image(name.removeprefix("sha256:"))
     if found is None:
-        known = [familiar(record) for record in store.images() if record.name]
-        raise UsageError(f"there is no image '{name}' in the store", hint=did_you_mean(name, known) or "see: pybuild images")
+        # What nearly all names end in makes no two of them alike.
+        known = [familiar(record).removesuffix(":latest") for record in store.images() if record.name]
+        near = did_you_mean(name.removesuffix(":latest"), known)
+        raise UsageError(f"there is no image '{name}' in the store", hint=near or "see: pybuild images")
     return found
 
 

@@ -71,7 +71,7 @@ _BUILD = (
     Flag("metadata-file", "", "string", "FILE", "write what was built to a file, as JSON", "Results"),
     Flag("source-date-epoch", "", "int", "SECONDS", "the time that the image names (default: $SOURCE_DATE_EPOCH)", "Results"),
     Flag("no-cache", "", "bool", "", "run every step anew", "Steps"),
-    Flag("jobs", "", "int", "N", "run up to N steps at once (0: as many as there are processors)", "Steps"),
+    Flag("jobs", "", "int", "N", "processors that compression uses (0: all); steps run one after another so far", "Steps"),
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts of RUN steps", "Steps"),
     Flag("network", "", "string", "MODE", "the network of RUN steps", "Steps", choices=("default", "host", "none")),
     Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm in RUN steps, as 64m", "Steps"),

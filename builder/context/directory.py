@@ -1,7 +1,7 @@
 """A folder of the host as a build context: walked only where a COPY looks, read only when its content is asked for.
 
-Context files arrive as 0:0 (SPEC section 2, "Owners"), with their permission bits and true times. Extended attributes stay
-behind: a checkout does not carry them, and a desktop's would make equal sources different images.
+Context files arrive as 0:0 (SPEC section 2, "Owners"), with their permission bits, file capabilities and true times. Other
+extended attributes stay behind: a checkout does not carry them, and a desktop's would make equal sources different images.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ class DirectoryContext:
         mode = stat.S_IMODE(info.st_mode)
         match stat.S_IFMT(info.st_mode):
             case stat.S_IFREG:
-                entry = Entry(path, "file", mode, size=info.st_size, mtime=info.st_mtime_ns)
+                xattrs = _capabilities(item.path) if mode & 0o111 else ()
+                entry = Entry(path, "file", mode, size=info.st_size, xattrs=xattrs, mtime=info.st_mtime_ns)
                 if info.st_nlink > 1:
                     self._inodes[path] = (info.st_dev, info.st_ino)
             case stat.S_IFDIR:
@@ -165,3 +166,13 @@ class DirectoryContext:
                 return False
         self._entries[path] = entry
         return True
+
+
+def _capabilities(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """capabilities(7) of a program, which somebody set on purpose; asked for where a file can be run."""
+    try:
+        return ((b"security.capability", os.getxattr(path, "security.capability", follow_symlinks=False)),)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.ENOENT):
+            return ()
+        raise

@@ -14,7 +14,7 @@ from builder.engine.sources import SourceTree
 from builder.errors import BuildError, DockerfileError, StoreError, UsageError, did_you_mean
 from builder.layers.entry import EPOCH, Item
 from builder.oci.digest import Descriptor, Digest
-from builder.oci.image import ImageConfig, ParsedImage, complete_history, parse_config
+from builder.oci.image import LAYER_TYPE, ImageConfig, ParsedImage, complete_history, parse_config
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
 from builder.plan import keys
@@ -83,16 +83,21 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
         near = did_you_mean(external.name, available.stage_names)
         if near and external.role == "--from":
             raise DockerfileError(f"unknown stage '{external.name}'", external.span, hint=near)
-        names = [Reference.parse(record.name).familiar for record in store.images() if record.name]
+        names = [_short(Reference.parse(record.name)) for record in store.images() if record.name]
         raise DockerfileError(
             f"there is no image '{reference.familiar}' in the store, and registries are not reached yet",
             external.span,
             hint=near
-            or did_you_mean(reference.familiar, names)
+            or did_you_mean(_short(reference), names)
             or f"pybuild import ROOTFS.tar {reference.familiar}, or --build-context {external.name}=oci-layout://FOLDER",
         )
     parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
-    return _base(external.name, parsed)
+    return _base(external.name, parsed, tuple(store.foreign(diff_id) for diff_id in parsed.diff_ids))
+
+
+def _short(reference: Reference) -> str:
+    """As most people write it: what nearly all names end in makes no two of them alike."""
+    return reference.familiar.removesuffix(":latest")
 
 
 def _by_id(name: str, store: Store) -> ImageRecord | None:
@@ -102,8 +107,9 @@ def _by_id(name: str, store: Store) -> ImageRecord | None:
     return store.find_image(hexes)
 
 
-def _base(name: str, parsed: ParsedImage) -> BaseImage:
-    return BaseImage(name, parsed.config, parsed.diff_ids, complete_history(parsed.history, len(parsed.diff_ids)))
+def _base(name: str, parsed: ParsedImage, blobs: tuple[Descriptor | None, ...]) -> BaseImage:
+    history = complete_history(parsed.history, len(parsed.diff_ids))
+    return BaseImage(name, parsed.config, parsed.diff_ids, history, blobs)
 
 
 def _from_directory(name: str, tree: SourceTree, store: Store, roots: Roots, platform: Platform) -> BaseImage:
@@ -133,14 +139,32 @@ def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: P
             hint="fetch or make it again",
         )
     root = Root()
+    blobs = []
     for diff_id, descriptor in zip(parsed.diff_ids, manifest.layers, strict=True):
-        if roots.has(root.on_top(diff_id)):
-            root = root.on_top(diff_id)
-            continue
-        _fetch(layout, descriptor, store)
-        root = _add_packed(root, diff_id, descriptor, store, roots)
-        store.put_foreign(diff_id, descriptor)
-    return _base(name, parsed)
+        # A blob counts for a layer once it was unpacked and its content compared.
+        form = f"foreign {descriptor.digest}"
+        if not roots.has(root.on_top(diff_id)) or store.rendering(diff_id, form) is None:
+            _fetch(layout, descriptor, store)
+            _add_packed(root, diff_id, descriptor, store, roots)
+            store.put_foreign(diff_id, _typed(descriptor, store))
+            store.put_rendering(diff_id, form, descriptor.digest, descriptor.size)
+        root = root.on_top(diff_id)
+        blobs.append(_typed(descriptor, store))
+    return _base(name, parsed, tuple(blobs))
+
+
+def _typed(descriptor: Descriptor, store: Store) -> Descriptor:
+    """The layer under OCI's media type for what the blob really is: layouts carry Docker's types too, and wrong ones."""
+    from builder.layers.compression import sniff
+
+    with open(store.blob_path(descriptor.digest), "rb") as file:
+        form = sniff(file.read(16))
+    if form in ("bzip2", "xz"):
+        raise UsageError(
+            f"the layer {descriptor.digest} is compressed with {form}, which OCI images do not have",
+            hint="make the image again with gzip, zstd or uncompressed layers",
+        )
+    return Descriptor(f"{LAYER_TYPE}+{form}" if form else LAYER_TYPE, descriptor.digest, descriptor.size)
 
 
 def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> None:
@@ -152,7 +176,7 @@ def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> None:
         writer.commit(descriptor.digest)
 
 
-def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Store, roots: Roots) -> Root:
+def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Store, roots: Roots) -> None:
     """Put a layer's blob, compressed or not, on `root`. Raises UsageError when its content is not `diff_id`."""
     from builder.layers.compression import decompress
 
@@ -171,4 +195,4 @@ def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Stor
                 f"the layer {descriptor.digest} is not what the image's config says: {diff_id}",
                 hint="the image is damaged or hostile: fetch or make it again",
             )
-        return roots.add_foreign(root, diff_id, tar, name=str(descriptor.digest))
+        roots.add_foreign(root, diff_id, tar, name=str(descriptor.digest))

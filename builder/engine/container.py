@@ -5,16 +5,25 @@ A RUN step and `pybuild run` are the same sandbox.
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import Literal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
 
 from builder.engine import accounts, mountpoints
 from builder.engine.roots import Root, Roots
+from builder.errors import BuildError
 from builder.layers.folder import set_root
 from builder.sandbox.spec import FileMount, SandboxSpec
 from builder.values import NamedTuple
 
+if TYPE_CHECKING:
+    from builder.layers.index import Tree
+
 CONTAINER_FILES = (b"etc/hosts", b"etc/hostname", b"etc/resolv.conf")
+
+
+MAX_LOWERS = 500
 
 
 class Process(NamedTuple):
@@ -39,9 +48,15 @@ class Prepared(NamedTuple):
 def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepared:
     """The sandbox for `process` on `root`; its upper, work and stub folders are made in `scratch`.
 
-    Raises BuildError for an unknown user and for an image in which nothing can be mounted at /proc, /etc/hosts and the like.
+    Raises BuildError for an unknown user, for an image in which nothing can be mounted at /proc, /etc/hosts and the like, and
+    for an environment that no process can have.
     """
+    if nameless := [value for name, value in process.env if not name]:
+        raise BuildError(
+            f"the environment has a variable without a name: '={nameless[0][:40]}'", hint="the image is damaged: see its Env"
+        )
     who = accounts.identity(process.user, image_accounts(roots, root))
+    _refuse_too_many(root)
     folders = roots.folders(root)
     tree = roots.tree(root)
     upper = _folder(scratch, "upper")
@@ -71,6 +86,40 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         mounts=tuple(FileMount(path, contents[name]) for name, path in points.files),
     )
     return Prepared(spec, folders)
+
+
+def exec_hint(process: Process, error: int, tree: Tree) -> str | None:
+    """What an exec that failed with errno `error` means, None where the program is simply not there."""
+    match error:
+        case errno.EACCES:
+            return "the file is not executable: chmod +x it"
+        case errno.ENOEXEC:
+            return "it is no program for this machine, or a script without a first line like #!/bin/sh"
+        case errno.E2BIG:
+            return "the command and its environment are longer than the kernel takes: put them into files"
+        case errno.ENOENT if _is_there(process, tree):
+            return "the file is there, but not the interpreter that it asks for: see its first line (CRLF?), or its C library"
+    return None
+
+
+def _is_there(process: Process, tree: Tree) -> bool:
+    program = process.argv[0]
+    folders = [process.cwd] if "/" in program else dict(process.env).get("PATH", "").split(":")
+    with suppress(BuildError):  # A link that leads nowhere.
+        for folder in folders:
+            path = os.path.join(folder, program).lstrip("/").encode("utf-8", "surrogateescape")
+            if tree.lookup(tree.resolve(path)) is not None:
+                return True
+    return False
+
+
+def _refuse_too_many(root: Root) -> None:
+    """overlayfs takes 500 lower folders (measured); one of them holds the mount points that the image lacks."""
+    if len(root.layers) >= MAX_LOWERS:
+        raise BuildError(
+            f"the image has {len(root.layers)} layers, and a command can look into {MAX_LOWERS - 1} at most",
+            hint="join RUN lines with &&, or COPY --from an earlier stage into a new one",
+        )
 
 
 def image_accounts(roots: Roots, root: Root) -> accounts.Accounts:

@@ -24,9 +24,6 @@ from builder.values import NamedTuple
 if TYPE_CHECKING:
     from builder.engine.work import Worker
 
-RUNG = "root"
-"""The rung class of a key (DESIGN): root and user namespaces give the same results."""
-
 
 class Contexts(NamedTuple):
     """The build contexts by name, `""` the main one; each is opened when a COPY first asks for it."""
@@ -58,6 +55,7 @@ class Executor:
         self._use_cache = use_cache
         self._roots = roots
         self._worker: Worker | None = None
+        self._rung_class = ""
 
     def close(self) -> None:
         if self._worker is not None:
@@ -84,7 +82,7 @@ class Executor:
             raise
 
     def _run(self, step: RunStep, number: int, root: Root) -> Result:
-        key = keys.run_key(step, root.chain, self._platform, RUNG)
+        key = keys.run_key(step, root.chain, self._platform, self._rung())
         hit = self._cached(key, root)
         return hit or self._record(key, root, self._work().run(step, number, root))
 
@@ -114,6 +112,15 @@ class Executor:
         key = keys.workdir_key(step, root.chain)
         hit = self._cached(key, root)
         return hit or self._record(key, root, self._work().workdir(step, root, as_folder=as_folder))
+
+    def _rung(self) -> str:
+        """The class of sandbox that this machine gives, as keys name it (DESIGN: root and user namespaces give the same
+        results). What the builder lacks itself, as in a container, a command can see."""
+        if not self._rung_class:
+            from builder.sandbox.probe import withheld_capabilities
+
+            self._rung_class = " without ".join(["root", *withheld_capabilities()])
+        return self._rung_class
 
     def _work(self) -> Worker:
         if self._worker is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from builder.engine.rendering import Form, flatten, render
-from builder.engine.roots import Root, Roots
+from builder.engine.rendering import Blobs, Form, flatten, render
+from builder.engine.roots import Root, Roots, stored
 from builder.export.directory import write_local, write_tar
 from builder.export.docker_archive import write_docker_archive
 from builder.export.layout import Rendered, write_oci_layout
@@ -28,8 +28,11 @@ class Output(NamedTuple):
 class Export:
     """The outputs of one image. `manifest` is the digest of the last manifest that was made."""
 
-    def __init__(self, config: bytes, root: Root, store: Store, roots: Roots, *, threads: int, created: str) -> None:
+    def __init__(
+        self, config: bytes, root: Root, blobs: Blobs, store: Store, roots: Roots, *, threads: int, created: str
+    ) -> None:
         self._config = config
+        self._blobs = blobs
         self._root = root
         self._store = store
         self._roots = roots
@@ -45,14 +48,18 @@ class Export:
             case "docker":
                 return write_docker_archive(self._rendered(output), output.dest, tar=output.tar)
             case "local":
-                return write_local(flatten(self._root, self._roots), output.dest, mtime=None)
+                with stored():
+                    return write_local(flatten(self._root, self._roots), output.dest, mtime=None)
             case "tar":
-                return write_tar(flatten(self._root, self._roots), output.dest, mtime=None)
+                with stored():
+                    return write_tar(flatten(self._root, self._roots), output.dest, mtime=None)
             case "image":
                 # `build` puts every image into the store; compressed blobs are made when one is written or pushed.
                 return self._roots.size(self._root)
 
     def _rendered(self, output: Output) -> Rendered:
-        rendered = render(self._config, self._root, output.compression, self._store, self._roots, threads=self._threads)
+        rendered = render(
+            self._config, self._root, self._blobs, output.compression, self._store, self._roots, threads=self._threads
+        )
         self.manifest = Digest.of(rendered.manifest)
         return rendered._replace(names=tuple(str(name) for name in output.names), created=self._created)

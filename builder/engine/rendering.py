@@ -6,6 +6,7 @@ An image in the store has an id (its config) and no manifest; one exists as soon
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Literal
 
 from builder.engine.roots import Layer, Root, Roots
@@ -19,9 +20,17 @@ from builder.store.store import Store
 Form = Literal["gzip", "zstd", "uncompressed"]
 
 
-def render(config: bytes, root: Root, form: Form, store: Store, roots: Roots, *, threads: int) -> Rendered:
-    """Every layer as a blob in the given form; a foreign layer keeps the blob that it came in."""
-    layers = tuple(_layer(layer, form, store, roots, threads) for layer in root.layers)
+Blobs = Sequence[Descriptor | None]
+"""The blobs that the lowest layers of an image came in (`BaseImage.blobs`)."""
+
+
+def render(config: bytes, root: Root, blobs: Blobs, form: Form, store: Store, roots: Roots, *, threads: int) -> Rendered:
+    """Every layer as a blob in the given form, but those that came in one: base layers are never rewritten."""
+    kept = [*blobs, *[None] * (len(root.layers) - len(blobs))]
+    layers = tuple(
+        _kept(blob, store) if blob is not None else _layer(layer, form, store, roots, threads)
+        for layer, blob in zip(root.layers, kept, strict=True)
+    )
     descriptor = Descriptor(CONFIG_TYPE, Digest.of(config), len(config))
     return Rendered(config, manifest(descriptor, [d for d, _ in layers]), layers)
 
@@ -41,11 +50,12 @@ def flatten(root: Root, roots: Roots) -> list[Item]:
     return items
 
 
+def _kept(blob: Descriptor, store: Store) -> tuple[Descriptor, str]:
+    store.verify_blob(blob.digest)
+    return blob, store.blob_path(blob.digest)
+
+
 def _layer(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Descriptor, str]:
-    foreign = store.foreign(layer.diff_id)
-    if foreign is not None:
-        store.verify_blob(foreign.digest)
-        return foreign, store.blob_path(foreign.digest)
     media_type = LAYER_TYPE if form == "uncompressed" else f"{LAYER_TYPE}+{form}"
     name = {"gzip": compression.GZIP_FORM, "zstd": compression.ZSTD_FORM, "uncompressed": "uncompressed"}[form]
     known = store.rendering(layer.diff_id, name)

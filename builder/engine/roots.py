@@ -10,7 +10,8 @@ The readers and writers of layers are imported where they are used: a fully cach
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -228,7 +229,9 @@ class Roots:
         if folder is None:
             raise StoreError(f"layer {layer.diff_id} has neither folder nor tar", hint="build once more with --no-cache")
         items = [Item(e, FileSource(folder, e.path) if e.kind == "file" else None) for e in self.entries(layer)]
-        if write_layer(items, write, mtime=EPOCH).diff_id != layer.diff_id:
+        with stored():
+            summary = write_layer(items, write, mtime=EPOCH)
+        if summary.diff_id != layer.diff_id:
             raise StoreError(
                 f"the folder of layer {layer.diff_id} was changed", hint="remove the store's folder 'snapshots' and build again"
             )
@@ -268,12 +271,26 @@ class Roots:
         """The content of each file and each hard link: a link outlives the name it repeats, if a later layer takes that."""
         from builder.layers.tarreader import read_tar
 
+        self._store.verify_blob(layer.diff_id)
         sources: dict[bytes, Source] = {}
         for item in read_tar(self._store.blob_path(layer.diff_id), whiteouts=True):
             source = sources.get(item.entry.link) if item.entry.kind == "hardlink" else item.source
             if source is not None:
                 sources[item.entry.path] = source
         return sources
+
+
+@contextmanager
+def stored() -> Iterator[None]:
+    """What is read here lies in the store, where nothing changes: a content that is not its digest's is damage."""
+    try:
+        yield
+    except BuildError as error:
+        if type(error) is not BuildError:
+            raise
+        raise StoreError(
+            f"the store is damaged: {error.message}", hint="remove its folder 'snapshots' and build again with --no-cache"
+        ) from error
 
 
 def _foreign_name(layer: Layer) -> Digest:

@@ -45,7 +45,7 @@ def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, key
             paths = list(_paths(source.path, tree))
             if not paths and not _has_meta(source.path):
                 raise DockerfileError(
-                    f"{keyword}: '{source.path}' is not in {where}", source.span, hint=_near(source.path, tree)
+                    f"{keyword}: '{source.path}' is not in {where}", source.span, hint=_near(source.path, tree, where)
                 )
             picked += [_pick(path, tree)._replace(span=source.span) for path in paths]
         except BuildError as error:
@@ -55,7 +55,7 @@ def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, key
         raise DockerfileError(
             f"{keyword}: no file in {where} matches {patterns}",
             sources[0].span if sources else None,
-            hint="check the pattern, and .dockerignore",
+            hint=_check("the pattern", where),
         )
     return tuple(picked)
 
@@ -167,7 +167,7 @@ def _item(entry: Entry, root: bytes, tree: SourceTree, owners: dict[Hashable, by
     return Item(entry._replace(path=relative, kind="file", link=b"", digest=digest), tree.source(entry))
 
 
-def _near(source: str, tree: SourceTree) -> str | None:
+def _near(source: str, tree: SourceTree, where: str) -> str | None:
     """A hint for a name that is not there: what leaves it out, or the nearest one in its folder."""
     path = fields.join("/", source).strip("/")
     if tree.ignored(_encode(path)):
@@ -176,9 +176,15 @@ def _near(source: str, tree: SourceTree) -> str | None:
     at = tree.resolve(_encode(folder))
     entry = tree.lookup(at)
     if entry is None or entry.kind != "dir":
-        return f"there is no folder '{folder}'; check the path, and .dockerignore"
+        return f"there is no folder '{folder}'; {_check('the path', where)}"
+    if ".." in source.split("/"):
+        return f"'..' does not lead out of {where}: '{source}' is '{path}' there"
     near = did_you_mean(name, (child.decode("utf-8", "replace") for child in tree.children(at)))
-    return near or "check the path, and .dockerignore"
+    return near or _check("the path", where)
+
+
+def _check(what: str, where: str) -> str:
+    return f"check {what}, and .dockerignore" if "context" in where else f"check {what}"
 
 
 def _encode(path: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,13 +9,13 @@ from contextlib import contextmanager
 from functools import partial
 
 from builder.engine import accounts
-from builder.engine.container import Process, image_accounts, prepare
+from builder.engine.container import Process, exec_hint, image_accounts, prepare
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.roots import Root, Roots
 from builder.engine.selection import Picked
 from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, Span, StepError, StoreError
-from builder.events import BuildWarning, Emit, StepLog
+from builder.events import BuildWarning, Debug, Emit, StepLog
 from builder.layers.diff import commit_upper
 from builder.layers.entry import Item
 from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
@@ -26,6 +25,10 @@ from builder.sandbox.spec import Outcome
 from builder.store.store import Store
 
 _NO_SPACE = 64 << 10
+_WEAKER = {
+    "landlock-scope": "this kernel has no Landlock scopes: RUN steps with the host's network reach its abstract unix sockets",
+    "capabilities": "the builder itself lacks capabilities that Docker gives to RUN steps: what needs them fails",
+}
 """Bytes: where less is free, a command that wrote has met the end of the disk."""
 TAIL_BYTES = 8192
 TAIL_LINES = 12
@@ -39,6 +42,7 @@ class Worker:
         self._roots = roots
         self._emit = emit
         self._launcher: Launcher | None = None
+        self._told: set[str] = set()
 
     def close(self) -> None:
         if self._launcher is not None:
@@ -81,10 +85,22 @@ class Worker:
 
             outcome = self._sandboxes().run(prepared.spec, output=output)
             if outcome.code or outcome.failed_at:
-                raise self._with_disk(explain(outcome) or _failure(step, outcome, tail))
+                hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
+                raise self._with_disk(explain(outcome) or _failure(step, outcome, tail, hint))
             upper = prepared.spec.upper
             committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step))
             return self._roots.adopt(root, committed.items, upper, implied_parents=committed.implied_parents)
+
+    def _tell(self, fallbacks: tuple[str, ...]) -> None:
+        """What this machine does not give to a sandbox, once a build: a warning where it protects less, a note elsewhere."""
+        for name in fallbacks:
+            if name in self._told:
+                continue
+            self._told.add(name)
+            if name in _WEAKER:
+                self._emit(BuildWarning("WeakerSandbox", _WEAKER[name]))
+            else:
+                self._emit(Debug(f"this machine lacks '{name}'; the sandbox does without"))
 
     def _with_disk(self, failure: BuildError) -> BuildError:
         """The same failure; told as the store's where its file system is full, which is what the command met, too."""
@@ -135,35 +151,31 @@ class _Tail:
         return tuple(line.rpartition("\r")[2] for line in text.rstrip("\n").split("\n") if line)[-TAIL_LINES:]
 
 
-def _failure(step: RunStep, outcome: Outcome, tail: _Tail) -> StepError:
+def _failure(step: RunStep, outcome: Outcome, tail: _Tail, hint: str | None) -> StepError:
+    """`hint` says why an exec failed, where that is known."""
     reason = f": {os.strerror(outcome.exec_error)}" if outcome.exec_error else ""
     match outcome.failed_at:
         case "exec":
             program = step.argv[0]
-            return StepError(f"the command '{program}' cannot be run{reason}", step.span, hint=_exec_hint(program, outcome))
+            hint = hint or (
+                f"the image has no {program}: write the command in JSON form, or name a shell with SHELL"
+                if os.path.basename(program) in _SHELLS
+                else "check the name and the PATH, or install the program in an earlier line"
+            )
+            return StepError(f"the command '{program}' cannot be run{reason}", step.span, hint=hint)
         case "cwd":
             hint = "WORKDIR makes it: did a later RUN remove it, or put a file there?"
             return StepError(f"the command cannot run in '{step.cwd}'{reason}", step.span, hint=hint)
         case _:
             by = f"was ended by signal {outcome.signal}" if outcome.signal else "failed"
             message = f"the command {by} with exit code {outcome.code}"
-            return StepError(message, step.span, code=outcome.code, tail=tail.lines(), hint=_CODE_HINTS.get(outcome.code))
+            if step.argv[-1].startswith("['"):
+                hint = "it looks like the JSON form and is none, since that has double quotes: the shell got it as it is"
+            hint = hint or _CODE_HINTS.get(outcome.code)
+            return StepError(message, step.span, code=outcome.code, tail=tail.lines(), hint=hint)
 
 
-def _exec_hint(program: str, outcome: Outcome) -> str:
-    match outcome.exec_error:
-        case errno.ENOENT if program.endswith("sh"):
-            return f"the image has no {program}: write the command in JSON form, or name a shell with SHELL"
-        case errno.ENOENT:
-            return "check the name and the PATH, or install the program in an earlier line"
-        case errno.EACCES:
-            return "the file is not executable: chmod +x it"
-        case errno.ENOEXEC:
-            return "it is no program for this machine, or a script without a first line like #!/bin/sh"
-        case _:
-            return "check the command"
-
-
+_SHELLS = ("sh", "ash", "bash", "dash", "zsh")
 _CODE_HINTS = {
     126: "126 says that a file is not executable: chmod +x it, or check its first line",
     127: "127 says that the shell did not find a program: install it first, or check its name",

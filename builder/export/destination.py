@@ -56,8 +56,7 @@ class Destination:
             try:
                 written = os.write(self._fd, view)
             except OSError as error:
-                if self._dest != "-":
-                    error.filename = self._dest
+                error.filename = self._dest if self._dest != "-" else "standard output"
                 raise
             self.size += written
             view = view[written:]

@@ -13,7 +13,7 @@ from builder.errors import BuildError
 from builder.layers.entry import Entry, Item, Source
 from builder.layers.folder import default_folder
 from builder.layers.index import Tree
-from builder.layers.names import show
+from builder.layers.names import MAX_NAME, MAX_PATH, show
 from builder.layers.order import link_to, sort_items
 from builder.layers.resolve import resolve
 
@@ -86,23 +86,25 @@ class Draft:
 
     def make_folders(self, path: bytes, new: Callable[[bytes], Entry] = default_folder) -> None:
         """Let every folder on the way to `path`, itself included, be there; `new` says what a missing one is."""
-        if not path:
-            return
-        entry = self.lookup(path)
-        if entry is None:
-            self.make_folders(path.rpartition(b"/")[0], new)
-            self.uses_below = True
-            self.put(path, Node(new(path), None))
-        elif entry.kind != "dir":
+        missing = []
+        # Not by recursion: a path may have thousands of folders.
+        while path and (entry := self.lookup(path)) is None:
+            missing.append(path)
+            path = path.rpartition(b"/")[0]
+        if path and entry is not None and entry.kind != "dir":
             raise BuildError(
                 f"'/{show(path)}' is no folder, but something is put into it",
                 hint="choose another destination, or remove that file first",
             )
-        else:
-            self._note_parents(path)
+        self._note_parents(path)
+        for folder in reversed(missing):
+            self.uses_below = True
+            self.put(folder, Node(new(folder), None))
 
     def put(self, path: bytes, node: Node) -> None:
         """Let the path be `node`, and nothing else of what was there but the inside of a folder that stays one."""
+        if len(path) > MAX_PATH or len(path.rpartition(b"/")[2]) > MAX_NAME:
+            raise BuildError(f"'/{show(path[:60])}...' is too long for a file's name", hint="choose a shorter one")
         old = self._nodes.get(path)
         known = old.entry if old is not None else None
         kind = node.entry.kind if node.entry is not None else ""

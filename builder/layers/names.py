@@ -10,6 +10,11 @@ WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 """The file that hides what lower layers hold in its folder (OCI image-spec layer.md, "Opaque Whiteout")."""
 
+MAX_PATH = 4096
+"""Bytes of a path (PATH_MAX)."""
+MAX_NAME = 255
+"""Bytes between two slashes (NAME_MAX)."""
+
 
 def show(path: bytes) -> str:
     """The path for an error message; bytes that are not UTF-8 become `\\xNN`."""

@@ -10,15 +10,11 @@ from collections.abc import Callable, Iterator
 
 from builder.errors import BuildError
 from builder.layers.entry import Entry, Item, Kind, RangeSource, SparseSource
-from builder.layers.names import OPAQUE, WHITEOUT, show
+from builder.layers.names import MAX_NAME, MAX_PATH, OPAQUE, WHITEOUT, show
 from builder.layers.tarfields import Bad, nanoseconds
 from builder.layers.tarmembers import Member, members
 
 MAX_ENTRIES = 10_000_000
-MAX_PATH = 4096
-"""Bytes of a path (PATH_MAX)."""
-MAX_NAME = 255
-"""Bytes between two slashes (NAME_MAX)."""
 MAX_TARGET = 4095
 """Bytes of a symlink's target: PATH_MAX counts the NUL."""
 MAX_XATTR = 65536

@@ -35,6 +35,8 @@ class Reference(NamedTuple):
         name = head + slash + last
         if re.fullmatch("[a-f0-9]{64}", text):
             raise _invalid(text, "64 hexadecimal digits are an image's id", f"write 'docker.io/library/{text}' for a name")
+        if colon and not tag:
+            raise _invalid(text, "its tag is empty", "write name:tag; a variable in it may have no value")
         if colon and not re.fullmatch(_TAG, tag):
             raise _invalid(text, f"'{tag}' is not a tag", "a tag has letters, digits, '_', '.' and '-', at most 128")
         domain, path = _split_domain(name)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from builder.errors import Span
-from builder.oci.digest import Digest
+from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import History, ImageConfig
 from builder.oci.platform import Platform
 from builder.values import NamedTuple
@@ -25,6 +25,8 @@ class BaseImage(NamedTuple):
     config: ImageConfig
     diff_ids: tuple[Digest, ...] = ()
     history: tuple[Mapping[str, Any], ...] = ()
+    blobs: tuple[Descriptor | None, ...] = ()
+    """Of its layers, the blobs that they came in, which ship as they are; None, or none at all, for layers that we pack."""
 
 
 class ContextOrigin(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from types import TracebackType
 
 from builder.errors import BuildError, StoreError
@@ -150,7 +151,8 @@ class BlobWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
         if self._path:
-            os.unlink(self._path)
+            with suppress(FileNotFoundError):  # An interrupt just after the rename of `commit`: the blob is there.
+                os.unlink(self._path)
             self._path = ""
 
     def _close(self) -> None:

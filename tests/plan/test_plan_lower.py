@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pytest
 
+from builder.dockerfile.flags import FLAGS
+from builder.dockerfile.syntax import KEYWORDS
 from builder.errors import DockerfileError, Span
 from builder.oci.image import Healthcheck, ImageConfig
 from builder.oci.platform import Platform
@@ -511,3 +513,60 @@ def test_path_is_set_where_the_base_has_none() -> None:
 def test_a_dockerfile_of_many_variables_is_lowered_in_no_time() -> None:
     text = "FROM base\n" + "".join(f"ENV V{n}=${{V{n - 1}}}x\n" for n in range(1, 501))
     assert dict(plan_of(text).config.env)["V500"] == "x" * 500
+
+
+# Nothing is ignored in silence
+
+REFUSED = {
+    "RUN": {"mount": "type=tmpfs,target=/x", "security": "insecure", "device": "a.b/c=d"},
+    "COPY": {"link": "true", "parents": "true", "exclude": "x", "chmod": "u+x"},
+    "ADD": {"link": "true", "checksum": "sha256:0", "keep-git-dir": "true", "exclude": "x", "chmod": "u+x"},
+}
+"""Flags that are refused, with the value for which they are."""
+
+EXECUTED = {
+    "FROM": {"platform": "linux/amd64"},
+    "RUN": {"network": "none", "security": "sandbox"},
+    "COPY": {"from": "0", "chown": "1", "chmod": "1", "link": "false", "parents": "false"},
+    "ADD": {"chown": "1", "chmod": "1", "link": "false", "keep-git-dir": "false", "unpack": "false"},
+    "HEALTHCHECK": {"interval": "1s", "timeout": "1s", "start-period": "1s", "start-interval": "1s", "retries": "1"},
+}
+ARGUMENTS = {"FROM": "base", "RUN": "x", "COPY": "a b", "ADD": "a b", "HEALTHCHECK": "CMD x"}
+
+
+def test_every_flag_is_executed_or_refused() -> None:
+    for keyword, flags in FLAGS.items():
+        assert set(flags) == set(EXECUTED.get(keyword, {})) | set(REFUSED.get(keyword, {}))
+    for keyword, values in REFUSED.items():
+        for name, value in values.items():
+            with pytest.raises(DockerfileError, match=r"is not executed yet$"):
+                plan_of(f"FROM base\nFROM base\n{keyword} --{name}={value} {ARGUMENTS[keyword]}\n")
+    for keyword, values in EXECUTED.items():
+        for name, value in values.items():
+            assert plan_of(f"FROM base\nFROM base\n{keyword} --{name}={value} {ARGUMENTS[keyword]}\n").warnings == ()
+
+
+def test_every_instruction_is_executed_or_refused() -> None:
+    """Each leaves a line in the history, or an error."""
+    arguments = {
+        **ARGUMENTS,
+        "ARG": "A",
+        "ENV": "A=1",
+        "LABEL": "a=1",
+        "MAINTAINER": "m",
+        "WORKDIR": "/w",
+        "USER": "u",
+        "STOPSIGNAL": "9",
+        "EXPOSE": "80",
+        "VOLUME": "/v",
+        "CMD": "x",
+        "ENTRYPOINT": "x",
+        "SHELL": '["/s"]',
+    }
+    for keyword in KEYWORDS:
+        if keyword == "ONBUILD":
+            with pytest.raises(DockerfileError, match=r"^ONBUILD is not executed yet$"):
+                plan_of("FROM base\nONBUILD RUN x\n")
+        elif keyword != "FROM":
+            (line,) = lines(plan_of(f"FROM base\n{keyword} {arguments[keyword]}\n"))
+            assert line.startswith(f"{keyword} ")

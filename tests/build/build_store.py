@@ -1,0 +1,62 @@
+"""What must hold of a store and of the machine after any build, however it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+
+def assert_valid(store: Path) -> None:
+    """Every blob and index is what its name or row says, folders and rows agree, and nothing temporary is left."""
+    assert os.listdir(store / "tmp") == []
+    top = set(os.listdir(store)) - {"db.sqlite-wal", "db.sqlite-shm", "lost+found"}
+    assert top == {"VERSION", "blobs", "db.sqlite", "index", "snapshots", "tmp"}
+    for blob in (store / "blobs" / "sha256").iterdir():
+        assert _sha256(blob) == blob.name
+    database = sqlite3.connect(store / "db.sqlite")
+    try:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        indexes = dict(database.execute("SELECT diff_id, index_digest FROM layers").fetchall())
+        assert {path.name: _sha256(path) for path in (store / "index").iterdir()} == indexes
+        snapshots = {str(name) for (name,) in database.execute("SELECT id FROM snapshots")}
+        assert set(os.listdir(store / "snapshots")) == snapshots
+        for (config,) in database.execute("SELECT config FROM images"):
+            assert (store / "blobs" / "sha256" / config.removeprefix("sha256:")).is_file()
+        for (diff_id,) in database.execute("SELECT diff_id FROM records WHERE diff_id IS NOT NULL"):
+            assert diff_id in indexes
+    finally:
+        database.close()
+
+
+def assert_nothing_left(store: Path, *tokens: str, within: float = 1.0) -> None:
+    """`within` seconds from now at the latest: no process that uses the store or has a token among its arguments, no mount."""
+    deadline = time.monotonic() + within
+    while (left := running(store, *tokens)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left == []
+    assert str(store) not in Path("/proc/self/mountinfo").read_text()
+
+
+def running(store: Path, *tokens: str) -> list[str]:
+    """Processes other than this one that run with this store, or with a token among their arguments."""
+    marks = [f"PYBUILD_ROOT={store}\0".encode(), *(token.encode() for token in tokens)]
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        try:
+            state = (process / "stat").read_bytes().rpartition(b")")[2].split()[0]
+            text = (process / "environ").read_bytes() + b"\0" + (process / "cmdline").read_bytes()
+        except OSError:
+            continue  # It ended meanwhile.
+        if state not in b"ZX" and any(mark in text for mark in marks):
+            found.append(f"{process.name} {text[-200:]!r}")
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
