@@ -185,7 +185,7 @@ def test_commands(argv: list[str], command: str, positionals: tuple[str, ...]) -
             "error: the flag '--pull' is not built yet (when base images are pulled); it accepts 'missing'\n"
             "  hint: leave it out",
         ),
-        (["run", "-it", "a"], "error: the flag '-i' is not built yet (keep stdin open)\n  hint: leave it out"),
+        (["run", "-it", "a"], "error: the flag '-t' is not built yet (give the command a terminal)\n  hint: leave it out"),
     ],
 )
 def test_refusals(argv: list[str], message: str) -> None:
