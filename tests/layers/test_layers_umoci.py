@@ -123,10 +123,14 @@ def lower(stack: Stack, path: bytes) -> Source:
 
 
 def comparable(layer: Sequence[Member], tree: Tree) -> list[Member]:
-    """Without deletions in folders that are not there: Docker and we make those folders, umoci does not."""
+    """Without what is known to differ: deletions in folders that are not there (Docker and we make those folders, umoci does
+    not), and hard links that take the place of their target."""
     out: list[Member] = []
     gone: list[bytes] = []
     for member in layer:
+        if member.kind == "hardlink" and f"{member.what}/".startswith(f"{member.path}/"):
+            # A link in the place of its own target, or of a folder above it: umoci refuses it, we make a copy.
+            continue
         if member.kind in ("whiteout", "opaque"):
             parent, _, name = member.path.rpartition("/")
             folder = tree.resolve((member.path if member.kind == "opaque" else parent).encode())
@@ -176,9 +180,8 @@ def test_foreign_layers(tmp_path_factory: pytest.TempPathFactory, layers: list[l
     place = tmp_path_factory.mktemp("foreign")
     try:
         same(place, layers)
-    except (BuildError, subprocess.CalledProcessError):
-        # No folder, or no file, where the archive wants one: we refuse it, or umoci does (a link to what the same layer
-        # removed). The archives are the test's own, so that neither hides a fault of our writer.
+    except BuildError:
+        # No folder, or no file, where the archive wants one.
         reject()
     finally:
         shutil.rmtree(place)
