@@ -5,38 +5,43 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
-from functools import partial
-from typing import TYPE_CHECKING, Literal
 
-from builder.context.directory import DirectoryContext, Ignore, NothingIgnored
+from builder.context.directory import DirectoryContext, NothingIgnored
 from builder.dockerfile import codec
-from builder.dockerfile.ast import Dockerfile
 from builder.dockerfile.text import decode
 from builder.engine import scheduler
 from builder.engine.bases import Available, resolve
 from builder.engine.executor import Contexts, Executor
-from builder.engine.roots import Root, Roots
-from builder.engine.sources import SourceTree
+from builder.engine.roots import Roots
 from builder.engine.times import created
-from builder.errors import BuildError, SourceFile, UsageError, did_you_mean
-from builder.events import BuildFinished, BuildStarted, BuildWarning, Emit, ExportFinished
+from builder.errors import BuildError, UsageError, did_you_mean
+from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
 from builder.layers.entry import EPOCH
 from builder.oci.digest import Digest
 from builder.oci.image import assemble
 from builder.oci.platform import Platform
-from builder.oci.reference import Reference
 from builder.plan.lower import lower
-from builder.plan.stages import Stages, platform_args, reachable
+from builder.plan.stages import platform_args, reachable
 from builder.plan.state import Settings
-from builder.plan.steps import BaseImage, Plan
-from builder.store.store import Store
 from builder.values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Literal
+
+    from builder.context.directory import Ignore
     from builder.context.oci_layout import Place
+    from builder.dockerfile.ast import Dockerfile
     from builder.engine.exporting import Output
+    from builder.engine.roots import Root
+    from builder.engine.sources import SourceTree
+    from builder.errors import SourceFile
+    from builder.events import Emit
+    from builder.oci.reference import Reference
+    from builder.plan.stages import Stages
+    from builder.plan.steps import BaseImage, Plan
+    from builder.store.store import Store
 
 DOCKERFILE_LIMIT = 64 << 20
 COMMENT = "pybuild.dockerfile.v1"
@@ -79,21 +84,18 @@ class Image(NamedTuple):
 def build(request: Request, store: Store, emit: Emit) -> Image:
     """Build what `request` asks for. Raises BuildError kinds, told where; the store is valid whatever happens."""
     begun = time.monotonic()
-    with ExitStack() as stack:
-        source = _read(request)
-        emit(BuildStarted(source.name, request.context, request.target))
+    source = _read(request)
+    emit(BuildStarted(source.name, request.context, request.target))
+    with _Contexts(request, source, emit) as contexts:
         try:
             dockerfile = _parse(source, store)
-            contexts = _Contexts(request, source, stack, emit)
             roots = Roots(store)
             plan = _plan(dockerfile, request, store, roots, contexts)
             for code, message, line in plan.warnings:
                 emit(BuildWarning(code, message, line))
-            executor = Executor(
-                store, contexts.handed_out(), request.platform, emit, roots=roots, use_cache=not request.no_cache
-            )
-            stack.callback(executor.close)
-            outcome = scheduler.run(plan, executor, emit)
+            use_cache = not request.no_cache
+            with Executor(store, contexts.handed_out(), request.platform, emit, roots=roots, use_cache=use_cache) as executor:
+                outcome = scheduler.run(plan, executor, emit)
         except BuildError as error:
             if error.span is not None:
                 error.at(source)
@@ -172,8 +174,10 @@ def _parse(source: SourceFile, store: Store) -> Dockerfile:
     key = hashlib.sha256(source.text.encode()).hexdigest()
     data = store.ast(f"{codec.VERSION}:{key}")
     if data is not None:
-        with suppress(ValueError):  # a damaged row of a disposable cache: the text is parsed again
+        try:
             return codec.load(data, source)
+        except ValueError:
+            pass  # A damaged row of a disposable cache: the text is parsed again.
     from builder.dockerfile.syntax import parse
 
     dockerfile = parse(source)
@@ -184,12 +188,18 @@ def _parse(source: SourceFile, store: Store) -> Dockerfile:
 class _Contexts:
     """The contexts of a build: opened when first asked for, closed with the build."""
 
-    def __init__(self, request: Request, source: SourceFile, stack: ExitStack, emit: Emit) -> None:
+    def __init__(self, request: Request, source: SourceFile, emit: Emit) -> None:
         self._request = request
         self._source = source
-        self._stack = stack
         self._emit = emit
         self._open: dict[str, DirectoryContext] = {}
+
+    def __enter__(self) -> _Contexts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for context in self._open.values():
+            context.close()
 
     def open(self, name: str) -> SourceTree:
         known = self._open.get(name)
@@ -197,14 +207,16 @@ class _Contexts:
             path = self._request.directories[name] if name else self._request.context
             ignore = _ignore(path, "" if name or self._request.dockerfile_text is not None else self._source.name)
             known = self._open[name] = DirectoryContext(path, ignore, self._warn)
-            self._stack.callback(known.close)
         return known
 
     def handed_out(self) -> Contexts:
         return Contexts(self.open, lambda name: f"the build context '{name}'" if name else "the build context")
 
     def directories(self) -> Mapping[str, Callable[[], SourceTree]]:
-        return {name: partial(self.open, name) for name in self._request.directories}
+        return {name: self._opener(name) for name in self._request.directories}
+
+    def _opener(self, name: str) -> Callable[[], SourceTree]:
+        return lambda: self.open(name)
 
     def _warn(self, message: str) -> None:
         self._emit(BuildWarning("ContextContent", message))

@@ -9,9 +9,11 @@ Values of this project are `NamedTuple`s and not dataclasses: defining 50 frozen
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class SourceFile(NamedTuple):

@@ -6,11 +6,13 @@ Times are seconds. `step` is the step's number in the plan, from 1; `name` is wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
-
-from builder.errors import BuildError
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from builder.errors import BuildError
 
 
 class BuildStarted(NamedTuple):
@@ -101,4 +103,7 @@ Event = (
     | BuildFailed
 )
 
-Emit = Callable[[Event], None]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Emit = Callable[[Event], None]

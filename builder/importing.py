@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 
 from builder.engine.roots import Root, Roots
 from builder.errors import BuildError, UsageError
@@ -13,8 +12,13 @@ from builder.layers.entry import EPOCH, Item
 from builder.layers.scan import scan
 from builder.oci.digest import Digest
 from builder.oci.image import ImageConfig, assemble
-from builder.oci.platform import Platform
-from builder.store.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.oci.platform import Platform
+    from builder.store.store import Store
 
 _CHUNK = 1 << 20
 

@@ -4,7 +4,6 @@ away."""
 from __future__ import annotations
 
 import os
-from typing import Literal
 
 from builder.engine.container import Process, exec_hint, prepare
 from builder.engine.roots import Root, Roots
@@ -12,9 +11,14 @@ from builder.errors import StepError, UsageError
 from builder.oci.image import DEFAULT_PATH, parse_config
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
-from builder.sandbox.spec import Outcome
-from builder.store.store import ImageRecord, Store
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from builder.sandbox.spec import Outcome
+    from builder.store.store import ImageRecord, Store
 
 CONFIG_LIMIT = 16 << 20
 

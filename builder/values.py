@@ -6,8 +6,7 @@ A cached build defines about that many and has 60 ms in all. Type checkers see `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple
 else:

@@ -10,15 +10,16 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "builder"
 
-_VALUES = {"errors", "values", "oci"}
+_VALUES = {"errors", "values", "canonical", "oci"}
 _PURE = _VALUES | {"dockerfile", "plan", "events"}
 _DISK = {"layers", "store", "context", "export", "sandbox", "registry"}
 ALLOWED = {
     "values": set[str](),
+    "canonical": set[str](),
     "errors": {"values"},
     "events": {"errors", "values"},
-    "oci": {"errors", "values"},
-    "dockerfile": {"errors", "values"},
+    "oci": {"errors", "values", "canonical"},
+    "dockerfile": {"errors", "values", "canonical"},
     "plan": _VALUES | {"dockerfile"},
     "layers": _VALUES,
     "context": _VALUES | {"layers"},
@@ -26,7 +27,7 @@ ALLOWED = {
     "export": _VALUES | {"layers"},
     "registry": _VALUES,
     # A program of its own: it must start in milliseconds, and knows nothing of builds.
-    "sandbox": {"errors"},
+    "sandbox": {"errors", "values"},
     "report": {"events", "errors"},
     "engine": _PURE | _DISK,
     # What a command does, each told on one page.

@@ -32,8 +32,9 @@ def test_the_wheel_holds_one_package_with_the_grammar_inside(wheel: Path) -> Non
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         grammar = archive.read("builder/grammar/dockerfile.lark")
-    packages = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    packages = {name.split("/")[0] for name in names if ".dist-info/" not in name and ".data/" not in name}
     assert packages == {"builder"}
+    assert [name.partition(".data/")[2] for name in names if ".data/" in name] == ["scripts/pybuild"]
     assert grammar == (ROOT / "grammar" / "dockerfile.lark").read_bytes()
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "builder").rglob("*.py")}
     assert sources <= set(names)

@@ -5,25 +5,31 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from builder.build import Image, Request, build
-from builder.cli.context_spec import ContextSpec, parse_build_context, parse_context, parse_hosts, parse_platform
-from builder.cli.environment import Environment, build_args
+from builder.build import Request, build
+from builder.cli.context_spec import parse_build_context, parse_context, parse_hosts, parse_platform
+from builder.cli.environment import build_args
 from builder.cli.faults import discard, told
-from builder.cli.flags import Parsed, near_command
+from builder.cli.flags import near_command
 from builder.cli.lookup import new_name
 from builder.errors import BuildError, UsageError
-from builder.events import BuildFailed, Debug, Emit
+from builder.events import BuildFailed, Debug
 from builder.oci.reference import Reference
 from builder.report.reporter import open_reporter, screen
 from builder.store.store import Store
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.build import Image
+    from builder.cli.context_spec import ContextSpec
+    from builder.cli.environment import Environment
+    from builder.cli.flags import Parsed
     from builder.cli.output_spec import OutputSpec
     from builder.context.oci_layout import Place
     from builder.engine.exporting import Output
+    from builder.events import Emit
 
 STDIN_LIMIT = 64 << 20
 

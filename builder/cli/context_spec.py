@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
-
 from builder.errors import BuildError, UsageError
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Literal
 
 _LAYOUT = "oci-layout://"
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
-
 from builder.errors import UsageError, did_you_mean
 from builder.values import NamedTuple
 
-Progress = Literal["auto", "tty", "plain", "json", "quiet"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal
+
+    Progress = Literal["auto", "tty", "plain", "json", "quiet"]
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
-from types import FrameType
 
 from builder.errors import BuildError, Interrupted, StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from types import FrameType
+else:
+    import _signal as signal  # what `signal` makes enums of: 1 ms
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _received = 0

@@ -5,11 +5,15 @@ By hand and not by argparse: that costs 11 ms at each start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from builder.cli.table import COMMANDS, GLOBAL, Command, Flag
+from builder.cli.table import COMMANDS, GLOBAL
 from builder.errors import UsageError, did_you_mean, nearest
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.cli.table import Command, Flag
 
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from builder import __version__
-from builder.cli.table import COMMANDS, GLOBAL, Command, Flag
+from builder.cli.table import COMMANDS, GLOBAL
 from builder.errors import UsageError, did_you_mean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.cli.table import Command, Flag
 
 WIDTH = 80
 _LEFT = 30

@@ -6,17 +6,23 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
 
-from builder.cli.environment import Environment
-from builder.cli.flags import Parsed
 from builder.cli.lookup import familiar, find, new_name
 from builder.engine.roots import Root, Roots
 from builder.errors import UsageError
-from builder.oci.image import ParsedImage, parse_config
+from builder.oci.image import parse_config
 from builder.oci.reference import Reference
 from builder.report import units
-from builder.store.store import ImageRecord, Store
+from builder.store.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from builder.cli.environment import Environment
+    from builder.cli.flags import Parsed
+    from builder.oci.image import ParsedImage
+    from builder.store.store import ImageRecord
 
 CONFIG_LIMIT = 16 << 20
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 
-from builder.cli.environment import Environment
-from builder.cli.flags import Parsed
 from builder.cli.lookup import new_name
 from builder.engine.times import created
 from builder.errors import UsageError
 from builder.importing import import_image
 from builder.oci.platform import Platform
 from builder.store.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.cli.environment import Environment
+    from builder.cli.flags import Parsed
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:

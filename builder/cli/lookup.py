@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from builder.errors import BuildError, UsageError, did_you_mean
 from builder.oci.reference import Reference
-from builder.store.store import ImageRecord, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.store.store import ImageRecord, Store
 
 
 def find(name: str, store: Store) -> ImageRecord:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
-from builder.cli.environment import Environment
-from builder.cli.flags import Parsed
 from builder.cli.lookup import find
 from builder.run import RunRequest, run
 from builder.store.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.cli.environment import Environment
+    from builder.cli.flags import Parsed
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:

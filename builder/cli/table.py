@@ -6,12 +6,14 @@ without a daemon: accepted and noted), or `unbuilt` (refused by name, except for
 
 from __future__ import annotations
 
-from typing import Literal
-
 from builder.values import NamedTuple
 
-Kind = Literal["bool", "string", "list", "pairs", "int", "bytes"]
-Status = Literal["works", "ignored", "unbuilt"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Kind = Literal["bool", "string", "list", "pairs", "int", "bytes"]
+    Status = Literal["works", "ignored", "unbuilt"]
 
 
 class Flag(NamedTuple):

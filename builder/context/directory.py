@@ -10,8 +10,6 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Hashable
-from typing import Protocol
 
 from builder.errors import BuildError
 from builder.layers.entry import Entry, FileSource
@@ -23,12 +21,17 @@ MAX_IGNORED_DEPTH = 200
 """Levels of ignored folders that are searched for what `!` brings back. The search recurses, and nobody nests that deeply."""
 
 
-class Ignore(Protocol):
-    """What .dockerignore says (`builder.dockerfile.ignore.Matcher`)."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from typing import Protocol
 
-    def ignored(self, path: bytes) -> bool: ...
+    class Ignore(Protocol):
+        """What .dockerignore says (`builder.dockerfile.ignore.Matcher`)."""
 
-    def may_contain(self, directory: bytes) -> bool: ...
+        def ignored(self, path: bytes) -> bool: ...
+
+        def may_contain(self, directory: bytes) -> bool: ...
 
 
 class NothingIgnored:

@@ -6,14 +6,18 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
-from typing import Any
 
 from builder.errors import UsageError
-from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import DOCKER_INDEX_TYPE, INDEX_TYPE, parse_descriptor
-from builder.oci.platform import Platform
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from builder.oci.digest import Descriptor, Digest
+    from builder.oci.platform import Platform
 
 JSON_LIMIT = 4 << 20
 """Bytes of an index or manifest, as registries have it."""

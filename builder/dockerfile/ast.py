@@ -5,8 +5,11 @@ Every word keeps its quotes, escapes and variables (`words.expand` reads those) 
 
 from __future__ import annotations
 
-from builder.errors import SourceFile, Span
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.errors import SourceFile, Span
 
 
 class Word(NamedTuple):

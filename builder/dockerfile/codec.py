@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from typing import Any
-
+from builder import canonical
 from builder.dockerfile import ast
-from builder.errors import SourceFile, Span
+from builder.errors import Span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from builder.errors import SourceFile
 
 VERSION = 1
 """Changes when `ast` or the meaning of a tree changes: caches put it into their keys."""
@@ -16,14 +20,14 @@ VERSION = 1
 def dump(dockerfile: ast.Dockerfile) -> bytes:
     """The tree without its source, which the reader of `load` has at hand."""
     instructions = [(type(instruction).__name__, *instruction) for instruction in dockerfile.instructions]
-    return json.dumps((VERSION, dockerfile.directives, instructions), separators=(",", ":")).encode()
+    return canonical.dumps((VERSION, dockerfile.directives, instructions)).encode()
 
 
 def load(data: bytes, source: SourceFile) -> ast.Dockerfile:
     """The tree of `dump`, which came from `source`. Raises ValueError for anything else, as another version's bytes: the
     caller parses the text then."""
     try:
-        version, directives, instructions = json.loads(data)
+        version, directives, instructions = canonical.loads(data.decode())
         if version != VERSION:
             raise ValueError(f"version {version} of a syntax tree")
         read = tuple(_READERS[kind](span, *fields) for kind, span, *fields in instructions)

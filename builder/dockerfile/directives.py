@@ -4,11 +4,16 @@ directives"; SPEC section 2)."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from builder.dockerfile.ast import Directives
 from builder.dockerfile.space import SPACE
-from builder.errors import DockerfileError, SourceFile, Span, did_you_mean
+from builder.errors import DockerfileError, Span, did_you_mean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.errors import SourceFile
 
 _DIRECTIVE = re.compile(rf"#[{SPACE}]*([a-zA-Z][a-zA-Z0-9]*)[{SPACE}]*=[{SPACE}]*([^{SPACE}].*)", re.DOTALL)
 _NAMES = ("syntax", "escape", "check")

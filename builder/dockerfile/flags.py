@@ -4,15 +4,21 @@ parser/split_command.go)."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Literal
 
 from builder.dockerfile.ast import Flag
 from builder.dockerfile.durations import nanoseconds
-from builder.errors import DockerfileError, Span, did_you_mean
+from builder.errors import DockerfileError, did_you_mean
 
-Kind = Literal["value", "values", "switch"]
-"""`values` may stand several times; `switch` needs no value and takes `true` or `false`."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal
+
+    from builder.errors import Span
+
+if TYPE_CHECKING:
+    Kind = Literal["value", "values", "switch"]
+    """`values` may stand several times; `switch` needs no value and takes `true` or `false`."""
 
 FLAGS: dict[str, dict[str, Kind]] = {
     "FROM": {"platform": "value"},

@@ -9,11 +9,12 @@ difference: Go's `*` may end inside a character of several bytes, so that its `*
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
-
 from builder.errors import DockerfileError, Span
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
 
 
 class Class(NamedTuple):
@@ -29,6 +30,8 @@ class Class(NamedTuple):
 
     def regex(self) -> str:
         """A regular expression for one character. A range that runs backwards holds nothing, which Go takes."""
+        import re
+
         ranges = "".join(f"{re.escape(low)}-{re.escape(high)}" for low, high in self.ranges if low <= high)
         if any(low <= "\ufffd" <= high for low, high in self.ranges):
             # What is not UTF-8 is U+FFFD to Go.
@@ -48,12 +51,20 @@ Token = str | Class | Wildcard
 """A str is one literal character."""
 
 
+_compiled: dict[str, re.Pattern[str]] = {}
+_MAX_COMPILED = 512
+
+
 def match(pattern: str, name: str) -> bool:
     """Whether the whole of `name` matches.
 
     Raises DockerfileError for a bad pattern, with a span relative to it.
     """
-    return _compile(pattern).fullmatch(name) is not None
+    if pattern not in _compiled:
+        if len(_compiled) > _MAX_COMPILED:
+            _compiled.clear()
+        _compiled[pattern] = _compile(pattern)
+    return _compiled[pattern].fullmatch(name) is not None
 
 
 def has_meta(pattern: str) -> bool:
@@ -115,10 +126,11 @@ def _bad(pattern: str, at: int, what: str, hint: str) -> DockerfileError:
     return DockerfileError(f"the pattern '{pattern}' has {what}", Span(1, at + 1, 1, at + 2), hint=hint)
 
 
-@lru_cache(maxsize=512)
 def _compile(pattern: str) -> re.Pattern[str]:
     """Between stars, each piece takes the first place where it fits and never another (Go does the same): atomic groups,
     so that no pattern takes more than its length times the name's."""
+    import re
+
     pieces: list[list[str]] = [[]]
     for token in tokens(pattern):
         if token == Wildcard("*"):
@@ -139,4 +151,6 @@ def _one(token: Token) -> str:
         case Wildcard():
             return "[^/]"
         case _:
+            import re
+
             return re.escape(token)

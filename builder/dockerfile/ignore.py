@@ -8,14 +8,18 @@ with the longer path alone.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-
-from builder.dockerfile.goglob import Token
-from builder.dockerfile.ignorepattern import Pattern, Reach, walk
+from builder.dockerfile.ignorepattern import Pattern, walk
 from builder.dockerfile.space import SPACE
 from builder.errors import DockerfileError, SourceFile, Span
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Iterable, Iterator
+
+    from builder.dockerfile.goglob import Token
+    from builder.dockerfile.ignorepattern import Reach
 
 MAX_LINE = 65535
 """Characters in a line; a longer one is refused, as by Docker."""
@@ -196,6 +200,12 @@ def _runs(patterns: Iterable[tuple[bool, Pattern]]) -> Iterator[_Run]:
         yield _run(kind, collected)
 
 
+def _any_of(regexes: list[str]) -> re.Pattern[str]:
+    import re  # for those who use wildcards
+
+    return re.compile("|".join(regexes), re.DOTALL)
+
+
 def _run(negated: bool, patterns: list[Pattern]) -> _Run:
     forms = [pattern.form for pattern in patterns]
     regexes = [form.regex for form in forms if form.regex is not None]
@@ -204,7 +214,7 @@ def _run(negated: bool, patterns: list[Pattern]) -> _Run:
         frozenset(form.exact for form in forms if form.exact is not None),
         tuple(form.prefix for form in forms if form.prefix is not None),
         tuple(form.suffix for form in forms if form.suffix is not None),
-        re.compile("|".join(regexes), re.DOTALL) if regexes else None,
+        _any_of(regexes) if regexes else None,
         tuple(form.states for form in forms if form.states),
-        tuple(pattern.reach for pattern in patterns) if negated else (),
+        tuple(pattern.reach() for pattern in patterns) if negated else (),
     )

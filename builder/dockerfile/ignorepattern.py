@@ -13,11 +13,15 @@ documented rule holds here: `\\d` is a `d`, the others are themselves.
 
 from __future__ import annotations
 
-import re
-
-from builder.dockerfile.goglob import Class, Token, Wildcard, tokens
+from builder.dockerfile.goglob import Class, Wildcard, tokens
 from builder.errors import DockerfileError
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+
+    from builder.dockerfile.goglob import Token
 
 _MAX_GUESSES = 2
 """Wildcards of one pattern that a regular expression may have to try in several places: each multiplies the time that a
@@ -57,14 +61,17 @@ class Reach(NamedTuple):
 
 class Pattern(NamedTuple):
     form: Form
-    reach: Reach
+    parts: tuple[Token, ...]
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
         """`text` is clean (no `//`, `.` or `..`) and has no `!`. Raises DockerfileError without a usable span."""
         parts = _parts(text)
         _check_ranges(text, parts)
-        return cls(_form(text, parts), _reach(parts))
+        return cls(_form(text, parts), tuple(parts))
+
+    def reach(self) -> Reach:
+        return _reach(self.parts)
 
 
 def _parts(text: str) -> list[Token]:
@@ -173,6 +180,8 @@ def _one(token: Token) -> str:
         case Wildcard():
             return "[^/]"
         case _:
+            import re
+
             return re.escape(token)
 
 
@@ -214,7 +223,9 @@ def _step(states: tuple[Token, ...], state: int, char: str) -> set[int]:
     return _skip(states, state + 1) if taken else set()
 
 
-def _reach(parts: list[Token]) -> Reach:
+def _reach(parts: tuple[Token, ...]) -> Reach:
+    import re  # for those who use `!`
+
     components: list[list[Token]] = [[]]
     onward = False
     for part in parts:

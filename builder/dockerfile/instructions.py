@@ -4,13 +4,18 @@ instructions/parse.go and parser/line_parsers.go)."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from builder.dockerfile import ast, jsonform
-from builder.dockerfile.source import Body, LogicalLine
 from builder.dockerfile.space import ASCII_SPACE, SPACE
-from builder.errors import DockerfileError, Span, did_you_mean
+from builder.errors import DockerfileError, did_you_mean
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.dockerfile.source import Body, LogicalLine
+    from builder.errors import Span
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _ASCII_SPACES = re.compile(f"[{ASCII_SPACE}]+")

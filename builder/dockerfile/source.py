@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
 
 from builder.dockerfile import directives, heredoc
-from builder.dockerfile.ast import Directives
 from builder.dockerfile.space import SPACE
 from builder.dockerfile.text import BOM, check_text
-from builder.errors import DockerfileError, SourceFile, Span
+from builder.errors import DockerfileError, Span
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.dockerfile.ast import Directives
+    from builder.errors import SourceFile
 
 MAX_INSTRUCTIONS = 50_000
 """Instructions of a Dockerfile; more are refused (some 50 microseconds are needed for each)."""

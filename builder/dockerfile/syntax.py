@@ -6,9 +6,13 @@ import re
 
 from builder.dockerfile import ast, flags, grammar, source
 from builder.dockerfile.instructions import BUILD, Parsed
-from builder.dockerfile.source import LogicalLine
 from builder.dockerfile.space import ASCII_SPACE
-from builder.errors import DockerfileError, SourceFile, did_you_mean
+from builder.errors import DockerfileError, did_you_mean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.dockerfile.source import LogicalLine
+    from builder.errors import SourceFile
 
 KEYWORDS = (*BUILD, "ONBUILD")
 

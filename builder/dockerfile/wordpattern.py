@@ -9,18 +9,17 @@ on a hostile pattern. Here a pattern is pieces of fixed length between stars, an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
+from builder.dockerfile.words import MAX_LENGTH, TOO_LARGE
 from builder.errors import DockerfileError
 from builder.values import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MAX_WORK = 1 << 28
 """Longest value times longest pattern, in characters squared, that is tried: a second or two of work at the very worst."""
-
-MAX_RESULT = 4 << 20
-"""Characters that one expansion may come to. `$a$a` in a chain of ENV lines doubles with each of them."""
-
-TOO_LARGE = "put large content into a file of the build context and COPY it"
 
 
 class _Piece(NamedTuple):
@@ -73,7 +72,7 @@ def replace_first(value: str, pattern: Pattern, replacement: str) -> str:
 
 
 def replace_all(value: str, pattern: Pattern, replacement: str) -> str:
-    """`${v//p/r}`. Raises DockerfileError, without a span, for more than MAX_WORK or MAX_RESULT."""
+    """`${v//p/r}`. Raises DockerfileError, without a span, for more than MAX_WORK or MAX_LENGTH."""
     _check_work(value, pattern)
     literal = pattern.pieces[0].literal
     if literal and len(pattern.pieces) == 1:
@@ -101,8 +100,8 @@ def _check_work(value: str, pattern: Pattern) -> None:
 
 
 def _check_size(size: int) -> None:
-    if size > MAX_RESULT:
-        raise DockerfileError(f"the word expands to more than {MAX_RESULT} characters", hint=TOO_LARGE)
+    if size > MAX_LENGTH:
+        raise DockerfileError(f"the word expands to more than {MAX_LENGTH} characters", hint=TOO_LARGE)
 
 
 def _tokens(text: str) -> Iterator[tuple[str, bool]]:

@@ -12,21 +12,21 @@ Spans are relative to the word: `Span(1, column, 1, end)` counts its characters 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-
-from builder.dockerfile import wordpattern
 from builder.dockerfile.space import SPACE
 from builder.errors import DockerfileError, Span
 from builder.values import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 MAX_DEPTH = 64
 """Levels of `${a:-${b:-...}}` in each other. More is refused: the scanner recurses, and nobody writes that."""
 
-MAX_LENGTH = wordpattern.MAX_RESULT
-"""Characters that a word may expand to."""
+MAX_LENGTH = 4 << 20
+"""Characters that a word may expand to: `$a$a` in a chain of ENV lines doubles with each of them."""
+TOO_LARGE = "put large content into a file of the build context and COPY it"
 
-_SPACES = re.compile(f"[{SPACE}]+")
 _MODIFIERS = "the modifiers are :- - :+ + :? ? # ## % %% / and //"
 
 
@@ -66,7 +66,7 @@ def expand_list(
     """
     words = [""]
     for text, splits in _Scanner(word, env, escape, missing).scan():
-        first, *more = _SPACES.split(text) if splits else [text]
+        first, *more = _split(text) if splits else [text]
         words[-1] += first
         words += more
     return [each for each in words if each]
@@ -110,14 +110,29 @@ def _join(texts: list[_Text]) -> str:
     return "".join(text for text, _ in texts)
 
 
-_plain_runs: dict[str, re.Pattern[str]] = {}
+def _split(text: str) -> list[str]:
+    """Split at runs of white space; text that begins or ends with one has an empty word there."""
+    inner = text.strip(SPACE)
+    if not inner:
+        return ["", ""] if text else [""]
+    words: list[str] = []
+    start = 0
+    for at, char in enumerate(inner):
+        if char in SPACE:
+            if at > start:
+                words.append(inner[start:at])
+            start = at + 1
+    words.append(inner[start:])
+    before, after = not text.startswith(inner), not text.endswith(inner)
+    return [*([""] if before else []), *words, *([""] if after else [])]
 
 
-def _plain_run(special: str) -> re.Pattern[str]:
-    """A run of characters none of which is in `special`."""
-    if special not in _plain_runs:
-        _plain_runs[special] = re.compile(f"[^{re.escape(special)}]+")
-    return _plain_runs[special]
+def _plain_end(text: str, start: int, special: str) -> int:
+    """Where the run of characters ends that begins at `start` and holds none of `special`."""
+    end = start
+    while end < len(text) and text[end] not in special:
+        end += 1
+    return end
 
 
 class _Scanner:
@@ -151,7 +166,7 @@ class _Scanner:
 
         `raw` keeps the escape characters for the pattern that this is; `opened` is where the `${` stands.
         """
-        plain = _plain_run(self.special + stop)
+        special = self.special + stop
         texts: list[_Text] = []
         while self.at < len(self.text):
             char = self.text[self.at]
@@ -166,9 +181,9 @@ class _Scanner:
                 texts.append(_Text(self._double_quoted(raw), False))
             elif char == self.escape:
                 texts.append(_Text(self._escaped(raw), False))
-            elif run := plain.match(self.text, self.at):
-                self.at = run.end()
-                texts.append(_Text(run[0], True))
+            else:
+                start, self.at = self.at, _plain_end(self.text, self.at, special)
+                texts.append(_Text(self.text[start : self.at], True))
         if stop:
             raise self._unclosed(opened, stop)
         return texts
@@ -192,7 +207,7 @@ class _Scanner:
     def _double_quoted(self, raw: bool) -> str:
         start = self.at
         self.at += 1
-        plain = _plain_run(f'"${self.escape}')
+        special = f'"${self.escape}'
         out: list[str] = []
         while self.at < len(self.text):
             char = self.text[self.at]
@@ -203,9 +218,9 @@ class _Scanner:
                 out.append(self._dollar())
             elif char == self.escape:
                 out.append(self._escaped_in_quotes(raw))
-            elif run := plain.match(self.text, self.at):
-                self.at = run.end()
-                out.append(run[0])
+            else:
+                begin, self.at = self.at, _plain_end(self.text, self.at, special)
+                out.append(self.text[begin : self.at])
         raise self._error(
             "the double quote is not closed", start, hint=f'add the missing ", or write {self.escape}" for a plain one'
         )
@@ -233,7 +248,7 @@ class _Scanner:
         self.size += len(value)
         if self.size > MAX_LENGTH:
             message = f"the word expands to more than {MAX_LENGTH} characters"
-            raise self._error(message, start, self.at, hint=wordpattern.TOO_LARGE)
+            raise self._error(message, start, self.at, hint=TOO_LARGE)
         return value
 
     def _name(self) -> str:
@@ -305,6 +320,8 @@ class _Scanner:
         text = self._nested("}", raw=True, start=start)
         # Doubled is what the pattern begins with once it is expanded: `${v#$p}` may well be `##`.
         longest = text.startswith(operator)
+        from builder.dockerfile import wordpattern  # for the few who use patterns
+
         trim = wordpattern.trim_prefix if operator == "#" else wordpattern.trim_suffix
         value = self._value(name)
         try:
@@ -315,6 +332,8 @@ class _Scanner:
 
     def _replaced(self, name: str, start: int) -> str:
         """`${v/p/r}` and `${v//p/r}`."""
+        from builder.dockerfile import wordpattern
+
         replace = wordpattern.replace_all if self._take("/") else wordpattern.replace_first
         text = self._nested("/", raw=True, start=start)
         replacement = self._nested("}", raw=True, start=start)

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from builder.engine.roots import Root, Roots
+from builder.engine.roots import Root
 from builder.engine.selection import content_digest, whole
-from builder.engine.sources import SourceTree
 from builder.errors import BuildError, DockerfileError, StoreError, UsageError, did_you_mean
 from builder.layers.entry import EPOCH, Item
-from builder.oci.digest import Descriptor, Digest
-from builder.oci.image import LAYER_TYPE, ImageConfig, ParsedImage, complete_history, parse_config
-from builder.oci.platform import Platform
+from builder.oci.digest import Descriptor
+from builder.oci.image import LAYER_TYPE, ImageConfig, complete_history, parse_config
 from builder.oci.reference import Reference
 from builder.plan import keys
-from builder.plan.stages import External, matching_context
+from builder.plan.stages import matching_context
 from builder.plan.steps import BaseImage
-from builder.store.store import ImageRecord, Record, Store
+from builder.store.store import Record
 from builder.values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from builder.context.oci_layout import Layout, Place
+    from builder.engine.roots import Roots
+    from builder.engine.sources import SourceTree
+    from builder.oci.digest import Digest
+    from builder.oci.image import ParsedImage
+    from builder.oci.platform import Platform
+    from builder.plan.stages import External
+    from builder.store.store import ImageRecord, Store
 
 CONFIG_LIMIT = 16 << 20
 """Bytes of a config or manifest that are read at most."""
@@ -168,9 +173,11 @@ def _typed(descriptor: Descriptor, store: Store) -> Descriptor:
 
 
 def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> None:
-    with suppress(StoreError):  # Missing, or damaged: then it is fetched anew.
+    try:
         store.verify_blob(descriptor.digest)
         return
+    except StoreError:
+        pass  # Missing, or damaged: it is fetched anew.
     with store.blob_writer(descriptor.digest.algorithm) as writer:
         layout.copy(descriptor, writer.write)
         writer.commit(descriptor.digest)

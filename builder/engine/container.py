@@ -8,16 +8,18 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
 
 from builder.engine import accounts, mountpoints
-from builder.engine.roots import Root, Roots
 from builder.errors import BuildError
 from builder.layers.folder import set_root
 from builder.sandbox.spec import FileMount, SandboxSpec
 from builder.values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Literal
+
+    from builder.engine.roots import Root, Roots
     from builder.layers.index import Tree
 
 CONTAINER_FILES = (b"etc/hosts", b"etc/hostname", b"etc/resolv.conf")

@@ -6,23 +6,27 @@ writers) are imported at the first step that the cache does not know.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from builder.engine import selection
-from builder.engine.roots import Root, Roots
-from builder.engine.sources import SourceTree, StackTree
+from builder.engine.roots import Root
+from builder.engine.sources import StackTree
 from builder.errors import BuildError, StoreError
-from builder.events import Emit
-from builder.oci.digest import Digest
-from builder.oci.platform import Platform
 from builder.plan import keys
-from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, Step, WorkdirStep
-from builder.store.store import Record, Store
+from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, WorkdirStep
+from builder.store.store import Record
 from builder.values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.engine.roots import Roots
+    from builder.engine.sources import SourceTree
     from builder.engine.work import Worker
+    from builder.events import Emit
+    from builder.oci.digest import Digest
+    from builder.oci.platform import Platform
+    from builder.plan.steps import Step
+    from builder.store.store import Store
 
 
 class Contexts(NamedTuple):
@@ -57,7 +61,10 @@ class Executor:
         self._worker: Worker | None = None
         self._rung_class = ""
 
-    def close(self) -> None:
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._worker is not None:
             self._worker.close()
             self._worker = None
@@ -117,9 +124,9 @@ class Executor:
         """The class of sandbox that this machine gives, as keys name it (DESIGN: root and user namespaces give the same
         results). What the builder lacks itself, as in a container, a command can see."""
         if not self._rung_class:
-            from builder.sandbox.probe import withheld_capabilities
+            from builder.sandbox import capabilities
 
-            self._rung_class = " without ".join(["root", *withheld_capabilities()])
+            self._rung_class = " without ".join(["root", *capabilities.withheld()])
         return self._rung_class
 
     def _work(self) -> Worker:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from builder.engine.rendering import Blobs, Form, flatten, render
-from builder.engine.roots import Root, Roots, stored
+from builder.engine.rendering import flatten, render
+from builder.engine.roots import stored
 from builder.export.directory import write_local, write_tar
 from builder.export.docker_archive import write_docker_archive
-from builder.export.layout import Rendered, write_oci_layout
+from builder.export.layout import write_oci_layout
 from builder.oci.digest import Digest
-from builder.oci.reference import Reference
-from builder.store.store import Store
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from builder.engine.rendering import Blobs, Form
+    from builder.engine.roots import Root, Roots
+    from builder.export.layout import Rendered
+    from builder.oci.reference import Reference
+    from builder.store.store import Store
 
 
 class Output(NamedTuple):

@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 
 from builder.errors import BuildError
-from builder.layers.index import Tree
 from builder.layers.names import show
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.layers.index import Tree
 
 FOLDERS = (b"dev", b"proc", b"sys")
 

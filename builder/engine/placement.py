@@ -14,10 +14,14 @@ from builder.engine.selection import Picked
 from builder.errors import BuildError
 from builder.layers import settle
 from builder.layers.draft import Draft, Node, join
-from builder.layers.entry import Entry, Item, Source
-from builder.layers.index import Tree
+from builder.layers.entry import Entry, Item
 from builder.layers.names import show
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.layers.entry import Source
+    from builder.layers.index import Tree
 
 Unpack = Callable[[Picked], list[Item] | None]
 """The members of a local archive in archive order, None for a file that is none."""

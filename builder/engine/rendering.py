@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal
 
-from builder.engine.roots import Layer, Root, Roots
 from builder.export.layout import Rendered
 from builder.layers import compression
 from builder.layers.entry import EPOCH, Item
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest
-from builder.store.store import Store
 
-Form = Literal["gzip", "zstd", "uncompressed"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from builder.engine.roots import Layer, Root, Roots
+    from builder.store.store import Store
+
+if TYPE_CHECKING:
+    Form = Literal["gzip", "zstd", "uncompressed"]
 
 
 Blobs = Sequence[Descriptor | None]

@@ -10,20 +10,21 @@ The readers and writers of layers are imported where they are used: a fully cach
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, StoreError
-from builder.layers.entry import EPOCH, Entry, FileSource, Item, Source
+from builder.layers.entry import EPOCH, FileSource, Item
 from builder.layers.names import show
 from builder.oci.digest import Digest, chain_id
-from builder.store.store import Store
 from builder.values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
+    from builder.store.store import Store
 
 
 class Layer(NamedTuple):
@@ -177,7 +178,7 @@ class Roots:
             return result
         below = self.tree(root)
         settled = settle(read_tar(tar, whiteouts=True, name=name), below)
-        items = fill(settled.items, partial(self.content, root))
+        items = fill(settled.items, lambda *found: self.content(root, *found))
         # The writer knows no opaque marks, and a mark has its folder's path.
         digested = iter(write_layer([item for item in items if item.entry.kind != "opaque"], None).entries)
         items = [item if item.entry.kind == "opaque" else item._replace(entry=next(digested)) for item in items]
@@ -207,7 +208,7 @@ class Roots:
             if folder is None:
                 below = Root(root.layers[:number])
                 pending = self._pending.get(layer.diff_id)
-                self._make_folder(below, layer, pending or partial(self._from_tar, layer))
+                self._make_folder(below, layer, pending or self._reader(layer))
                 folder = self._folder(layer)
                 if folder is None:
                     raise StoreError(f"the folder of layer {layer.diff_id} vanished", hint="another process changed the store")
@@ -263,7 +264,10 @@ class Roots:
             implied = materialise(items(scratch), folder, self.tree(below))
             self._store.add_snapshot(folder, layer.diff_id, layer.chain if implied else None)
 
-    def _from_tar(self, layer: Layer, _scratch: str) -> list[Item]:
+    def _reader(self, layer: Layer) -> Callable[[str], list[Item]]:
+        return lambda _scratch: self._from_tar(layer)
+
+    def _from_tar(self, layer: Layer) -> list[Item]:
         sources = self._tar_sources(layer)
         return [Item(entry, sources[entry.path] if entry.kind == "file" else None) for entry in self.entries(layer)]
 
@@ -280,17 +284,17 @@ class Roots:
         return sources
 
 
-@contextmanager
-def stored() -> Iterator[None]:
-    """What is read here lies in the store, where nothing changes: a content that is not its digest's is damage."""
-    try:
-        yield
-    except BuildError as error:
-        if type(error) is not BuildError:
-            raise
-        raise StoreError(
-            f"the store is damaged: {error.message}", hint="remove its folder 'snapshots' and build again with --no-cache"
-        ) from error
+class stored:
+    """What is read inside lies in the store, where nothing changes: a content that is not its digest's is damage."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, BuildError) and type(error) is BuildError:
+            raise StoreError(
+                f"the store is damaged: {error.message}", hint="remove its folder 'snapshots' and build again with --no-cache"
+            ) from error
 
 
 def _foreign_name(layer: Layer) -> Digest:

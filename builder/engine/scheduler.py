@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 
-from builder.engine.executor import Executor, Result
-from builder.engine.roots import Root
 from builder.errors import BuildError
-from builder.events import Emit, PlanReady, StepFinished, StepStarted
-from builder.plan.steps import BaseStep, Plan, RunStep, Step
+from builder.events import PlanReady, StepFinished, StepStarted
+from builder.plan.steps import BaseStep, RunStep
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.engine.executor import Executor, Result
+    from builder.engine.roots import Root
+    from builder.events import Emit
+    from builder.plan.steps import Plan, Step
 
 
 class Outcome(NamedTuple):

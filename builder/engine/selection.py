@@ -8,15 +8,20 @@ Go's filepath.Match and do not look through links.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator
 
-from builder.engine.sources import SourceTree
-from builder.errors import BuildError, DockerfileError, Span, did_you_mean
+from builder.errors import BuildError, DockerfileError, did_you_mean
 from builder.layers.entry import Entry, Item
 from builder.layers.names import show
 from builder.plan import fields
-from builder.plan.steps import CopySource
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from builder.engine.sources import SourceTree
+    from builder.errors import Span
+    from builder.plan.steps import CopySource
 
 
 class Picked(NamedTuple):

@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Protocol
-
 from builder.errors import BuildError
-from builder.layers.entry import Entry, Source
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from typing import Protocol
+
+    from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
 
 
-class SourceTree(Protocol):
-    """A file system to copy from. Paths are canonical (`builder.layers.entry`); `lookup` follows no link."""
+if TYPE_CHECKING:
 
-    def lookup(self, path: bytes) -> Entry | None: ...
+    class SourceTree(Protocol):
+        """A file system to copy from. Paths are canonical (`builder.layers.entry`); `lookup` follows no link."""
 
-    def children(self, path: bytes) -> list[bytes]:
-        """Names in the folder, sorted."""
-        ...
+        def lookup(self, path: bytes) -> Entry | None: ...
 
-    def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
-        """The path without links; it stays inside, and a part that is missing is appended as it is."""
-        ...
+        def children(self, path: bytes) -> list[bytes]:
+            """Names in the folder, sorted."""
+            ...
 
-    def ignored(self, path: bytes) -> bool:
-        """Whether a pattern leaves the path out."""
-        ...
+        def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
+            """The path without links; it stays inside, and a part that is missing is appended as it is."""
+            ...
 
-    def source(self, entry: Entry) -> Source:
-        """The content of a file or hard link."""
-        ...
+        def ignored(self, path: bytes) -> bool:
+            """Whether a pattern leaves the path out."""
+            ...
 
-    def digest(self, entry: Entry) -> str:
-        """sha256 of the content of a file or hard link, in hex."""
-        ...
+        def source(self, entry: Entry) -> Source:
+            """The content of a file or hard link."""
+            ...
 
-    def inode(self, entry: Entry) -> Hashable | None:
-        """What a file shares with its hard links, None when it has none."""
-        ...
+        def digest(self, entry: Entry) -> str:
+            """sha256 of the content of a file or hard link, in hex."""
+            ...
+
+        def inode(self, entry: Entry) -> Hashable | None:
+            """What a file shares with its hard links, None when it has none."""
+            ...
 
 
 class StackTree:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 
-from builder.engine.placement import Unpack
-from builder.engine.selection import Picked
 from builder.errors import BuildError
 from builder.layers.compression import decompress, is_tar, sniff
-from builder.layers.entry import Item
 from builder.layers.names import show
 from builder.layers.source import changed, open_source
 from builder.layers.tarreader import read_tar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.engine.placement import Unpack
+    from builder.engine.selection import Picked
+    from builder.layers.entry import Item
 
 _HEADER = 512
 """Bytes of a tar header: what has one at its start, decompressed, is an archive."""

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 from builder.engine import accounts
 from builder.engine.container import Process, exec_hint, image_accounts, prepare
 from builder.engine.placement import Dress, Owner, make_folders, place
-from builder.engine.roots import Root, Roots
-from builder.engine.selection import Picked
 from builder.engine.unpacking import unpacker
-from builder.errors import BuildError, Span, StepError, StoreError
-from builder.events import BuildWarning, Debug, Emit, StepLog
+from builder.errors import BuildError, StepError, StoreError
+from builder.events import BuildWarning, Debug, StepLog
 from builder.layers.diff import commit_upper
-from builder.layers.entry import Item
-from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
-from builder.sandbox.spec import Outcome
-from builder.store.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from builder.engine.roots import Root, Roots
+    from builder.engine.selection import Picked
+    from builder.errors import Span
+    from builder.events import Emit
+    from builder.layers.entry import Item
+    from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
+    from builder.sandbox.spec import Outcome
+    from builder.store.store import Store
 
 _NO_SPACE = 64 << 10
 _WEAKER = {

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from types import TracebackType
 
 from builder.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 def check(dest: str, *, folder: bool = False) -> None:

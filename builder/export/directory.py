@@ -5,19 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
 
 from builder.errors import BuildError, UsageError
 from builder.export.destination import Destination
 from builder.layers import xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.content import write_content
-from builder.layers.entry import EPOCH, Entry, Item
+from builder.layers.entry import EPOCH
 from builder.layers.folder import check_path, default_folder, times
 from builder.layers.names import show
 from builder.layers.order import sort_items
 from builder.layers.source import Sources
 from builder.layers.tarwriter import write_layer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from builder.layers.entry import Entry, Item
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEVICES = {"fifo": stat.S_IFIFO, "char": stat.S_IFCHR, "block": stat.S_IFBLK}

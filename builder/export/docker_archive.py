@@ -6,10 +6,14 @@ Docker before 25, podman and skopeo's `docker-archive:` read manifest.json (moby
 from __future__ import annotations
 
 from builder.errors import UsageError
-from builder.export.layout import Rendered, blob_path, layout_files, to_json, write_archive, write_oci_layout
+from builder.export.layout import blob_path, layout_files, to_json, write_archive, write_oci_layout
 from builder.layers.entry import BytesSource
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.export.layout import Rendered
 
 
 def write_docker_archive(image: Rendered, dest: str, *, tar: bool = True, stdout: int = 1) -> int:

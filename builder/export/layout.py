@@ -5,19 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from builder.errors import BuildError, StoreError, UsageError
 from builder.export.destination import Destination
 from builder.export.directory import write_local
-from builder.layers.entry import BytesSource, Entry, FileSource, Item, Source
+from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.order import sort_items
 from builder.layers.tarwriter import write_layer
-from builder.oci.digest import Descriptor, Digest
+from builder.oci.digest import Digest
 from builder.oci.image import INDEX_TYPE, MANIFEST_TYPE
 from builder.oci.reference import Reference
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from builder.layers.entry import Source
+    from builder.oci.digest import Descriptor
 
 NAME_ANNOTATION = "io.containerd.image.name"
 REF_ANNOTATION = "org.opencontainers.image.ref.name"

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-from types import TracebackType
-from typing import NoReturn
 
 from builder.errors import BuildError
 from builder.layers.names import show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import NoReturn
 
 LONGEST = 4095
 """The longest path, in bytes, that a program can name at once (PATH_MAX without its NUL, limits.h)."""

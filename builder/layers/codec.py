@@ -13,11 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
 from itertools import repeat
 
 from builder.errors import StoreError
-from builder.layers.entry import Entry, Kind
+from builder.layers.entry import Entry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.layers.entry import Kind
 
 _MAGIC = b"pybuild-index-1\n"
 _LETTERS: dict[Kind, str] = {

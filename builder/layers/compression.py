@@ -7,17 +7,20 @@ therefore part of the form's name. Nothing is replaced by another encoder in sil
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 
 from builder.errors import BuildError
-from builder.layers.decompression import Compression, decompress, is_tar, sniff
+from builder.layers.decompression import decompress, is_tar, sniff
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
 __all__ = [
     "BLOCK",
     "GZIP_FORM",
     "VERSIONS",
     "ZSTD_FORM",
-    "Compression",
     "decompress",
     "gzip_file",
     "is_tar",
@@ -120,7 +123,7 @@ def _in_order(work: Callable[[int], tuple[bytes, int, int]], count: int, threads
         yield from map(work, range(count))
         return
     from collections import deque
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor
 
     waiting: deque[Future[tuple[bytes, int, int]]] = deque()
     pool = ThreadPoolExecutor(threads)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
 
-from builder.layers.entry import FileSource, Item, RangeSource, SparseSource
-from builder.layers.source import CHUNK, Sources, changed
+from builder.layers.entry import FileSource, RangeSource, SparseSource
+from builder.layers.source import CHUNK, changed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.layers.entry import Item
+    from builder.layers.source import Sources
 
 _SMALL = 64 * 1024
 """Up to this size one read and one write are faster than asking for holes."""

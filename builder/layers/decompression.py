@@ -9,12 +9,15 @@ BuildKit's decompressors.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Literal, cast
 
 from builder.errors import BuildError
 
-Compression = Literal["gzip", "bzip2", "xz", "zstd", ""]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Literal
+
+    Compression = Literal["gzip", "bzip2", "xz", "zstd", ""]
 
 _IN = 64 * 1024
 _OUT = 1 << 20
@@ -133,9 +136,11 @@ def _plain(reader: _Reader) -> Iterator[bytes]:
 
 
 def _gzip(reader: _Reader) -> Iterator[bytes]:
+    # The stubs of isal call its exception class an instance.
+    from typing import cast
+
     from isal import isal_zlib
 
-    # The stubs of isal call its exception class an instance.
     damage = cast("type[Exception]", isal_zlib.error)
 
     while True:

@@ -12,18 +12,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
 
 from builder.errors import StoreError
 from builder.layers import xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.entry import Entry, FileSource, Item
-from builder.layers.index import Tree
 from builder.layers.lowers import Lowers
 from builder.layers.names import show
 from builder.layers.scan import report, sort_linked
-from builder.layers.walk import Found, walk
+from builder.layers.walk import walk
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from builder.layers.index import Tree
+    from builder.layers.walk import Found
 
 
 class Committed(NamedTuple):

@@ -6,16 +6,20 @@ unlink(2)'s: an entry removes what has its path unless both are folders, and all
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
-
 from builder.errors import BuildError
-from builder.layers.entry import Entry, Item, Source
+from builder.layers.entry import Entry, Item
 from builder.layers.folder import default_folder
-from builder.layers.index import Tree
 from builder.layers.names import MAX_NAME, MAX_PATH, show
 from builder.layers.order import link_to, sort_items
 from builder.layers.resolve import resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from builder.layers.entry import Source
+    from builder.layers.index import Tree
 
 
 class Node:

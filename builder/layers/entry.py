@@ -6,15 +6,17 @@ the kernel takes: any bytes but NUL and `/`.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from builder.values import NamedTuple
 
 EPOCH = 315619200
 """1980-01-02T00:00:00Z: the constant time of the canonical layer (SPEC section 5: zip can hold it in every time zone)."""
 
-Kind = Literal["file", "dir", "symlink", "hardlink", "fifo", "char", "block", "whiteout", "opaque"]
-"""`whiteout`: the path is removed. `opaque`: what lower layers hold in the folder is hidden; read from foreign layers only."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Kind = Literal["file", "dir", "symlink", "hardlink", "fifo", "char", "block", "whiteout", "opaque"]
+    """`whiteout`: the path is removed. `opaque`: what lower layers hold in the folder is hidden, in foreign layers alone."""
 
 
 class Entry(NamedTuple):

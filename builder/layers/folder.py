@@ -10,17 +10,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 from builder.errors import BuildError
 from builder.layers import xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.content import write_content
-from builder.layers.entry import EPOCH, Entry, Item, Source
-from builder.layers.index import Tree
+from builder.layers.entry import EPOCH, Entry
 from builder.layers.names import show
 from builder.layers.source import Sources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
+    from builder.layers.entry import Item, Source
+    from builder.layers.index import Tree
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LAST_ID = (1 << 32) - 2

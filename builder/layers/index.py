@@ -5,13 +5,15 @@ What a container would see, as entries: whiteouts have taken effect, hard links 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from builder.layers.codec import dump_index, load_index
 from builder.layers.entry import Entry
 from builder.layers.names import show
 from builder.layers.order import link_to
 from builder.layers.resolve import MAX_LINKS, resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["MAX_LINKS", "Tree", "dump_index", "load_index"]
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from types import TracebackType
 
 from builder.errors import StoreError
 from builder.layers.beneath import Beneath
-from builder.layers.entry import Entry
-from builder.layers.index import Tree
 from builder.layers.names import show
 from builder.layers.source import CHUNK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from builder.layers.entry import Entry
+    from builder.layers.index import Tree
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from builder.layers.entry import Entry
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.layers.entry import Entry
 
 WHITEOUT = b".wh."
 """Prefix of the empty file that removes its sibling (OCI image-spec layer.md, "Whiteouts")."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from builder.errors import BuildError
-from builder.layers.entry import Entry, Item
+from builder.layers.entry import Item
 from builder.layers.names import member, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.layers.entry import Entry
 
 
 def sort_items(items: Iterable[Item]) -> list[Item]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from builder.errors import BuildError
-from builder.layers.entry import Entry
 from builder.layers.names import show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.layers.entry import Entry
 
 MAX_LINKS = 40
 """The kernel's own limit of symlinks in one resolution (path_resolution(7))."""

@@ -7,14 +7,18 @@ compares it with the entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
-
 from builder.layers.beneath import Beneath
 from builder.layers.entry import Entry, FileSource, Item
 from builder.layers.names import show
 from builder.layers.order import link_to, sort_items
-from builder.layers.walk import Found, walk
+from builder.layers.walk import walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from builder.layers.walk import Found
 
 
 def scan(

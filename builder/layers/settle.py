@@ -10,14 +10,18 @@ file of a lower layer becomes a copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from builder.errors import BuildError
 from builder.layers.draft import Draft, Node, join
-from builder.layers.entry import Entry, Item, Source
-from builder.layers.index import Tree
+from builder.layers.entry import Item
 from builder.layers.names import show
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from builder.layers.entry import Entry, Source
+    from builder.layers.index import Tree
 
 
 class Settled(NamedTuple):

@@ -11,13 +11,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator
-from types import TracebackType
-from typing import NoReturn
 
 from builder.errors import BuildError
-from builder.layers.entry import BytesSource, FileSource, RangeSource, Source, SparseSource
+from builder.layers.entry import BytesSource, FileSource, RangeSource, SparseSource
 from builder.layers.names import show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from types import TracebackType
+    from typing import NoReturn
+
+    from builder.layers.entry import Source
 
 CHUNK = 1 << 20
 """The most bytes that are read at once."""

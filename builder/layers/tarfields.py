@@ -7,7 +7,6 @@ since Docker, containerd and umoci will read the same layer with it.
 from __future__ import annotations
 
 import zlib
-from typing import Literal
 
 from builder.values import NamedTuple
 
@@ -18,7 +17,11 @@ MAX_PIECES = 1 << 20
 MAX_SPARSE = 1 << 40
 """The most bytes that a sparse file may claim: hashing more would take for ever."""
 
-Form = Literal["v7", "ustar", "gnu", "star"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Form = Literal["v7", "ustar", "gnu", "star"]
 
 
 class Bad(Exception):

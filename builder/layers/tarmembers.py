@@ -7,13 +7,11 @@ applied: Go's archive/tar, and with it Docker, containerd and umoci, does not ap
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 
 from builder.layers.tarfields import (
     BLOCK,
     MAX_PIECES,
     Bad,
-    Header,
     comma_map,
     decimal,
     number,
@@ -25,6 +23,14 @@ from builder.layers.tarfields import (
     text,
 )
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from builder.layers.tarfields import (
+        Header,
+    )
 
 MAX_EXTENSION = 1 << 20
 """The most bytes of one PAX header or GNU long name."""

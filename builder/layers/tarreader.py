@@ -6,13 +6,20 @@ Any bytes end in items or in a BuildError. Nothing is unpacked here; content sta
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from builder.errors import BuildError
-from builder.layers.entry import Entry, Item, Kind, RangeSource, SparseSource
+from builder.layers.entry import Entry, Item, RangeSource, SparseSource
 from builder.layers.names import MAX_NAME, MAX_PATH, OPAQUE, WHITEOUT, show
 from builder.layers.tarfields import Bad, nanoseconds
-from builder.layers.tarmembers import Member, members
+from builder.layers.tarmembers import members
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.layers.entry import Kind
+    from builder.layers.tarmembers import Member
 
 MAX_ENTRIES = 10_000_000
 MAX_TARGET = 4095

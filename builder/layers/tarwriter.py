@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
 
 from builder.errors import BuildError
 from builder.layers import tarheader
-from builder.layers.entry import EPOCH, Entry, Item, Source
+from builder.layers.entry import EPOCH, Entry
 from builder.layers.names import member, show
 from builder.layers.order import link_to
 from builder.layers.source import CHUNK, Sources, changed
 from builder.oci.digest import Digest
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from builder.layers.entry import Item, Source
 
 _FLUSH = 256 * 1024
 _NOT_PLAIN = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)|\0")

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 
 from builder.errors import BuildError
 from builder.layers import xattrs
-from builder.layers.beneath import Beneath, explain
-from builder.layers.entry import Entry, Kind
+from builder.layers.beneath import explain
+from builder.layers.entry import Entry
 from builder.layers.names import show
-from builder.layers.xattrs import Xattrs
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.layers.beneath import Beneath
+    from builder.layers.entry import Kind
+    from builder.layers.xattrs import Xattrs
 
 _KINDS: dict[int, Kind] = {
     stat.S_IFREG: "file",

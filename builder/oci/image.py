@@ -5,15 +5,18 @@ Fields that we do not know are kept: a config is the raw object with typed reade
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
+from builder import canonical
 from builder.errors import BuildError
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.platform import Platform
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -104,7 +107,7 @@ _MAX_INT = 2**63
 def parse_config(data: bytes) -> ParsedImage:
     """Read a config blob. Raises BuildError for anything that is not one; values of other types than the spec's too."""
     try:
-        raw = json.loads(data.decode())
+        raw = canonical.loads(data.decode())
         if not isinstance(raw, dict):
             raise TypeError("it is not an object")
         _check_plain(raw, 0)
@@ -153,7 +156,7 @@ def assemble(
 
     Keys are sorted and nothing that is empty is written, so that equal images are equal bytes.
     """
-    extra = json.loads(config.extra)
+    extra = canonical.loads(config.extra)
     inner: dict[str, Any] = {
         "Env": [f"{k}={v}" for k, v in config.env],
         "User": config.user,
@@ -245,7 +248,7 @@ def complete_history(history: Sequence[Mapping[str, Any]], layers: int) -> tuple
 
 
 def _canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
+    return canonical.dumps(value, ascii_only=False).encode("utf-8", "surrogateescape")
 
 
 def _check_plain(value: object, depth: int) -> None:

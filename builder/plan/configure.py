@@ -17,14 +17,20 @@ from builder.dockerfile.ast import (
     Stopsignal,
     User,
     Volume,
-    Word,
 )
 from builder.oci.image import Healthcheck as HealthcheckConfig
 from builder.oci.image import History
 from builder.plan import fields
 from builder.plan.expand import expand_list
-from builder.plan.state import State, told_at
-from builder.plan.steps import Warn
+from builder.plan.state import told_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.dockerfile.ast import (
+        Word,
+    )
+    from builder.plan.state import State
+    from builder.plan.steps import Warn
 
 Configuring = Arg | Env | Label | Maintainer | User | Stopsignal | Expose | Volume | Cmd | Entrypoint | Shell | Healthcheck
 

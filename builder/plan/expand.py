@@ -5,10 +5,13 @@ The scanner is imported for words that have something to expand: a cached build 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from builder.dockerfile.ast import Word
 from builder.errors import DockerfileError, Span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.dockerfile.ast import Word
 
 
 def expand(word: Word, variables: Mapping[str, str], escape: str) -> str:

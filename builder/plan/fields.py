@@ -5,8 +5,6 @@ Each raises DockerfileError without a span; the caller knows where.
 
 from __future__ import annotations
 
-import re
-
 from builder.errors import DockerfileError
 
 _SIGNALS = {
@@ -15,6 +13,7 @@ _SIGNALS = {
     "SYS": 31, "TERM": 15, "TRAP": 5, "TSTP": 20, "TTIN": 21, "TTOU": 22, "URG": 23, "USR1": 10, "USR2": 12, "VTALRM": 26,
     "WINCH": 28, "XCPU": 24, "XFSZ": 25, "RTMIN": 34, "RTMAX": 64,
 }  # fmt: skip
+_REAL_TIME = frozenset([f"RTMIN+{n}" for n in range(1, 16)] + [f"RTMAX-{n}" for n in range(1, 15)])
 _GO_ESCAPES = {
     "\\": "\\\\", '"': '\\"', "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
 }  # fmt: skip
@@ -39,12 +38,16 @@ def ports(text: str) -> list[str]:
 def _port_range(span: str, text: str) -> tuple[int, int]:
     low, dash, high = span.partition("-")
     numbers = [low, high] if dash else [low]
-    if not all(re.fullmatch("[0-9]{1,5}", number) and int(number) <= 65535 for number in numbers):
+    if not all(_is_number(number) and len(number) <= 5 and int(number) <= 65535 for number in numbers):
         raise DockerfileError(f"'{text}' is not a port", hint="write the container's port alone, as 80 or 8000-8010/udp")
     first, last = int(low), int(numbers[-1])
     if last < first:
         raise DockerfileError(f"'{text}' ends before it begins", hint=f"did you mean '{last}-{first}'?")
     return first, last
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _check_host(host: list[str], more: int, text: str) -> None:
@@ -97,21 +100,21 @@ def _go_escape(char: str) -> str:
 
 def signal(text: str) -> str:
     """A signal's number or name, unchanged; Docker takes both, with and without `SIG`."""
-    if re.fullmatch("[0-9]{1,3}", text):
+    if _is_number(text) and len(text) <= 3:
         if 0 < int(text) <= 64:
             return text
     else:
         name = text.upper().removeprefix("SIG")
-        if name in _SIGNALS or re.fullmatch(r"RTMIN\+([1-9]|1[0-5])|RTMAX-([1-9]|1[0-4])", name):
+        if name in _SIGNALS or name in _REAL_TIME:
             return text
     raise DockerfileError(f"'{text}' is not a signal", hint="write a name as SIGTERM or a number from 1 to 64")
 
 
 def mode(text: str) -> int:
     """`--chmod` in octal, 0 to 7777."""
-    if re.fullmatch("[0-7]{1,12}", text) and int(text, 8) <= 0o7777:
+    if text and not text.strip("01234567") and len(text) <= 12 and int(text, 8) <= 0o7777:
         return int(text, 8)
-    if re.fullmatch("[0-9]+", text):
+    if _is_number(text):
         raise DockerfileError(f"'{text}' is not a mode", hint="a mode has octal digits, 0 to 7777, as 0755")
     raise DockerfileError(
         f"the symbolic mode '{text}' is not executed yet", hint="write the mode in octal, as 0755; symbolic modes come later"

@@ -8,13 +8,17 @@ that an equal result anywhere stops the rebuilding. A field's meaning never chan
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
 
-from builder.oci.digest import Digest
-from builder.oci.platform import Platform
-from builder.plan.steps import CopyStep, RunStep, WorkdirStep
+from builder import canonical
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.oci.digest import Digest
+    from builder.oci.platform import Platform
+    from builder.plan.steps import CopyStep, RunStep, WorkdirStep
 
 VERSION = "pybuild-key-v1"
 
@@ -63,5 +67,5 @@ def directory_key(content: str) -> Key:
 
 def _key(op: str, root: Digest | None, **fields: object) -> Key:
     body: Mapping[str, object] = {"op": op, "root": str(root) if root else None, **fields}
-    preimage = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    preimage = canonical.dumps(body).encode()
     return Key(hashlib.sha256(VERSION.encode() + b"\0" + preimage).hexdigest(), preimage)

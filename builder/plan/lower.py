@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
-from builder.dockerfile.ast import Arg, Copy, Flag, From, Instruction, Onbuild, Run, Workdir
-from builder.errors import DockerfileError, Span, did_you_mean
+from builder.dockerfile.ast import Arg, Copy, From, Onbuild, Run, Workdir
+from builder.errors import DockerfileError, did_you_mean
 from builder.oci.image import DEFAULT_PATH, History
-from builder.oci.platform import Platform
 from builder.plan import fields
 from builder.plan.configure import configure
-from builder.plan.stages import External, Stage, StageReference, Stages, from_flag, matching_context
-from builder.plan.state import Settings, State, flag_word, told_at
+from builder.plan.stages import External, StageReference, from_flag, matching_context
+from builder.plan.state import State, flag_word, told_at
 from builder.plan.steps import (
-    BaseImage,
     BaseStep,
     ContextOrigin,
     CopySource,
@@ -21,10 +17,23 @@ from builder.plan.steps import (
     Plan,
     RunStep,
     StageOrigin,
-    Step,
-    Warn,
     WorkdirStep,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from builder.dockerfile.ast import Flag, Instruction
+    from builder.errors import Span
+    from builder.oci.platform import Platform
+    from builder.plan.stages import Stage, Stages
+    from builder.plan.state import Settings
+    from builder.plan.steps import (
+        BaseImage,
+        Step,
+        Warn,
+    )
 
 PROXY_ARGS = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"

@@ -7,15 +7,20 @@ BuildKit, `--from` may name a later stage (SPEC section 2).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
-from builder.dockerfile.ast import Arg, Copy, Dockerfile, Flag, From, Instruction, Word
-from builder.errors import BuildError, DockerfileError, Span, UsageError, did_you_mean
+from builder.dockerfile.ast import Arg, Copy, From
+from builder.errors import BuildError, DockerfileError, UsageError, did_you_mean
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
 from builder.plan.expand import expand
-from builder.plan.steps import Warn
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from builder.dockerfile.ast import Dockerfile, Flag, Instruction, Word
+    from builder.errors import Span
+    from builder.plan.steps import Warn
 
 RESERVED = ("scratch", "context")
 """Names that stages should not have, and that no named context can take (BuildKit's validations.go and convert.go)."""

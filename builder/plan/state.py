@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Literal, TypeVar
-
-from builder.dockerfile.ast import Command, ExecForm, Flag, ShellForm, Word
+from builder.dockerfile.ast import ExecForm, ShellForm, Word
 from builder.errors import BuildError, DockerfileError
-from builder.oci.image import History, ImageConfig
-from builder.oci.platform import Platform
+from builder.oci.image import History
 from builder.plan.expand import expand
-from builder.plan.steps import BaseImage
 from builder.values import NamedTuple
 
-_T = TypeVar("_T")
-_V = TypeVar("_V")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from typing import Literal, TypeVar
+
+    from builder.dockerfile.ast import Command, Flag
+    from builder.oci.image import ImageConfig
+    from builder.oci.platform import Platform
+    from builder.plan.steps import BaseImage
+
+    _T = TypeVar("_T")
+    _V = TypeVar("_V")
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 

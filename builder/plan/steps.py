@@ -5,14 +5,17 @@ A step names the steps that it builds on by their `id`, the step's place in `Pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
-
-from builder.errors import Span
-from builder.oci.digest import Descriptor, Digest
-from builder.oci.image import History, ImageConfig
-from builder.oci.platform import Platform
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Literal
+
+    from builder.errors import Span
+    from builder.oci.digest import Descriptor, Digest
+    from builder.oci.image import History, ImageConfig
+    from builder.oci.platform import Platform
 
 Warn = tuple[str, str, int]
 """Code in CamelCase, message, line."""

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 from binascii import b2a_base64
-from collections.abc import Callable
 from typing import assert_never
 
-from builder.errors import BuildError, StepError
+from builder.errors import StepError
 from builder.events import (
     BuildFailed,
     BuildFinished,
     BuildStarted,
     BuildWarning,
     Debug,
-    Event,
     ExportFinished,
     PlanReady,
     StepFinished,
@@ -25,6 +23,15 @@ from builder.events import (
     StepStarted,
 )
 from builder.report.lines import incomplete
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.errors import BuildError
+    from builder.events import (
+        Event,
+    )
 
 VERSION = 1
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from builder.errors import render
 from builder.events import (
     BuildFailed,
@@ -11,7 +9,6 @@ from builder.events import (
     BuildStarted,
     BuildWarning,
     Debug,
-    Event,
     ExportFinished,
     PlanReady,
     StepFinished,
@@ -21,6 +18,14 @@ from builder.events import (
 from builder.report.lines import LineCutter
 from builder.report.summary import Summary
 from builder.report.text import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.events import (
+        Event,
+    )
 
 
 class Plain:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from builder.errors import render
-from builder.events import BuildFailed, Event
+from builder.events import BuildFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.events import Event
 
 
 class Quiet:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import time
 from _queue import Empty, SimpleQueue  # `queue` would import threading and heapq: 3 ms that a cached build does not have
-from _thread import LockType, allocate_lock, start_new_thread
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from _thread import allocate_lock, start_new_thread
 
-from builder.events import Debug, Event
+from builder.events import Debug
 
-Mode = Literal["auto", "tty", "plain", "json", "quiet"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _thread import LockType
+    from collections.abc import Callable
+    from typing import Literal
+
+    from builder.events import Event
+
+    Mode = Literal["auto", "tty", "plain", "json", "quiet"]
 
 _BACKLOG = 512
 """Events that may wait; a step that prints faster than the terminal takes it is slowed down beyond that."""

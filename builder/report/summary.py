@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
+from builder.events import BuildStarted, BuildWarning, ExportFinished
 from builder.report.text import clean
 from builder.report.units import duration, size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.events import BuildFinished
 
 
 class Summary:

@@ -5,8 +5,6 @@ Sources: ECMA-48 (control sequences), xterm's "ctlseqs", Unicode annex 11 (wide 
 
 from __future__ import annotations
 
-import re
-
 _ESCAPES = (
     # CSI: parameters, intermediates, final byte.
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
@@ -38,6 +36,8 @@ def clean(line: bytes | str, *, colors: bool = False) -> str:
 
 def _parts(text: str, colors: bool, kept: list[str]) -> list[tuple[str, bool]]:
     """`text` as (piece, is an SGR sequence to keep); the other sequences are gone."""
+    import re  # for the few lines that hold a control character
+
     parts: list[tuple[str, bool]] = []
     start = 0
     for match in re.finditer(_ESCAPES, text):

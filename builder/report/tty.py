@@ -7,16 +7,14 @@ terminal is changed (the cursor stays visible), so there is nothing to repair af
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
-from builder.errors import BuildError, StepError, render
+from builder.errors import StepError, render
 from builder.events import (
     BuildFailed,
     BuildFinished,
     BuildStarted,
     BuildWarning,
     Debug,
-    Event,
     ExportFinished,
     PlanReady,
     StepFinished,
@@ -27,6 +25,15 @@ from builder.report.lines import LineCutter
 from builder.report.summary import Summary
 from builder.report.text import clean, columns, fit
 from builder.report.units import duration
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.errors import BuildError
+    from builder.events import (
+        Event,
+    )
 
 TAIL = 6
 """Lines of a running step's log on the screen."""

@@ -1,8 +1,12 @@
-"""The capabilities of Linux by name and number (linux/capability.h). Pure."""
+"""The capabilities of Linux by name and number (linux/capability.h), and which of them this process has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NAMES = (
     "CAP_CHOWN",
@@ -48,6 +52,36 @@ NAMES = (
     "CAP_CHECKPOINT_RESTORE",
 )
 """A name's place is the capability's number."""
+
+DOCKER_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+)
+"""What Docker leaves to root in a container (docs.docker.com, "Runtime privilege and Linux capabilities")."""
+
+
+def absent(names: Iterable[str], field: str) -> list[str]:
+    """Those of `names` that are not in a mask of this process: `CapEff` or `CapBnd` (proc_pid_status(5))."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        present = next((int(line.split()[1], 16) for line in file if line.startswith(f"{field}:")), 0)
+    return [name for name in names if not present & mask((name,))]
+
+
+def withheld() -> list[str]:
+    """What Docker leaves to a command and this builder, root in a container perhaps, cannot hand out."""
+    return absent(DOCKER_CAPABILITIES, "CapBnd") if os.geteuid() == 0 else []
 
 
 def mask(names: Iterable[str]) -> int:

@@ -11,12 +11,17 @@ import select
 import socket
 import threading
 from collections.abc import Callable
-from types import TracebackType
 
 from builder.errors import Interrupted, SandboxError
 from builder.sandbox import capabilities, wire
 from builder.sandbox.spawn import memory_file, spawn_server
-from builder.sandbox.spec import BindMount, FileMount, Mount, Outcome, SandboxSpec, TmpfsMount
+from builder.sandbox.spec import BindMount, FileMount, Outcome, TmpfsMount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from builder.sandbox.spec import Mount, SandboxSpec
 
 _SIGINT = 2
 _SIGKILL = 9

@@ -6,7 +6,10 @@ import os
 
 from builder.errors import SandboxError
 from builder.sandbox import capabilities
-from builder.sandbox.spec import DOCKER_CAPABILITIES, Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.sandbox.spec import Outcome
 
 _NEEDED = (
     "CAP_CHOWN",
@@ -58,18 +61,7 @@ def explain(outcome: Outcome) -> SandboxError | None:
 
 def lacking_capabilities() -> list[str]:
     """The capabilities that a sandbox needs and this process has not in effect."""
-    return _absent(_NEEDED, "CapEff:")
-
-
-def withheld_capabilities() -> list[str]:
-    """What Docker leaves to a command and this builder, root in a container perhaps, cannot hand out."""
-    return _absent(DOCKER_CAPABILITIES, "CapBnd:") if os.geteuid() == 0 else []
-
-
-def _absent(names: tuple[str, ...], field: str) -> list[str]:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        present = next((int(line.split()[1], 16) for line in file if line.startswith(field)), 0)
-    return [name for name in names if not present & capabilities.mask((name,))]
+    return capabilities.absent(_NEEDED, "CapEff")
 
 
 def _version(release: str) -> tuple[int, int]:

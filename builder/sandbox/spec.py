@@ -6,25 +6,13 @@ sandbox are absolute and already resolved in the image (no symlink in them); pat
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from builder.sandbox.capabilities import DOCKER_CAPABILITIES
+from builder.values import NamedTuple
 
-DOCKER_CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-)
-"""What Docker leaves to root in a container (docs.docker.com, "Runtime privilege and Linux capabilities")."""
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Literal
 
 HARDENING = (
     "capabilities",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from contextlib import suppress
-from types import TracebackType
 
 from builder.errors import BuildError, StoreError
 from builder.oci.digest import Digest
-from builder.store.faults import Faults
 from builder.store.files import make_folder, read_file, sync_folder, write_all
-from builder.store.lease import Lease
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from builder.store.faults import Faults
+    from builder.store.lease import Lease
 
 _CHUNK = 1 << 20
 
@@ -151,8 +154,10 @@ class BlobWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
         if self._path:
-            with suppress(FileNotFoundError):  # An interrupt just after the rename of `commit`: the blob is there.
+            try:
                 os.unlink(self._path)
+            except FileNotFoundError:
+                pass  # An interrupt just after the rename of `commit`: the blob is there.
             self._path = ""
 
     def _close(self) -> None:

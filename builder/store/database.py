@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 from _thread import RLock  # `threading` costs 1 ms at start
-from types import TracebackType
-from typing import Any
 
-from builder.store import schema
-from builder.store.faults import Faults
+from builder.store import schema, sqlite
 
-Row = tuple[Any, ...]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Row = tuple[Any, ...]
+    from types import TracebackType
+
+    from builder.store.faults import Faults
 
 
 class Database:
@@ -25,7 +28,7 @@ class Database:
         self._lock = RLock()
         with faults:
             # autocommit: transactions are begun by hand, in `write` alone.
-            self._connection = sqlite3.connect(
+            self._connection = sqlite.connect(
                 path, timeout=schema.BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
             )
             self._connection.execute("PRAGMA synchronous=NORMAL")
@@ -55,13 +58,13 @@ class Database:
 class Write:
     """The context manager behind `Database.write`."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: RLock, faults: Faults, durable: bool) -> None:
+    def __init__(self, connection: sqlite.Connection, lock: RLock, faults: Faults, durable: bool) -> None:
         self._connection = connection
         self._lock = lock
         self._faults = faults
         self._durable = durable
 
-    def __enter__(self) -> sqlite3.Connection:
+    def __enter__(self) -> sqlite.Connection:
         self._lock.acquire()
         try:
             with self._faults:

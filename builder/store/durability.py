@@ -7,14 +7,18 @@ boot id; a changed boot id means that the page cache is gone, and what carries a
 from __future__ import annotations
 
 import os
-import sqlite3
-from typing import Literal
 
-from builder.store.database import Database
 from builder.store.files import move_folder
-from builder.store.lease import Lease
 
-Marked = Literal["record", "layer", "snapshot"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from builder.store import sqlite
+    from builder.store.database import Database
+    from builder.store.lease import Lease
+
+    Marked = Literal["record", "layer", "snapshot"]
 
 
 def current_boot_id() -> str:
@@ -32,7 +36,7 @@ class Durability:
         self._database = database
         self._boot = boot
 
-    def mark(self, connection: sqlite3.Connection, kind: Marked, name: str) -> None:
+    def mark(self, connection: sqlite.Connection, kind: Marked, name: str) -> None:
         """Inside a write transaction: say that `name` is not on the disk yet."""
         connection.execute("INSERT INTO unsynced (boot, kind, name) VALUES (?, ?, ?)", (self._boot, kind, name))
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import sqlite3
-from types import TracebackType
 
 from builder.errors import StoreError
+from builder.store import sqlite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY = (errno.EROFS,)
@@ -38,7 +41,7 @@ class Faults:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, OSError):
             told = self._of_system(error)
-        elif isinstance(error, sqlite3.Error):
+        elif isinstance(error, sqlite.Error):
             told = self._of_database(error)
         else:
             return
@@ -81,7 +84,7 @@ class Faults:
             return self.read_only()
         return None
 
-    def _of_database(self, error: sqlite3.Error) -> StoreError | None:
+    def _of_database(self, error: sqlite.Error) -> StoreError | None:
         code = getattr(error, "sqlite_errorcode", None)
         if code is None:
             return None  # Our own misuse of the module: a bug, to be seen as one.

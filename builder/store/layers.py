@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 
 from builder.errors import StoreError
 from builder.oci.digest import Descriptor, Digest
-from builder.store.blobs import Blobs
-from builder.store.database import Database
-from builder.store.durability import Durability
 from builder.store.files import move_folder, read_file, write_file
-from builder.store.lease import Lease
 from builder.store.removal import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.store import sqlite
+    from builder.store.blobs import Blobs
+    from builder.store.database import Database
+    from builder.store.durability import Durability
+    from builder.store.lease import Lease
 
 
 class Layers:
@@ -89,7 +92,7 @@ class Layers:
             remove_tree(folder)
         return existing
 
-    def _insert(self, connection: sqlite3.Connection, folder: str, diff_id: str, chain: str | None) -> str:
+    def _insert(self, connection: sqlite.Connection, folder: str, diff_id: str, chain: str | None) -> str:
         sql = "INSERT INTO snapshots (diff_id, chain) VALUES (?, ?)"
         name = str(connection.execute(sql, (diff_id, chain)).lastrowid)
         while os.path.lexists(self.snapshot_path(name)):

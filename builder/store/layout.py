@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
 
 from builder.errors import StoreError
 from builder.store import schema
 from builder.store.faults import Faults
 from builder.store.files import make_folder, sync_folder, write_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FORMAT = 1
 """The version of the folder's layout, in the file VERSION. The database's own version is `schema.VERSION`."""

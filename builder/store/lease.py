@@ -9,11 +9,15 @@ from __future__ import annotations
 import fcntl
 import os
 from _thread import allocate_lock  # `threading` costs 1 ms at start
-from types import TracebackType
 
-from builder.store.faults import Faults
 from builder.store.files import make_folder
 from builder.store.removal import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from builder.store.faults import Faults
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

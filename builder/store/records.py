@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 
 from builder.oci.digest import Digest
-from builder.store.database import Database
-from builder.store.durability import Durability
-from builder.store.layers import Layers
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.store.database import Database
+    from builder.store.durability import Durability
+    from builder.store.layers import Layers
 
 AST_LIMIT = 1000
 """Parsed Dockerfiles that are kept; beyond it the oldest go."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Sequence
 
-from builder.store.faults import Faults
+from builder.store import sqlite
 
-Step = Sequence[str]
-"""The statements that lead from one version to the next."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.store.faults import Faults
+
+    Step = Sequence[str]
+    """The statements that lead from one version to the next."""
 
 _FIRST: Step = (
     # Facts about the store itself: `boot` is the boot id of the last recovery.
@@ -82,7 +86,7 @@ def upgrade(path: str, faults: Faults, steps: Sequence[Step] = STEPS) -> None:
     peek(path, faults, len(steps))
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     with faults:
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = sqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
 
-from builder.oci.digest import Descriptor, Digest
+from builder.oci.digest import Digest
 from builder.store import layout
 from builder.store.blobs import Blobs, BlobWriter
 from builder.store.database import Database
@@ -15,6 +14,12 @@ from builder.store.images import ImageRecord, Images
 from builder.store.layers import Layers
 from builder.store.lease import Lease, Scratch, sweep
 from builder.store.records import Record, Records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from builder.oci.digest import Descriptor
 
 __all__ = ["BlobWriter", "ImageRecord", "Record", "Scratch", "Store"]
 

@@ -13,13 +13,17 @@ import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 from report_terminal import Terminal
 
 from builder.errors import BuildError, SourceFile
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Debug, PlanReady, StepFinished, StepLog, StepStarted
-from builder.report.reporter import Mode, Reporter, open_reporter, screen
+from builder.report.reporter import Reporter, open_reporter, screen
+
+if TYPE_CHECKING:
+    from builder.report.reporter import Mode
 
 ID = "sha256:" + "a" * 64
 
@@ -272,4 +276,4 @@ print(*sorted(name for name in set(sys.modules) - before if not name.startswith(
     done = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{script}"], capture_output=True, text=True
     )
-    assert (done.stdout, done.stderr) == ("#1 s\n#1 CACHED\n_queue\n", "")
+    assert (done.stdout, done.stderr) == ("#1 s\n#1 CACHED\n_queue builder.errors\n", "")

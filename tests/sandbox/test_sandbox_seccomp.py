@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.sandbox import seccomp
-from builder.sandbox.spec import DOCKER_CAPABILITIES
+from builder.sandbox.capabilities import DOCKER_CAPABILITIES
 
 ROOT = Path(__file__).parents[2]
 
