@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from builder.context.oci_layout import Place
     from builder.dockerfile.ast import Dockerfile
     from builder.engine.exporting import Output
+    from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
     from builder.engine.sources import SourceTree
     from builder.errors import SourceFile
@@ -101,7 +102,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
                 error.at(source)
             raise
         config = _assemble(plan, outcome, request)
-        image_id = _keep(config, request, store)
+        image_id = _keep(config, plan.base.blobs, request, store)
         manifest = _export(request, plan, config, outcome.root, store, roots, emit)
         store.sync()
         names = tuple(tag.familiar for tag in request.tags)
@@ -277,13 +278,13 @@ def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes
     return assemble(plan.config, diff_ids, history, created=when)
 
 
-def _keep(config: bytes, request: Request, store: Store) -> Digest:
+def _keep(config: bytes, blobs: Blobs, request: Request, store: Store) -> Digest:
     """Put the image into the store, under its names or, without one, for its id. What is there is not written again."""
     image_id = Digest.of(config)
     if not store.has_blob(image_id):
         store.put_blob(config)
     for name in [str(tag) for tag in request.tags] or [""]:
-        store.tag(name, image_id)
+        store.tag(name, image_id, blobs)
     return image_id
 
 

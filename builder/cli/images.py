@@ -101,7 +101,7 @@ def _history(parsed: Parsed, store: Store) -> None:
 def _tag(parsed: Parsed, store: Store) -> None:
     source, target = parsed.positionals
     record = find(source, store)
-    store.tag(str(new_name(target)), record.config)
+    store.tag(str(new_name(target)), record.config, record.blobs)
 
 
 def _rmi(parsed: Parsed, store: Store) -> None:

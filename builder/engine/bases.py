@@ -97,7 +97,10 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
             or f"pybuild import ROOTFS.tar {reference.familiar}, or --build-context {external.name}=oci-layout://FOLDER",
         )
     parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
-    return _base(external.name, parsed, tuple(store.foreign(diff_id) for diff_id in parsed.diff_ids))
+    blobs = found.blobs
+    if blobs is None:
+        blobs = tuple(store.foreign(diff_id) for diff_id in parsed.diff_ids)
+    return _base(external.name, parsed, blobs)
 
 
 def _short(reference: Reference) -> str:

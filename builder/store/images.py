@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 
+from builder import canonical
 from builder.errors import UsageError
-from builder.oci.digest import Digest
+from builder.oci.digest import Descriptor, Digest
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.store.database import Database, Row
 
 SHORTEST_ID = 4
@@ -23,31 +26,39 @@ class ImageRecord(NamedTuple):
     config: Digest
     created: int
     """When it got this name, in seconds since 1970."""
+    blobs: tuple[Descriptor | None, ...] | None = None
+    """The blobs that its lowest layers came in, None for one that we pack; None for an image that an older pybuild kept."""
 
 
 class Images:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def tag(self, name: str, config: Digest) -> None:
+    def tag(self, name: str, config: Digest, blobs: Sequence[Descriptor | None] | None) -> None:
         """Give an image a name. Another that had it is kept, without a name if it has no other, as Docker keeps it. An empty
         name keeps the image without one."""
-        held = "SELECT 1 FROM images WHERE config = ? AND (name = ? OR ? = '')"
-        if self._database.one(held, str(config), name, name) is not None:
+        packed = (
+            None if blobs is None else canonical.dumps([blob and (*blob[:1], str(blob.digest), blob.size) for blob in blobs])
+        )
+        held = "SELECT 1 FROM images WHERE config = ? AND (name = ? AND blobs IS ? OR ? = '')"
+        if self._database.one(held, str(config), name, packed, name) is not None:
             return  # A cached build that tags the same image again costs no sync of the disk.
         with self._database.write(durable=True) as connection:
             # An image that has a name is not listed as nameless too.
-            connection.execute("DELETE FROM images WHERE config = ? AND name = ''", (str(config),))
-            loser = connection.execute("SELECT config, created FROM images WHERE name = ? AND name <> ''", (name,)).fetchone()
+            connection.execute("DELETE FROM images WHERE config = ? AND name IN ('', ?)", (str(config), name))
+            loser = connection.execute(
+                "SELECT config, created, blobs FROM images WHERE name = ? AND name <> ''", (name,)
+            ).fetchone()
             if loser is not None:
                 connection.execute("DELETE FROM images WHERE name = ?", (name,))
                 connection.execute(
-                    "INSERT INTO images (name, config, created) SELECT '', ?1, ?2"
+                    "INSERT INTO images (name, config, created, blobs) SELECT '', ?1, ?2, ?3"
                     " WHERE NOT EXISTS (SELECT 1 FROM images WHERE config = ?1)",
                     loser,
                 )
             connection.execute(
-                "INSERT INTO images (name, config, created) VALUES (?, ?, ?)", (name, str(config), int(time.time()))
+                "INSERT INTO images (name, config, created, blobs) VALUES (?, ?, ?, ?)",
+                (name, str(config), int(time.time()), packed),
             )
 
     def untag(self, name: str) -> bool:
@@ -63,7 +74,9 @@ class Images:
 
     def all(self) -> list[ImageRecord]:
         """All images, by name; those without a name first."""
-        return [_record(row) for row in self._database.all("SELECT name, config, created FROM images ORDER BY name, config")]
+        return [
+            _record(row) for row in self._database.all("SELECT name, config, created, blobs FROM images ORDER BY name, config")
+        ]
 
     def find(self, wanted: str) -> ImageRecord | None:
         """An image by its name, or by the first digits of its id, with or without `sha256:`.
@@ -72,7 +85,7 @@ class Images:
         """
         if not wanted:
             return None
-        row = self._database.one("SELECT name, config, created FROM images WHERE name = ?", wanted)
+        row = self._database.one("SELECT name, config, created, blobs FROM images WHERE name = ?", wanted)
         if row is not None:
             return _record(row)
         digits = wanted.removeprefix("sha256:")
@@ -80,7 +93,7 @@ class Images:
             return None
         # A range, not LIKE: it uses the index on `config`; "g" is beyond every hexadecimal digit.
         rows = self._database.all(
-            "SELECT name, config, created FROM images WHERE config >= ? AND config < ? ORDER BY config, name",
+            "SELECT name, config, created, blobs FROM images WHERE config >= ? AND config < ? ORDER BY config, name",
             f"sha256:{digits}",
             f"sha256:{digits}g",
         )
@@ -93,4 +106,13 @@ class Images:
 
 
 def _record(row: Row) -> ImageRecord:
-    return ImageRecord(row[0], Digest.parse(row[1]), int(row[2]))
+    blobs = None if row[3] is None else tuple(blob and _descriptor(*blob) for blob in canonical.loads(row[3]))
+    return ImageRecord(row[0], Digest.parse(row[1]), int(row[2]), blobs)
+
+
+def _packed(blob: Descriptor) -> tuple[str, str, int]:
+    return blob.media_type, str(blob.digest), blob.size
+
+
+def _descriptor(media_type: str, digest: str, size: int) -> Descriptor:
+    return Descriptor(media_type, Digest.parse(digest), size)

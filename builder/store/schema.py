@@ -38,7 +38,12 @@ _FIRST: Step = (
     "CREATE TABLE unsynced (id INTEGER PRIMARY KEY AUTOINCREMENT, boot TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL)",
 )
 
-STEPS: Sequence[Step] = (_FIRST,)
+_BLOBS_OF_IMAGES: Step = (
+    # The blobs that an image's lowest layers came in: JSON, a [media type, digest, size] or null for each; NULL for unknown.
+    "ALTER TABLE images ADD COLUMN blobs TEXT",
+)
+
+STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)

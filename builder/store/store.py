@@ -17,6 +17,7 @@ from builder.store.records import Record, Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from builder.oci.digest import Descriptor
@@ -175,13 +176,14 @@ class Store:
 
     # Images.
 
-    def tag(self, name: str, config: Digest) -> None:
+    def tag(self, name: str, config: Digest, blobs: Sequence[Descriptor | None] | None = ()) -> None:
         """Name an image by a normalised name, which another image loses (and is kept); an empty one keeps it without a name.
 
-        All that was recorded so far is synced before, so that the name never outlives the layers.
+        `blobs` are those that its lowest layers came in (`ImageRecord.blobs`): a base ships as it came, whatever else the store
+        has seen. All that was recorded so far is synced before, so that the name never outlives the layers.
         """
         self.sync()
-        self._images.tag(name, config)
+        self._images.tag(name, config, blobs)
 
     def untag(self, name: str) -> bool:
         """Remove a name; False where there was none. Its content stays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -36,3 +37,43 @@ def test_a_damaged_folder_of_the_store_is_told_as_the_stores(pybuild: Pybuild, b
     done = pybuild(*flags, "-o", f"type=local,dest={tmp_path}/out", context)
     assert done.returncode == 7, done.stderr
     assert "error: the store is damaged: " in done.stderr
+
+
+def test_a_base_ships_in_the_blobs_it_came_in_whatever_else_the_store_has_seen(pybuild: Pybuild, tmp_path: Path) -> None:
+    """The same layer came in two compressions, and the image that is FROM it has one manifest."""
+    contexts = {}
+    for name, text in (
+        ("made", "FROM scratch\nCOPY file /file\n"),
+        ("kept", "FROM it\n"),
+        ("child", "FROM kept\nCOPY file /b\n"),
+    ):
+        contexts[name] = tmp_path / name
+        contexts[name].mkdir()
+        (contexts[name] / "Dockerfile").write_text(text)
+        (contexts[name] / "file").write_text("text\n" * 1000)
+    for form in ("gzip", "zstd"):
+        made = pybuild("-o", f"type=oci,tar=false,compression={form},dest={tmp_path / form}", contexts["made"])
+        assert made.returncode == 0, made.stderr
+    media_types = {}
+    for order in (("gzip", "zstd"), ("zstd", "gzip")):
+        other = Pybuild(tmp_path / f"store-{order[0]}", tmp_path / "home")
+        for form in order:
+            context = f"it=oci-layout://{tmp_path / form}"
+            kept = other("-t", "kept", "-t", f"kept:{form}", "--build-context", context, contexts["kept"])
+            assert kept.returncode == 0, kept.stderr
+        for name in ("kept", "kept:gzip", "kept:zstd"):
+            (contexts["child"] / "Dockerfile").write_text(f"FROM {name}\nCOPY file /b\n")
+            layout = tmp_path / f"child-{order[0]}-{name}"
+            child = other("-o", f"type=oci,tar=false,dest={layout}", contexts["child"])
+            assert child.returncode == 0, child.stderr
+            (described,) = json.loads((layout / "index.json").read_text())["manifests"]
+            manifest = json.loads((layout / "blobs" / described["digest"].replace(":", "/")).read_text())
+            media_types[order[0], name] = manifest["layers"][0]["mediaType"].rpartition("+")[2]
+    assert media_types == {
+        ("gzip", "kept"): "zstd",
+        ("gzip", "kept:gzip"): "gzip",
+        ("gzip", "kept:zstd"): "zstd",
+        ("zstd", "kept"): "gzip",
+        ("zstd", "kept:gzip"): "gzip",
+        ("zstd", "kept:zstd"): "zstd",
+    }

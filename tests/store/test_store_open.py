@@ -68,7 +68,7 @@ def test_a_new_store_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -
         assert {path.name for path in root.iterdir()} == {"VERSION", "blobs", "snapshots", "index", "tmp", "db.sqlite"}
         assert (root / "VERSION").read_text() == "1\n"
         with closing(database(root)) as db:
-            assert db.execute("PRAGMA user_version").fetchone() == (1,)
+            assert db.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
             assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
@@ -164,6 +164,19 @@ def test_an_empty_database_is_version_0_and_is_upgraded(tmp_path: Path) -> None:
         assert store.images() == []
 
 
+def test_the_first_version_of_the_database_is_upgraded_and_keeps_its_names(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    Store(str(root)).close()
+    for suffix in ("", "-wal", "-shm"):
+        (root / f"db.sqlite{suffix}").unlink(missing_ok=True)
+    schema.upgrade(str(root / "db.sqlite"), Faults(str(root)), schema.STEPS[:1])
+    with closing(database(root)) as db, db:
+        db.execute("INSERT INTO images (name, config, created) VALUES ('name', ?, 7)", (str(LAYER),))
+    with Store(str(root)) as store:
+        (image,) = store.images()
+        assert (image.name, image.config, image.created, image.blobs) == ("name", LAYER, 7, None)
+
+
 NEXT: schema.Step = (
     "ALTER TABLE images ADD COLUMN note TEXT NOT NULL DEFAULT 'old'",
     "CREATE TABLE extra (id INTEGER PRIMARY KEY)",
@@ -175,7 +188,8 @@ def test_an_older_database_is_upgraded_with_its_rows(tmp_path: Path) -> None:
     with Store(str(root)) as store:
         store.tag("name", LAYER)
     schema.upgrade(path, Faults(str(root)), (*schema.STEPS, NEXT))
-    assert schema.peek(path, Faults(str(root)), 2) == 2
+    newest = schema.VERSION + 1
+    assert schema.peek(path, Faults(str(root)), newest) == newest
     with closing(database(root)) as db:
         assert db.execute("SELECT name, config, note FROM images").fetchall() == [("name", str(LAYER), "old")]
     # Done twice is done once.
@@ -189,7 +203,7 @@ def test_an_upgrade_that_fails_leaves_the_older_database(tmp_path: Path) -> None
     with pytest.raises(StoreError):
         schema.upgrade(path, Faults(str(root)), (*schema.STEPS, (*NEXT, "INSERT INTO nowhere VALUES (1)")))
     with closing(database(root)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
         assert db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'extra'").fetchone() == (0,)
         assert "note" not in [row[1] for row in db.execute("PRAGMA table_info(images)")]
     with Store(str(root)) as store:
