@@ -58,13 +58,13 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
             f"the environment has a variable without a name: '={nameless[0][:40]}'", hint="the image is damaged: see its Env"
         )
     who = accounts.identity(process.user, image_accounts(roots, root))
-    _refuse_too_many(root)
-    folders = roots.folders(root)
     tree = roots.tree(root)
     upper = _folder(scratch, "upper")
     # The upper's root *is* the command's `/`, so it needs the metadata of the image's.
     set_root(upper, tree)
     points = mountpoints.prepare(tree, _folder(scratch, "stub"), CONTAINER_FILES)
+    _refuse_too_many(len(root.layers), MAX_LOWERS - bool(points.stub))
+    folders = roots.folders(root)
     contents = {
         "etc/hosts": _hosts(process),
         "etc/hostname": process.hostname.encode() + b"\n",
@@ -73,7 +73,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
     env = dict(process.env)
     env.setdefault("HOME", who.home)
     spec = SandboxSpec(
-        lowers=(points.stub, *reversed(folders)),
+        lowers=(*([points.stub] if points.stub else []), *reversed(folders)),
         upper=upper,
         work=_folder(scratch, "work"),
         argv=process.argv,
@@ -115,11 +115,11 @@ def _is_there(process: Process, tree: Tree) -> bool:
     return False
 
 
-def _refuse_too_many(root: Root) -> None:
-    """overlayfs takes 500 lower folders (measured); one of them holds the mount points that the image lacks."""
-    if len(root.layers) >= MAX_LOWERS:
+def _refuse_too_many(layers: int, most: int) -> None:
+    """overlayfs takes 500 lower folders (measured); where the image lacks a mount point, one of them holds it."""
+    if layers > most:
         raise BuildError(
-            f"the image has {len(root.layers)} layers, and a command can look into {MAX_LOWERS - 1} at most",
+            f"the image has {layers} layers, and a command can look into {most} at most",
             hint="join RUN lines with &&, or COPY --from an earlier stage into a new one",
         )
 

@@ -22,13 +22,14 @@ FOLDERS = (b"dev", b"proc", b"sys")
 
 class MountPoints(NamedTuple):
     stub: str
-    """The folder of the stub layer; it is empty when the image has all that is needed."""
+    """The folder of the stub layer; an empty text when the image has all that is needed."""
     files: tuple[tuple[str, str], ...]
     """For each file asked for: its name and the absolute path in the image that it has without links."""
 
 
 def prepare(tree: Tree, folder: str, files: tuple[bytes, ...]) -> MountPoints:
-    """Make the stub in the new folder `folder`. `files` are paths as programs know them (`etc/hosts`).
+    """Make the stub in the new folder `folder`, which is removed where no stub is needed. `files` are paths as programs know
+    them (`etc/hosts`).
 
     Raises BuildError where the image has something of another kind at a mount point.
     """
@@ -48,6 +49,9 @@ def prepare(tree: Tree, folder: str, files: tuple[bytes, ...]) -> MountPoints:
             _folder(tree, folder, real.rpartition(b"/")[0])
             _file(os.path.join(os.fsencode(folder), real))
         found.append((os.fsdecode(path), "/" + os.fsdecode(real)))
+    if not os.listdir(folder):
+        os.rmdir(folder)
+        return MountPoints("", tuple(found))
     _root(tree, folder)
     return MountPoints(folder, tuple(found))
 
