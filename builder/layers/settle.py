@@ -94,17 +94,20 @@ def _apply(draft: Draft, item: Item, path: bytes, prefix: bytes) -> None:
     entry = item.entry
     if entry.kind == "hardlink":
         draft.remove(path)
-        draft.put(path, _linked(draft, entry, prefix))
+        draft.put(path, _linked(draft, entry, path, prefix))
         return
     if entry.kind == "char" and entry.rdev == (0, 0):
         raise BuildError(f"'{show(entry.path)}' is the device 0:0, which means a deleted file and cannot be in a layer")
     draft.put(path, Node(entry._replace(path=path), item.source))
 
 
-def _linked(draft: Draft, link: Entry, prefix: bytes) -> Node:
-    """The node that a hard link of the archive shares, with the link's metadata, as link(2) and chmod(2) would leave it."""
+def _linked(draft: Draft, link: Entry, path: bytes, prefix: bytes) -> Node:
+    """The node that a hard link of the archive at `path` shares, with the link's metadata, as link(2) and chmod(2) would leave
+    it. What was at `path` is gone by then."""
     folder, _, last = link.link.rpartition(b"/")
-    node = draft.node(join(draft.resolve(folder, prefix), last))
+    target = join(draft.resolve(folder, prefix), last)
+    replaced = any(f.startswith(path + b"/") for f in (target + b"/", join(prefix, link.link) + b"/"))
+    node = None if replaced else draft.node(target)
     if node is None or node.entry is None or node.entry.kind == "dir":
         raise BuildError(f"'{show(link.path)}' is a hard link to '{show(link.link)}', which is no file of the image")
     if node.entry.kind != "file":

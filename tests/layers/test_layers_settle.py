@@ -216,6 +216,8 @@ def test_prefix(items: list[Item], prefix: bytes, root_entry: bool | None, expec
         ([whiteout("f"), hardlink("h", "f")], "'h' is a hard link to 'f'"),
         ([opaque("d"), hardlink("h", "d/x")], "'h' is a hard link to 'd/x'"),
         ([file("a"), hardlink("a", "a")], "'a' is a hard link to 'a'"),
+        ([hardlink("f", "f")], "'f' is a hard link to 'f', which is no file of the image"),
+        ([hardlink("d", "d/x")], "'d' is a hard link to 'd/x', which is no file of the image"),
         ([Item(Entry(b"c", "char", 0o600))], "'c' is the device 0:0"),
         ([file("")], "the archive's root is a file"),
         ([whiteout("")], "the archive's root is a whiteout"),

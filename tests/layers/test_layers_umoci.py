@@ -124,13 +124,10 @@ def lower(stack: Stack, path: bytes) -> Source:
 
 def comparable(layer: Sequence[Member], tree: Tree) -> list[Member]:
     """Without what is known to differ: deletions in folders that are not there (Docker and we make those folders, umoci does
-    not), and hard links that take the place of their target."""
+    not)."""
     out: list[Member] = []
     gone: list[bytes] = []
     for member in layer:
-        if member.kind == "hardlink" and f"{member.what}/".startswith(f"{member.path}/"):
-            # A link in the place of its own target, or of a folder above it: umoci refuses it, we make a copy.
-            continue
         if member.kind in ("whiteout", "opaque"):
             parent, _, name = member.path.rpartition("/")
             folder = tree.resolve((member.path if member.kind == "opaque" else parent).encode())
