@@ -7,9 +7,10 @@ writers) are imported at the first step that the cache does not know.
 from __future__ import annotations
 
 from builder.engine import selection
-from builder.engine.roots import Root
+from builder.engine.roots import Root, damaged
 from builder.engine.sources import StackTree
 from builder.errors import BuildError, StoreError
+from builder.layers.source import ContentChanged
 from builder.plan import keys
 from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, WorkdirStep
 from builder.store.store import Record
@@ -83,6 +84,12 @@ class Executor:
                     return self._copy(step, done, as_folder)
                 case WorkdirStep():
                     return self._workdir(step, done[step.parent], as_folder)
+        except ContentChanged as error:
+            if isinstance(step, CopyStep) and isinstance(step.origin, StageOrigin):
+                # Snapshots never change.
+                raise damaged(error) from error
+            error.span = error.span or step.span
+            raise
         except BuildError as error:
             if error.span is None and not isinstance(error, StoreError):
                 error.span = step.span

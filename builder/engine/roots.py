@@ -14,6 +14,7 @@ import os
 from builder.errors import BuildError, StoreError
 from builder.layers.entry import EPOCH, FileSource, Item
 from builder.layers.names import show
+from builder.layers.source import ContentChanged
 from builder.oci.digest import Digest, chain_id
 from builder.values import NamedTuple
 
@@ -291,10 +292,14 @@ class stored:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, BuildError) and type(error) is BuildError:
-            raise StoreError(
-                f"the store is damaged: {error.message}", hint="remove its folder 'snapshots' and build again with --no-cache"
-            ) from error
+        if isinstance(error, ContentChanged) or type(error) is BuildError:
+            raise damaged(error) from error
+
+
+def damaged(error: BuildError) -> StoreError:
+    """What a content that is not its digest's comes to where it lies in the store."""
+    hint = "remove its folder 'snapshots' and build again with --no-cache"
+    return StoreError(f"the store is damaged: {error.message}", hint=hint)
 
 
 def _foreign_name(layer: Layer) -> Digest:

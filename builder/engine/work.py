@@ -90,6 +90,7 @@ class Worker:
                 self._emit(StepLog(number, data))
 
             outcome = self._sandboxes().run(prepared.spec, output=output)
+            self._tell(outcome.fallbacks)
             if outcome.code or outcome.failed_at:
                 hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
                 raise self._with_disk(explain(outcome) or _failure(step, outcome, tail, hint))

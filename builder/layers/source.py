@@ -180,9 +180,12 @@ class _Root:
         self._folder, self._at = current, folder
 
 
-def changed(path: bytes) -> BuildError:
-    """The error for content that is not what was seen before."""
-    return BuildError(f"'{show(path)}' changed while it was read", hint="build again when nothing else writes to it")
+class ContentChanged(BuildError):
+    """A content is not what was seen before."""
+
+
+def changed(path: bytes) -> ContentChanged:
+    return ContentChanged(f"'{show(path)}' changed while it was read", hint="build again when nothing else writes to it")
 
 
 def _check(name: bytes) -> None:

@@ -38,6 +38,12 @@ def test_a_damaged_folder_of_the_store_is_told_as_the_stores(pybuild: Pybuild, b
     assert done.returncode == 7, done.stderr
     assert "error: the store is damaged: " in done.stderr
 
+    (context / "Dockerfile").write_text("FROM base AS one\nRUN echo good > /file\nFROM base\nCOPY --from=one /file /copy\n")
+    done = pybuild(*flags, context)
+    assert done.returncode == 7, done.stderr
+    assert "error: the store is damaged: 'copy' changed while it was read" in done.stderr
+    assert "hint: remove its folder 'snapshots' and build again with --no-cache" in done.stderr
+
 
 def test_a_base_ships_in_the_blobs_it_came_in_whatever_else_the_store_has_seen(pybuild: Pybuild, tmp_path: Path) -> None:
     """The same layer came in two compressions, and the image that is FROM it has one manifest."""
