@@ -133,7 +133,12 @@ class Executor:
         if not self._rung_class:
             from builder.sandbox import capabilities
 
-            self._rung_class = " without ".join(["root", *capabilities.withheld()])
+            seen = [f"without {name}" for name in capabilities.withheld()]
+            if capabilities.absent(("CAP_SYS_RESOURCE",), "CapEff"):
+                from builder.sandbox.limits import lowered
+
+                seen += [f"with {limit}" for limit in lowered()]
+            self._rung_class = " ".join(["root", *seen])
         return self._rung_class
 
     def _work(self) -> Worker:

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from builder.store.store import Store
 
 _NO_SPACE = 64 << 10
+"""Bytes: where less is free, a command that wrote has met the end of the disk."""
 _WEAKER = {
     "landlock-scope": "this kernel has no Landlock scopes: RUN steps with the host's network reach its abstract unix sockets",
     "capabilities": "the builder itself lacks capabilities that Docker gives to RUN steps: what needs them fails",
 }
-"""Bytes: where less is free, a command that wrote has met the end of the disk."""
 TAIL_BYTES = 8192
 TAIL_LINES = 12
 

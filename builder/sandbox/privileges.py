@@ -8,26 +8,11 @@ from __future__ import annotations
 import os
 
 from builder.sandbox import kernel
+from builder.sandbox.limits import LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.sandbox.wire import Job
-
-_UNLIMITED = (1 << 64) - 1
-# Each limit of getrlimit(2) by its number, soft and hard: what the builder's own shell happens to have must not decide a
-# build. No core file may land in a layer; 1024 and 524288 descriptors are systemd's and today's Docker's.
-_LIMITS = (
-    (0, _UNLIMITED, _UNLIMITED),  # CPU
-    (1, _UNLIMITED, _UNLIMITED),  # FSIZE
-    (2, _UNLIMITED, _UNLIMITED),  # DATA
-    (3, 8 << 20, _UNLIMITED),  # STACK
-    (4, 0, _UNLIMITED),  # CORE
-    (5, _UNLIMITED, _UNLIMITED),  # RSS
-    (6, _UNLIMITED, _UNLIMITED),  # NPROC
-    (7, 1024, 524288),  # NOFILE
-    (8, 8 << 20, 8 << 20),  # MEMLOCK
-    (9, _UNLIMITED, _UNLIMITED),  # AS
-)
 
 
 def set_inherited() -> bool:
@@ -39,7 +24,7 @@ def set_inherited() -> bool:
     kernel.reset_signals()
     os.umask(0o022)
     kernel.personality(0)
-    allowed = [_set_limit(*limit) for limit in _LIMITS]
+    allowed = [_set_limit(number, soft, hard) for number, _, soft, hard in LIMITS]
     return all(allowed)
 
 

@@ -83,3 +83,17 @@ def test_a_full_standard_output_is_not_blamed_on_the_store(pybuild: Pybuild, tmp
         assert done.returncode != 0
         assert "no space left on the disk" in done.stderr
         assert str(pybuild.store) not in done.stderr
+
+
+def test_a_limit_that_the_builder_cannot_raise_is_in_the_key(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    context = context_of(tmp_path, "FROM base\nRUN ulimit -Hn > /most\n")
+    command = ["-o", f"type=local,dest={tmp_path / 'out'}", "--build-context", f"base={busybox_base}", str(context)]
+    powerless = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource"]
+
+    def most(hard: int) -> tuple[str, bool]:
+        limited = ["prlimit", f"--nofile=300:{hard}", *powerless, *pybuild.command, *command]
+        done = subprocess.run(limited, env=pybuild.environment(), cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return (tmp_path / "out" / "most").read_text().strip(), "#2 CACHED" in done.stderr
+
+    assert [most(700), most(600), most(700)] == [("700", False), ("600", False), ("700", True)]
