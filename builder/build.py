@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from builder.context.directory import Ignore
     from builder.context.oci_layout import Place
-    from builder.dockerfile.ast import Dockerfile
+    from builder.dockerfile.ast import Dockerfile, Instruction
     from builder.engine.exporting import Output
     from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
@@ -172,17 +172,36 @@ def _near(path: str) -> str | None:
 
 def _parse(source: SourceFile, store: Store) -> Dockerfile:
     """The syntax tree, from the cache where this text was parsed before: then lark is not even imported."""
-    key = hashlib.sha256(source.text.encode()).hexdigest()
-    data = store.ast(f"{codec.VERSION}:{key}")
+
+    def parse() -> Dockerfile:
+        from builder.dockerfile.syntax import parse
+
+        return parse(source)
+
+    return _cached_tree("", source, store, parse)
+
+
+def _parse_trigger(text: str, store: Store) -> Instruction:
+    """The same for the one instruction of an ONBUILD."""
+    from builder.dockerfile.ast import Directives, Dockerfile
+    from builder.errors import SourceFile
+    from builder.plan import triggers
+
+    source = SourceFile("ONBUILD", text)
+    parsed = _cached_tree("trigger:", source, store, lambda: Dockerfile(source, Directives(), (triggers.parse(text),)))
+    return parsed.instructions[0]
+
+
+def _cached_tree(kind: str, source: SourceFile, store: Store, parse: Callable[[], Dockerfile]) -> Dockerfile:
+    key = f"{codec.VERSION}:{kind}{hashlib.sha256(source.text.encode()).hexdigest()}"
+    data = store.ast(key)
     if data is not None:
         try:
             return codec.load(data, source)
         except ValueError:
             pass  # A damaged row of a disposable cache: the text is parsed again.
-    from builder.dockerfile.syntax import parse
-
-    dockerfile = parse(source)
-    store.put_ast(f"{codec.VERSION}:{key}", codec.dump(dockerfile))
+    dockerfile = parse()
+    store.put_ast(key, codec.dump(dockerfile))
     return dockerfile
 
 
@@ -239,16 +258,15 @@ def _ignore(context: str, dockerfile: str) -> Ignore:
 
 
 def _plan(dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: _Contexts) -> Plan:
-    predefined = platform_args(request.platform, request.platform)
-    stages = reachable(
-        dockerfile,
-        target=request.target,
-        build_args=request.build_args,
-        contexts=(*request.directories, *request.layouts),
-        directories=tuple(request.directories),
-        predefined=predefined,
-    )
-    bases = _bases(stages, request, store, roots, contexts)
+    bases: dict[str, BaseImage] = {}
+    stages = _stages(dockerfile, request, bases, store)
+    # A base may ask for more stages and images by its ONBUILD.
+    while wanted := [external for external in stages.externals() if external.name not in bases]:
+        available = _available(stages, request, contexts)
+        for external in wanted:
+            bases[external.name] = resolve(external, available, store, roots, request.platform)
+        if any(bases[external.name].config.onbuild for external in wanted):
+            stages = _stages(dockerfile, request, bases, store)
     settings = Settings(
         request.build_args,
         request.platform,
@@ -262,10 +280,22 @@ def _plan(dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, 
     return lower(stages, bases, settings, dockerfile.directives.escape)
 
 
-def _bases(stages: Stages, request: Request, store: Store, roots: Roots, contexts: _Contexts) -> dict[str, BaseImage]:
+def _stages(dockerfile: Dockerfile, request: Request, bases: Mapping[str, BaseImage], store: Store) -> Stages:
+    return reachable(
+        dockerfile,
+        target=request.target,
+        build_args=request.build_args,
+        contexts=(*request.directories, *request.layouts),
+        directories=tuple(request.directories),
+        predefined=platform_args(request.platform, request.platform),
+        onbuild={name: base.config.onbuild for name, base in bases.items()},
+        parse_trigger=lambda text: _parse_trigger(text, store),
+    )
+
+
+def _available(stages: Stages, request: Request, contexts: _Contexts) -> Available:
     names = tuple(stage.name for stage in stages.all if stage.name)
-    available = Available(contexts.directories(), request.layouts, names)
-    return {external.name: resolve(external, available, store, roots, request.platform) for external in stages.externals()}
+    return Available(contexts.directories(), request.layouts, names)
 
 
 def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes:

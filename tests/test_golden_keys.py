@@ -22,7 +22,7 @@ from builder.layers.entry import BytesSource, Entry, Item
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
 from builder.plan import keys
-from builder.plan.steps import ContextOrigin, CopySource, CopyStep, RunStep, StageOrigin, WorkdirStep
+from builder.plan.steps import ContextOrigin, CopySource, CopyStep, RunStep, Script, StageOrigin, WorkdirStep
 
 GOLDEN = Path(__file__).parent / "golden" / "keys"
 ROOT = Digest("sha256", "a" * 64)
@@ -47,6 +47,7 @@ RUN = RunStep(
     (("http_proxy", "http://secret"),),
 )
 SCRATCH_RUN = RunStep(0, "", HERE, 0, ("/x",), (), "/", "", "pybuild", "host", (), 64 << 20, ())
+SCRIPT_RUN = RUN._replace(argv=("/bin/sh", "-c", "/dev/pipes/EOF"), script=Script("EOF", "#!/bin/awk -f\né\n".encode()))
 COPY = CopyStep(1, "n", HERE, 0, "COPY", ContextOrigin(""), (CopySource("s", HERE),), "/w/", HERE, "a:b", HERE, 0o750, False)
 ADD = CopyStep(1, "n", HERE, 0, "ADD", ContextOrigin(""), (CopySource("s", HERE),), "/", HERE, "", HERE, None, True)
 WORKDIR = WorkdirStep(1, "n", HERE, 0, "/w", "1000")
@@ -60,6 +61,7 @@ def golden(name: str) -> tuple[bytes, str]:
 KEYS: dict[str, Callable[[], keys.Key]] = {
     "run": lambda: keys.run_key(RUN, ROOT, ARM, "root"),
     "run-scratch": lambda: keys.run_key(SCRATCH_RUN, None, Platform("linux", "amd64"), "root"),
+    "run-script": lambda: keys.run_key(SCRIPT_RUN, ROOT, ARM, "root"),
     "copy": lambda: keys.copy_key(COPY, ROOT, "c0ffee"),
     "add": lambda: keys.copy_key(ADD, None, "c0ffee"),
     "workdir": lambda: keys.workdir_key(WORKDIR, ROOT),
@@ -123,6 +125,8 @@ def test_selection(name: str) -> None:
         (RUN._replace(hosts=()), ROOT, ARM, "root"),
         (RUN._replace(hosts=(("db", "10.0.0.2"),)), ROOT, ARM, "root"),
         (RUN._replace(shm_size=1 << 20), ROOT, ARM, "root"),
+        (RUN._replace(security="insecure"), ROOT, ARM, "root"),
+        (RUN._replace(script=Script("EOF", b"#!x")), ROOT, ARM, "root"),
         (RUN, OTHER, ARM, "root"),
         (RUN, None, ARM, "root"),
         (RUN, ROOT, Platform("linux", "arm", "v6"), "root"),
@@ -138,8 +142,10 @@ def test_what_a_command_does_not_see_is_not_in_its_key() -> None:
     assert keys.run_key(other, ROOT, ARM, "root") == KEYS["run"]()
     assert set(RUN._fields) == {
         *("id", "name", "span", "parent", "proxy"),  # just tested
-        *("argv", "env", "cwd", "user", "hostname", "network", "hosts", "shm_size"),  # the test before
+        *("argv", "env", "cwd", "user", "hostname", "network", "hosts", "shm_size", "security", "script"),  # the test before
+        "mounts",  # a step that has any is not executed yet
     }
+    assert keys.run_key(SCRIPT_RUN._replace(script=Script("EOF", b"#!")), ROOT, ARM, "root") != KEYS["run-script"]()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Every word keeps its quotes, escapes and variables (`words.expand` reads those) 
 
 from __future__ import annotations
 
+from builder.dockerfile.text import without_tabs
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -28,14 +29,22 @@ class Flag(NamedTuple):
 
 
 class Heredoc(NamedTuple):
-    """`<<name`: `content` has its tabs stripped already where `<<-` asked for it."""
+    """`<<name` and the lines that follow the instruction up to one that is `name`."""
 
     name: str
-    content: str
+    body: str
+    """As it stands in the file, every line with its end."""
     expand: bool
     strip_tabs: bool
     span: Span
     """Of the `<<name` on the instruction's line."""
+    line: int = 0
+    """Where the body begins in the file."""
+
+    @property
+    def content(self) -> str:
+        """What the body says: without the leading tabs that `<<-` asks to strip."""
+        return without_tabs(self.body) if self.strip_tabs else self.body
 
 
 class ShellForm(NamedTuple):

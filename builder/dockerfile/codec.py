@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from builder.errors import SourceFile
 
-VERSION = 1
+VERSION = 2
 """Changes when `ast` or the meaning of a tree changes: caches put it into their keys."""
 
 
@@ -58,7 +58,7 @@ def _flags(items: Iterable[Any]) -> tuple[ast.Flag, ...]:
 
 def _heredocs(items: Iterable[Any]) -> tuple[ast.Heredoc, ...]:
     return tuple(
-        ast.Heredoc(name, content, expand, strip_tabs, Span(*span)) for name, content, expand, strip_tabs, span in items
+        ast.Heredoc(name, body, expand, strip_tabs, Span(*span), line) for name, body, expand, strip_tabs, span, line in items
     )
 
 

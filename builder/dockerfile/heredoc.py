@@ -22,7 +22,6 @@ _BARE_PIECE = re.compile(
 )
 _NAME_PIECE = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)|([^'"\\])""", re.DOTALL)
 _INNER = re.compile(r"""\\.|\$\{|["}']""", re.DOTALL)
-_LEADING_TABS = re.compile("^\t+", re.MULTILINE)
 
 
 class Mark(NamedTuple):
@@ -38,15 +37,17 @@ class Mark(NamedTuple):
         """Whether `line`, without its end, is the heredoc's last."""
         return (line.lstrip("\t") if self.strip_tabs else line) == self.name
 
-    def content(self, body: str) -> str:
-        """What the body says: without the leading tabs that `<<-` asks to strip."""
-        return _LEADING_TABS.sub("", body) if self.strip_tabs else body
-
 
 def marks(text: str) -> tuple[Mark, ...]:
     """The heredoc marks of a logical line, in order."""
     spans = _words(text)
     return tuple(mark for start, end in spans or () if (mark := _mark(text, start, end)))
+
+
+def lone(text: str) -> bool:
+    """Whether the line is one heredoc mark and nothing else: then its body is a script and no input of a command."""
+    found = marks(text)
+    return len(found) == 1 and (found[0].start, found[0].end) == (0, len(text))
 
 
 def _mark(text: str, start: int, end: int) -> Mark | None:

@@ -288,7 +288,7 @@ def _heredocs(p: Parsed) -> tuple[ast.Heredoc, ...]:
 
 def _heredoc(p: Parsed, body: Body) -> ast.Heredoc:
     mark = body.mark
-    return ast.Heredoc(mark.name, mark.content(body.text), mark.expand, mark.strip_tabs, p.line.span(mark.start, mark.end))
+    return ast.Heredoc(mark.name, body.text, mark.expand, mark.strip_tabs, p.line.span(mark.start, mark.end), body.line)
 
 
 def _shown(text: str) -> str:

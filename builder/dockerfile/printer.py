@@ -41,7 +41,9 @@ def _without_spans(value: object) -> object:
     match value:
         case Span():
             return _NOWHERE
-        case ast.Word() | ast.Flag() | ast.Heredoc():
+        case ast.Heredoc():
+            return value._replace(span=_NOWHERE, line=0)
+        case ast.Word() | ast.Flag():
             return value._replace(span=_NOWHERE)
         case ast.ShellForm() | ast.ExecForm():
             return value
@@ -145,4 +147,4 @@ def _mark(heredoc: ast.Heredoc) -> str:
 
 
 def _bodies(heredocs: tuple[ast.Heredoc, ...]) -> str:
-    return "".join(f"{heredoc.content}{heredoc.name}\n" for heredoc in heredocs)
+    return "".join(f"{heredoc.body}{heredoc.name}\n" for heredoc in heredocs)

@@ -31,10 +31,12 @@ _MAY_HOLD_HEREDOCS = re.compile(r"(?:ONBUILD[\t\v\f\r ]+)?(?:RUN|COPY|ADD)(?![^\
 
 
 class Body(NamedTuple):
-    """A heredoc of a logical line: its mark, and its text as it stands in the file, every line with its end."""
+    """A heredoc of a logical line: its mark, its text as it stands in the file, every line with its end, and the number of
+    the first of these lines."""
 
     mark: heredoc.Mark
     text: str
+    line: int
 
 
 class LogicalLine(NamedTuple):
@@ -146,6 +148,6 @@ def _take_bodies(line: LogicalLine, lines: list[str], index: int, source: Source
                 hint=f"end it with a line that holds {mark.name} and nothing else, not even a space",
                 source=source,
             )
-        bodies.append(Body(mark, "".join(text + "\n" for text in lines[start:index])))
+        bodies.append(Body(mark, "".join(text + "\n" for text in lines[start:index]), start + 1))
         index += 1
     return line._replace(bodies=tuple(bodies)), index

@@ -54,3 +54,8 @@ def _not_text(source: SourceFile, offset: int, reason: str) -> DockerfileError:
         hint="a Dockerfile is UTF-8 text; is this the right file?",
         source=source,
     )
+
+
+def without_tabs(body: str) -> str:
+    """The body of a heredoc without the tabs that lead its lines, as `<<-` asks for."""
+    return "\n".join(line.lstrip("\t") for line in body.split("\n"))

@@ -12,7 +12,7 @@ from builder.layers.entry import EPOCH, Item
 from builder.oci.digest import Descriptor
 from builder.oci.image import LAYER_TYPE, ImageConfig, complete_history, parse_config
 from builder.oci.reference import Reference
-from builder.plan import keys
+from builder.plan import keys, triggers
 from builder.plan.stages import matching_context
 from builder.plan.steps import BaseImage
 from builder.store.store import Record
@@ -65,6 +65,8 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
             error = UsageError(error.message, error.span, hint=error.hint)
         if error.span is None:
             error.span = external.span
+        if external.trigger:
+            triggers.told(error, external.trigger)
         raise error
     if base.config.platform[:2] != platform[:2]:
         raise DockerfileError(
@@ -86,7 +88,7 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
         found = store.find_image(str(reference)) or found
     if found is None:
         near = did_you_mean(external.name, available.stage_names)
-        if near and external.role == "--from":
+        if near and external.role != "FROM":
             raise DockerfileError(f"unknown stage '{external.name}'", external.span, hint=near)
         names = [_short(Reference.parse(record.name)) for record in store.images() if record.name]
         raise DockerfileError(

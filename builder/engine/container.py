@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from builder.engine.roots import Root, Roots
     from builder.layers.index import Tree
+    from builder.sandbox.spec import ScriptMount
 
 CONTAINER_FILES = (b"etc/hosts", b"etc/hostname", b"etc/resolv.conf")
 
@@ -39,6 +40,8 @@ class Process(NamedTuple):
     network: Literal["host", "none"]
     hosts: tuple[tuple[str, str], ...]
     shm_size: int
+    scripts: tuple[ScriptMount, ...] = ()
+    """What it finds below /dev beside the devices."""
 
 
 class Prepared(NamedTuple):
@@ -85,7 +88,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         hostname=process.hostname,
         network=process.network,
         shm_size=process.shm_size,
-        mounts=tuple(FileMount(path, contents[name]) for name, path in points.files),
+        mounts=(*(FileMount(path, contents[name]) for name, path in points.files), *process.scripts),
     )
     return Prepared(spec, folders)
 

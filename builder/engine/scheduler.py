@@ -6,7 +6,9 @@ import time
 
 from builder.errors import BuildError
 from builder.events import PlanReady, StepFinished, StepStarted
+from builder.plan import triggers
 from builder.plan.steps import BaseStep, RunStep
+from builder.plan.unexecuted import refuse_unexecuted
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -29,12 +31,19 @@ class Outcome(NamedTuple):
 def run(plan: Plan, executor: Executor, emit: Emit) -> Outcome:
     """Execute the plan. The first failure ends it: its StepFinished says `failed`, and the error is raised."""
     emit(PlanReady(len(plan.steps)))
+    refuse_unexecuted(plan)
     looked_into = _looked_into(plan)
     roots: dict[int, Root] = {}
     changed: set[int] = set()
     ran = cached = 0
+    brought = dict(plan.triggers)
     for step in plan.steps:
-        result = _one(step, executor, roots, step.id in looked_into, emit)
+        try:
+            result = _one(step, executor, roots, step.id in looked_into, emit)
+        except BuildError as error:
+            if step.id in brought:
+                triggers.told(error, brought[step.id], step.span)
+            raise
         roots[step.id] = result.root
         if isinstance(step, BaseStep):
             continue

@@ -8,11 +8,13 @@ Go's filepath.Match and do not look through links.
 from __future__ import annotations
 
 import hashlib
+import time
 
 from builder.errors import BuildError, DockerfileError, did_you_mean
-from builder.layers.entry import Entry, Item
+from builder.layers.entry import BytesSource, Entry, Item
 from builder.layers.names import show
 from builder.plan import fields
+from builder.plan.steps import CopySource, InlineSource
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from builder.engine.sources import SourceTree
     from builder.errors import Span
-    from builder.plan.steps import CopySource
+    from builder.plan.steps import Source
 
 
 class Picked(NamedTuple):
@@ -38,7 +40,7 @@ class Picked(NamedTuple):
         return self.items[0].entry.kind == "dir"
 
 
-def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, keyword: str) -> tuple[Picked, ...]:
+def select(sources: tuple[Source, ...], tree: SourceTree, *, where: str, keyword: str) -> tuple[Picked, ...]:
     """The sources in the order of the instruction, wildcards in the order of their names.
 
     `where` names the tree for messages. Raises DockerfileError for a source that is not there, and when the wildcards
@@ -46,6 +48,9 @@ def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, key
     """
     picked: list[Picked] = []
     for source in sources:
+        if isinstance(source, InlineSource):
+            picked.append(_inline(source))
+            continue
         try:
             paths = list(_paths(source.path, tree))
             if not paths and not _has_meta(source.path):
@@ -56,7 +61,7 @@ def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, key
         except BuildError as error:
             raise DockerfileError(error.message, source.span, hint=error.hint) from None
     if not picked:
-        patterns = ", ".join(f"'{source.path}'" for source in sources)
+        patterns = ", ".join(f"'{source.path}'" for source in sources if isinstance(source, CopySource))
         raise DockerfileError(
             f"{keyword}: no file in {where} matches {patterns}",
             sources[0].span if sources else None,
@@ -89,6 +94,12 @@ def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool) 
             )
             digest.update(b"".join(b"%d:%s" % (len(part), part) for part in row) + b"\n")
     return digest.hexdigest()
+
+
+def _inline(source: InlineSource) -> Picked:
+    digest = hashlib.sha256(source.data).hexdigest()
+    entry = Entry(b"", "file", 0o644, size=len(source.data), digest=digest, mtime=time.time_ns())
+    return Picked(_encode(source.name), (Item(entry, BytesSource(source.data)),), source.span)
 
 
 def whole(tree: SourceTree) -> Picked:

@@ -14,8 +14,10 @@ from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, StepError, StoreError
 from builder.events import BuildWarning, Debug, StepLog
 from builder.layers.diff import commit_upper
+from builder.plan.heredocs import PIPES
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
+from builder.sandbox.spec import ScriptMount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +82,8 @@ class Worker:
     def run(self, step: RunStep, number: int, root: Root) -> Root:
         """RUN: `root` with what the command changed. Raises StepError with its code and last lines when it fails."""
         env = (*step.proxy, *step.env)
-        process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size)
+        scripts = (ScriptMount(PIPES + step.script.name, step.script.data),) if step.script else ()
+        process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size, scripts)
         with self._store.scratch() as scratch:
             prepared = prepare(self._roots, root, scratch, process)
             tail = _Tail()

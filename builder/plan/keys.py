@@ -33,6 +33,7 @@ def run_key(step: RunStep, root: Digest | None, platform: Platform, rung: str) -
 
     The proxy variables of `step` stay out: where a program fetches from must not change what it builds.
     """
+    script = step.script
     return _key(
         "run",
         root,
@@ -45,9 +46,11 @@ def run_key(step: RunStep, root: Digest | None, platform: Platform, rung: str) -
         network=step.network,
         platform=str(platform),
         rung=rung,
-        security="sandbox",
+        security=step.security,
         shm_size=step.shm_size,
         user=step.user,
+        # Most have none, and keep the key that they had before there were scripts.
+        **({"script": [script.name, script.data.decode()]} if script else {}),
     )
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from builder.dockerfile.ast import Arg, Copy, From, Onbuild, Run, Workdir
 from builder.errors import DockerfileError, did_you_mean
 from builder.oci.image import DEFAULT_PATH, History
-from builder.plan import fields
+from builder.plan import fields, triggers
 from builder.plan.configure import configure
-from builder.plan.stages import External, StageReference, from_flag, matching_context
+from builder.plan.origins import ContextOrigin, StageOrigin
+from builder.plan.references import External, StageReference, from_flag, matching_context
+from builder.plan.running import HOSTNAME_ARG, PROXY_ARGS, history, run_step
 from builder.plan.state import State, flag_word, told_at
 from builder.plan.steps import (
     BaseStep,
-    ContextOrigin,
     CopySource,
     CopyStep,
+    InlineSource,
     Plan,
-    RunStep,
-    StageOrigin,
     WorkdirStep,
 )
 
@@ -25,18 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from builder.dockerfile.ast import Flag, Instruction
-    from builder.errors import Span
     from builder.oci.platform import Platform
+    from builder.plan.origins import Origin
+    from builder.plan.references import MountReference
     from builder.plan.stages import Stage, Stages
     from builder.plan.state import Settings
     from builder.plan.steps import (
         BaseImage,
+        Source,
         Step,
         Warn,
     )
-
-PROXY_ARGS = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
 
 
 def lower(stages: Stages, bases: Mapping[str, BaseImage], settings: Settings, escape: str) -> Plan:
@@ -63,6 +62,7 @@ def lower(stages: Stages, bases: Mapping[str, BaseImage], settings: Settings, es
         tuple(final.history),
         skipped,
         tuple(warnings),
+        tuple(lowering.triggers),
     )
 
 
@@ -76,6 +76,7 @@ class _Lowering:
         self.steps: list[Step] = []
         self.warnings: list[Warn] = []
         self.finished: dict[int, State] = {}
+        self.triggers: list[tuple[int, str]] = []
         self._base_steps: dict[str, int] = {}
 
     # Stages
@@ -88,25 +89,37 @@ class _Lowering:
             state = self.finished[stage.base.number].child()
         else:
             number = 1
-            name = _step_name(stage, number, total, f"FROM {stage.base.name}")
+            name = f"[{stage.label} {number}/{total}] FROM {stage.base.name}"
             base = self.bases[stage.base.name]
             state = State(base, self._base(base, name, stage.base), self.settings, self.globals, self.escape)
-            self._refuse_triggers(base, stage.base.span)
             if not any(key == "PATH" for key, _ in state.config.env):
                 state.config = state.config.setenv("PATH", DEFAULT_PATH)
-            state.config = state.config._replace(platform=self._platform(base.config.platform))
+            # The triggers of the base are among the instructions, and none goes on to the next child.
+            state.config = state.config._replace(platform=self._platform(base.config.platform), onbuild=())
         copies = dict(stage.copies)
+        mounts: dict[int, list[MountReference]] = {}
+        for mount in stage.mounts:
+            mounts.setdefault(mount.place, []).append(mount)
         for place, instruction in enumerate(stage.instructions):
+            trigger = stage.triggers[place] if place < len(stage.triggers) else None
             name = ""
             if isinstance(instruction, Run | Copy | Workdir):
                 number += 1
-                name = _step_name(stage, number, total, instruction.text)
+                name = _step_name(stage, number, total, instruction, trigger is not None)
+            before = len(self.steps)
             try:
-                self._instruction(state, instruction, name, copies.get(place))
+                if isinstance(instruction, Run):
+                    self._run(state, instruction, name, self._mounted(instruction, name, mounts.get(place, [])))
+                else:
+                    self._instruction(state, instruction, name, copies.get(place))
             except DockerfileError as error:
                 if error.span is None:
                     error.span = instruction.span
+                if trigger is not None:
+                    triggers.told(error, trigger, instruction.span)
                 raise
+            if trigger is not None:
+                self.triggers += [(step, trigger) for step in range(before, len(self.steps))]
         self.finished[stage.number] = state
 
     def _platform(self, base: Platform) -> Platform:
@@ -119,14 +132,6 @@ class _Lowering:
             self._base_steps[external.name] = len(self.steps)
             self.steps.append(BaseStep(len(self.steps), name, external.span, base))
         return self._base_steps[external.name]
-
-    def _refuse_triggers(self, base: BaseImage, span: Span) -> None:
-        if base.config.onbuild:
-            raise DockerfileError(
-                f"the base '{base.name}' has ONBUILD triggers, which are not executed yet",
-                span,
-                hint=f"its first one is: ONBUILD {base.config.onbuild[0]}",
-            )
 
     def unused_args(self) -> list[Warn]:
         known = {name for stage in self.stages.all for i in stage.instructions if isinstance(i, Arg) for name, _, _ in i.items}
@@ -141,88 +146,28 @@ class _Lowering:
 
     def _instruction(self, state: State, instruction: Instruction, name: str, origin: External | StageReference | None) -> None:
         match instruction:
-            case Run():
-                self._run(state, instruction, name)
             case Copy():
                 self._copy(state, instruction, name, origin)
             case Workdir():
                 self._workdir(state, instruction, name)
-            case Onbuild():
-                raise DockerfileError(
-                    "ONBUILD is not executed yet", instruction.span, hint="move the instruction into the child's Dockerfile"
-                )
-            case From():
-                raise AssertionError("a FROM begins a stage")
+            case Onbuild(trigger=trigger):
+                # Without a line of history, as BuildKit has it.
+                state.config = state.config._replace(onbuild=(*state.config.onbuild, trigger))
+            case From() | Run():
+                raise AssertionError("a FROM begins a stage, and a RUN needs its mounts")
             case _:
                 self.warnings += configure(state, instruction)
 
     # Steps
 
-    def _run(self, state: State, instruction: Run, name: str) -> None:
-        if instruction.heredocs:
-            raise DockerfileError(
-                "heredocs are not executed yet", instruction.heredocs[0].span, hint="join the commands with && for now"
-            )
-        network = self.settings.network
-        for flag in instruction.flags:
-            match flag.name, flag.value:
-                case "network", "none":
-                    network = "none"
-                case ("network", "host") if self.settings.network == "none":
-                    raise DockerfileError(
-                        "RUN --network=host is not allowed in a build with --network=none",
-                        flag.span,
-                        hint="leave --network=none out of the command, or --network=host out of this line",
-                    )
-                case ("network", "host" | "default") | ("security", "sandbox"):
-                    continue
-                case _:
-                    raise _not_yet("RUN", flag)
-        argv = state.argv(instruction.command)
-        if not argv or not argv[0]:
-            raise DockerfileError("RUN has no command", instruction.span)
-        variables = state.variables()
-        env = {"PATH": DEFAULT_PATH, **variables}
-        if "SOURCE_DATE_EPOCH" not in state.declared:
-            env.setdefault("SOURCE_DATE_EPOCH", str(self.settings.epoch))
-        hostname = self.settings.build_args.get(HOSTNAME_ARG) or "pybuild"
-        env.setdefault("HOSTNAME", hostname)
-        proxy = tuple(item for item in self._proxies() if item[0] not in state.declared)
-        step = len(self.steps)
-        self.steps.append(
-            RunStep(
-                step,
-                name,
-                instruction.span,
-                state.step,
-                argv,
-                tuple(env.items()),
-                state.config.workdir or "/",
-                state.config.user,
-                hostname,
-                network,
-                self.settings.hosts,
-                self.settings.shm_size,
-                proxy,
-            )
-        )
-        state.step = step
-        args = [f"{key}={variables.get(key, value)}" for key, value in state.declared.items()]
-        state.history.append(History(" ".join(["RUN", *([f"|{len(args)}", *args] if args else []), *argv]), step))
-
-    def _proxies(self) -> list[tuple[str, str]]:
-        """Proxy variables in both cases, as BuildKit sets them, whichever case the build arg has."""
-        found: dict[str, str] = {}
-        for name, value in sorted(self.settings.build_args.items()):
-            if name.upper() in PROXY_ARGS and value:
-                found[name.upper()] = found[name.lower()] = value
-        return sorted(found.items())
+    def _run(self, state: State, instruction: Run, name: str, origins: dict[int, Origin]) -> None:
+        step, warnings = run_step(state, instruction, len(self.steps), name, origins)
+        self.warnings += warnings
+        self.steps.append(step)
+        state.step = step.id
+        state.history.append(history(state, step))
 
     def _copy(self, state: State, instruction: Copy, name: str, origin: External | StageReference | None) -> None:
-        if instruction.heredocs:
-            raise DockerfileError(
-                "heredocs are not executed yet", instruction.heredocs[0].span, hint="put the text into a file"
-            )
         chown, chown_span, chmod, shown = "", instruction.span, None, ""
         unpack = instruction.keyword == "ADD"
         for flag in instruction.flags:
@@ -241,9 +186,17 @@ class _Lowering:
                     continue
                 case _:
                     raise _not_yet(instruction.keyword, flag)
-        sources = tuple(CopySource(state.nonempty(word, instruction.keyword), word.span) for word in instruction.sources)
+        sources: tuple[Source, ...] = tuple(
+            CopySource(state.nonempty(word, instruction.keyword), word.span) for word in instruction.sources
+        )
         for source in sources:
-            _refuse_remote(source, instruction.keyword)
+            if isinstance(source, CopySource):
+                _refuse_remote(source, instruction.keyword)
+        if instruction.heredocs:
+            from builder.plan import heredocs
+
+            # After the other sources, wherever they stand: so has them BuildKit.
+            sources += heredocs.files(instruction, state.variables())
         dest = state.nonempty(instruction.dest, instruction.keyword)
         where = self._origin(instruction, name, origin)
         step = len(self.steps)
@@ -266,21 +219,37 @@ class _Lowering:
         )
         state.step = step
         flags = [f"--chown={chown}"] * bool(chown) + [f"--chmod={shown}"] * bool(shown)
-        state.history.append(History(" ".join([instruction.keyword, *flags, *(source.path for source in sources), dest]), step))
+        state.history.append(History(" ".join([instruction.keyword, *flags, *map(_shown, sources), dest]), step))
 
-    def _origin(self, instruction: Copy, name: str, origin: External | StageReference | None) -> ContextOrigin | StageOrigin:
-        match origin:
-            case StageReference(number=number):
-                return StageOrigin(self.finished[number].step)
-            case External():
-                base = self.bases[origin.name]
-                return StageOrigin(self._base(base, f"{name.partition(']')[0]}] FROM {origin.name}", origin))
-            case None:
-                flag = from_flag(instruction)
-                context = matching_context(flag.value or "", self.settings.directories) if flag else ""
-                if context is None:
-                    raise AssertionError("a --from without origin is a named folder")
-                return ContextOrigin(context)
+    def _origin(self, instruction: Copy, name: str, origin: External | StageReference | None) -> Origin:
+        if origin is not None:
+            return self._resolved(origin, name)
+        flag = from_flag(instruction)
+        return self._context(flag.value or "") if flag else ContextOrigin("")
+
+    def _mounted(self, instruction: Run, name: str, mounts: list[MountReference]) -> dict[int, Origin]:
+        """By the places of the flags: what is mounted from something else than the main context."""
+        found = {mount.flag: self._resolved(mount.origin, name) for mount in mounts}
+        for place, flag in enumerate(instruction.flags):
+            if flag.name == "mount" and place not in found:
+                from builder.plan.mountflags import source_name
+
+                source = source_name(flag)
+                if source is not None:
+                    found[place] = self._context(source.text)
+        return found
+
+    def _resolved(self, origin: External | StageReference, name: str) -> Origin:
+        if isinstance(origin, StageReference):
+            return StageOrigin(self.finished[origin.number].step)
+        base = self.bases[origin.name]
+        return StageOrigin(self._base(base, f"{name.partition(']')[0]}] FROM {origin.name}", origin))
+
+    def _context(self, name: str) -> Origin:
+        context = matching_context(name, self.settings.directories)
+        if context is None:
+            raise AssertionError("a name without origin is a named folder")
+        return ContextOrigin(context)
 
     def _workdir(self, state: State, instruction: Workdir, name: str) -> None:
         path = fields.join(state.config.workdir or "/", state.nonempty(instruction.path, "WORKDIR"))
@@ -319,6 +288,20 @@ def _refuse_remote(source: CopySource, keyword: str) -> None:
         raise DockerfileError(what, source.span, hint="fetch it beforehand and put it into the build context")
 
 
-def _step_name(stage: Stage, number: int, total: int, text: str) -> str:
+def _shown(source: Source) -> str:
+    """As the history has it."""
+    match source:
+        case CopySource(path=path):
+            return path
+        case InlineSource(name=name):
+            return f"<<{name}"
+
+
+def _step_name(stage: Stage, number: int, total: int, instruction: Run | Copy | Workdir, triggered: bool) -> str:
+    text = instruction.text
+    if isinstance(instruction, Run) and instruction.heredocs:
+        from builder.plan import heredocs
+
+        text = heredocs.summary(instruction)
     one_line = " ".join(text.split())
-    return f"[{stage.label} {number}/{total}] {one_line}"
+    return f"[{stage.label} {number}/{total}] {'ONBUILD ' if triggered else ''}{one_line}"

@@ -7,41 +7,29 @@ BuildKit, `--from` may name a later stage (SPEC section 2).
 
 from __future__ import annotations
 
-from builder.dockerfile.ast import Arg, Copy, From
+from builder.dockerfile.ast import Arg, Copy, From, Onbuild
 from builder.errors import BuildError, DockerfileError, UsageError, did_you_mean
 from builder.oci.platform import Platform
-from builder.oci.reference import Reference
+from builder.plan import references, triggers
 from builder.plan.expand import expand
+from builder.plan.references import External as External
+from builder.plan.references import Known, stage_number
+from builder.plan.references import StageReference as StageReference
+from builder.plan.references import from_flag as from_flag
+from builder.plan.references import matching_context as matching_context
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
-    from builder.dockerfile.ast import Dockerfile, Flag, Instruction, Word
+    from builder.dockerfile.ast import Dockerfile, Instruction, Word
     from builder.errors import Span
+    from builder.plan.references import MountReference, Origin
     from builder.plan.steps import Warn
 
 RESERVED = ("scratch", "context")
 """Names that stages should not have, and that no named context can take (BuildKit's validations.go and convert.go)."""
-
-
-class External(NamedTuple):
-    """A base or a source that no stage makes: an image, a named context, or `scratch`."""
-
-    name: str
-    span: Span
-    role: str
-    """`FROM` or `--from`."""
-
-
-class StageReference(NamedTuple):
-    """The stage `number`, from 0."""
-
-    number: int
-
-
-Origin = External | StageReference
 
 
 class Stage(NamedTuple):
@@ -51,8 +39,15 @@ class Stage(NamedTuple):
     span: Span
     base: Origin
     instructions: tuple[Instruction, ...]
+    """Triggers of the base first, where they fire here."""
     copies: tuple[tuple[int, Origin], ...]
     """For each instruction (by its place) that has `--from`: where it copies from, unless that is a named folder."""
+    mounts: tuple[MountReference, ...] = ()
+    """The same for each `--mount` that has a `from`."""
+    triggers: tuple[str, ...] = ()
+    """Texts of the triggers that the first instructions are."""
+    hidden: bool = False
+    """A named context of its name stands for it: no instruction of it counts, and no trigger fires in it."""
 
     @property
     def label(self) -> str:
@@ -73,7 +68,7 @@ class Stages(NamedTuple):
         found: dict[str, External] = {}
         for index in self.needed:
             stage = self.all[index]
-            for origin in (stage.base, *(origin for _, origin in stage.copies)):
+            for origin in (stage.base, *(origin for _, origin in stage.copies), *(mount.origin for mount in stage.mounts)):
                 if isinstance(origin, External):
                     found.setdefault(origin.name, origin)
         return tuple(found.values())
@@ -98,9 +93,14 @@ def reachable(
     contexts: Collection[str],
     directories: Collection[str],
     predefined: Mapping[str, str],
+    onbuild: Mapping[str, tuple[str, ...]] | None = None,
+    parse_trigger: triggers.Parse = triggers.parse,
 ) -> Stages:
     """Split into stages and find those that `target` (a name, a number, empty for the last) needs. `contexts` are the names
     of all named contexts, `directories` of those that are folders and not images; `predefined` comes from `platform_args`.
+
+    `onbuild` has the triggers of each external base that is resolved already. They may need more stages and externals: the
+    caller resolves those and asks again, until nothing new comes.
 
     Raises DockerfileError for what is wrong in the file and UsageError for an unknown target.
     """
@@ -117,16 +117,17 @@ def reachable(
     names: dict[str, int] = {}
     bases: list[Origin] = []
     for index, (head, _) in enumerate(heads):
-        bases.append(_base(head, scope, escape, names, contexts))
+        bases.append(references.base(head, scope, escape, names, contexts))
         if head.alias is not None:
             warnings += _name_warnings(head.alias, names)
             names[head.alias.text.lower()] = index
-    stages = [
-        _stage(index, head, base, body, names, len(heads), contexts, directories)
-        for index, ((head, body), base) in enumerate(zip(heads, bases))
-    ]
+    known = Known(names, len(heads), contexts, directories)
+    stages = [_stage(index, head, base, body, known) for index, ((head, body), base) in enumerate(zip(heads, bases))]
     goal = _target(target, stages, names)
+    firing = _Firing(stages, onbuild or {}, known, parse_trigger)
     needed = _order(stages, goal)
+    while firing.fire(needed, [head.image.span for head, _ in heads]):
+        needed = _order(stages, goal)
     for index in needed:
         _check_platform(heads[index][0], scope, escape, Platform.parse(predefined["TARGETPLATFORM"]))
     return Stages(tuple(stages), goal, needed, tuple(scope.items()), tuple(warnings))
@@ -160,55 +161,69 @@ def _global_args(
     return found
 
 
-def _stage(
-    index: int,
-    head: From,
-    base: Origin,
-    body: list[Instruction],
-    names: Mapping[str, int],
-    count: int,
-    contexts: Collection[str],
-    directories: Collection[str],
-) -> Stage:
+def _stage(index: int, head: From, base: Origin, body: Sequence[Instruction], known: Known) -> Stage:
     name = head.alias.text if head.alias else ""
-    if head.alias is not None and matching_context(name, contexts) is not None:
+    if head.alias is not None and matching_context(name, known.contexts) is not None:
         # Whoever names the stage gets the context, and so does who asks for its number.
-        return Stage(index, name, head.span, External(name, head.alias.span, "FROM"), (), ())
-    return Stage(index, name, head.span, base, tuple(body), tuple(_copies(index, body, names, count, contexts, directories)))
+        return Stage(index, name, head.span, External(name, head.alias.span, "FROM"), (), (), hidden=True)
+    placed = list(enumerate(body))
+    copies = tuple(found for place, each in placed for found in references.copies(index, place, each, known))
+    mounts = tuple(found for place, each in placed for found in references.mounts(index, place, each, known))
+    return Stage(index, name, head.span, base, tuple(body), copies, mounts)
 
 
-def matching_context(name: str, contexts: Collection[str]) -> str | None:
-    """The named context that stands for `name`: the same text, or the same image reference (`alpine` is
-    `docker.io/library/alpine:latest`)."""
-    if not contexts:
-        return None
-    for context in contexts:
-        if context.lower() == name.lower():
-            return context
-    try:
-        wanted = Reference.parse(name)
-    except BuildError:
-        return None
-    for context in contexts:
-        try:
-            if Reference.parse(context) == wanted:
-                return context
-        except BuildError:
-            continue
-    return None
+class _Firing:
+    """Triggers go into the stages that are built on their image or stage: once each, and only where a stage is needed."""
+
+    def __init__(
+        self, stages: list[Stage], onbuild: Mapping[str, tuple[str, ...]], known: Known, parse: triggers.Parse
+    ) -> None:
+        self._stages = stages
+        self._onbuild = onbuild
+        self._known = known
+        self._parse = parse
+        self._done: set[int] = set()
+
+    def fire(self, needed: Sequence[int], places: Sequence[Span]) -> bool:
+        """Put in what was not yet; whether there was anything. `places` are those of the bases' names, by stage."""
+        fired = False
+        for index in needed:
+            stage = self._stages[index]
+            if index in self._done or stage.hidden:
+                continue
+            self._done.add(index)
+            texts = self._texts(stage.base)
+            if texts:
+                self._stages[index] = self._with(stage, texts, places[index])
+                fired = True
+        return fired
+
+    def _texts(self, base: Origin) -> tuple[str, ...]:
+        match base:
+            case External(name=name):
+                return self._onbuild.get(name, ())
+            case StageReference(number=number):
+                below = self._stages[number].instructions
+                return tuple(each.trigger for each in below if isinstance(each, Onbuild))
+
+    def _with(self, stage: Stage, texts: tuple[str, ...], place: Span) -> Stage:
+        first = [triggers.instruction(text, place, self._parse) for text in texts]
+        copies = [(at + len(first), origin) for at, origin in stage.copies]
+        mounts = [mount._replace(place=mount.place + len(first)) for mount in stage.mounts]
+        for at, (text, each) in enumerate(zip(texts, first)):
+            try:
+                copied = references.copies(stage.number, at, each, self._known)
+                copies += [(at, _brought(origin, text)) for at, origin in copied]
+                mounted = references.mounts(stage.number, at, each, self._known)
+                mounts += [mount._replace(origin=_brought(mount.origin, text)) for mount in mounted]
+            except DockerfileError as error:
+                raise triggers.told(error, text, place) from None
+        body = (*first, *stage.instructions)
+        return stage._replace(instructions=body, copies=tuple(copies), mounts=tuple(mounts), triggers=texts)
 
 
-def _base(head: From, scope: Mapping[str, str], escape: str, names: Mapping[str, int], contexts: Collection[str]) -> Origin:
-    name = expand(head.image, scope, escape)
-    if not name:
-        raise DockerfileError(
-            f"the base name '{head.image.text}' expands to nothing",
-            head.image.span,
-            hint="give its ARG a default before the first FROM, or a value with --build-arg",
-        )
-    if matching_context(name, contexts) is None and name.lower() in names:
-        return StageReference(names[name.lower()])
-    return External(name, head.image.span, "FROM")
+def _brought(origin: Origin, trigger: str) -> Origin:
+    return origin._replace(trigger=trigger) if isinstance(origin, External) else origin
 
 
 def _check_platform(head: From, scope: Mapping[str, str], escape: str, here: Platform) -> None:
@@ -242,72 +257,18 @@ def _name_warnings(alias: Word, names: Mapping[str, int]) -> list[Warn]:
     return found
 
 
-def _copies(
-    index: int,
-    body: list[Instruction],
-    names: Mapping[str, int],
-    count: int,
-    contexts: Collection[str],
-    directories: Collection[str],
-) -> list[tuple[int, Origin]]:
-    out: list[tuple[int, Origin]] = []
-    for place, instruction in enumerate(body):
-        if not isinstance(instruction, Copy):
-            continue
-        flag = from_flag(instruction)
-        if flag is None:
-            continue
-        origin = _copied_from(flag, names, count, contexts)
-        if isinstance(origin, StageReference) and origin.number == index:
-            raise DockerfileError(
-                f"{instruction.keyword} --from={flag.value} copies from its own stage", flag.span, hint="name another stage"
-            )
-        if not (isinstance(origin, External) and matching_context(origin.name, directories)):
-            out.append((place, origin))
-    return out
-
-
-def from_flag(instruction: Copy) -> Flag | None:
-    """The `--from` of a COPY."""
-    return next((flag for flag in instruction.flags if flag.name == "from"), None)
-
-
-def _copied_from(flag: Flag, names: Mapping[str, int], count: int, contexts: Collection[str]) -> Origin:
-    value = flag.value or ""
-    if not value:
-        raise DockerfileError("--from has no value", flag.span, hint="write --from=STAGE")
-    if "$" in value:
-        raise DockerfileError(
-            "--from takes no variables", flag.span, hint="declare a stage for it: FROM ${NAME} AS source, then --from=source"
-        )
-    if matching_context(value, contexts) is None:
-        if value.lower() in names:
-            return StageReference(names[value.lower()])
-        if value.isascii() and value.isdigit():
-            number = _number(value)
-            if number >= count:
-                raise DockerfileError(f"there is no stage {value[:40]}", flag.span, hint=f"the last stage is {count - 1}")
-            return StageReference(number)
-    return External(value, flag.span, "--from")
-
-
 def _target(target: str, stages: list[Stage], names: Mapping[str, int]) -> int:
     if not target:
         return len(stages) - 1
     if target.lower() in names:
         return names[target.lower()]
-    if target.isascii() and target.isdigit() and _number(target) < len(stages):
-        return _number(target)
+    if target.isascii() and target.isdigit() and stage_number(target) < len(stages):
+        return stage_number(target)
     known = [stage.name for stage in stages if stage.name]
     listed = (
         f"the stages are: {', '.join(known)}" if known else f"the stages have no names, only numbers up to {len(stages) - 1}"
     )
     raise UsageError(f"unknown stage '{target}' in --target", hint=did_you_mean(target, known) or listed)
-
-
-def _number(digits: str) -> int:
-    """More digits than a stage can have are not converted: Python refuses thousands of them."""
-    return int(digits[-18:]) if not digits[:-18].strip("0") else 10**18
 
 
 def _order(stages: list[Stage], goal: int) -> tuple[int, ...]:
@@ -352,4 +313,5 @@ def _needs(stage: Stage) -> list[tuple[Span, int]]:
             instruction = stage.instructions[place]
             flag = from_flag(instruction) if isinstance(instruction, Copy) else None
             needs.append((flag.span if flag else instruction.span, origin.number))
+    needs += [(mount.span, mount.origin.number) for mount in stage.mounts if isinstance(mount.origin, StageReference)]
     return needs

@@ -85,7 +85,11 @@ class State:
             case ExecForm(words=words):
                 return words
             case ShellForm(text=text):
-                return (*(self.config.shell or DEFAULT_SHELL), text)
+                return self.in_shell(text)
+
+    def in_shell(self, text: str) -> tuple[str, ...]:
+        """What is run for a command line."""
+        return (*(self.config.shell or DEFAULT_SHELL), text)
 
     def configure(self, line: str, **changes: object) -> None:
         """Change fields of the config, with a line of history."""

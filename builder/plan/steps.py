@@ -5,6 +5,8 @@ A step names the steps that it builds on by their `id`, the step's place in `Pla
 
 from __future__ import annotations
 
+from builder.plan.origins import ContextOrigin as ContextOrigin
+from builder.plan.origins import StageOrigin as StageOrigin
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from builder.oci.digest import Descriptor, Digest
     from builder.oci.image import History, ImageConfig
     from builder.oci.platform import Platform
+    from builder.plan.mounts import Mount
+    from builder.plan.origins import Origin as Origin
 
 Warn = tuple[str, str, int]
 """Code in CamelCase, message, line."""
@@ -32,26 +36,30 @@ class BaseImage(NamedTuple):
     """Of its layers, the blobs that they came in, which ship as they are; None, or none at all, for layers that we pack."""
 
 
-class ContextOrigin(NamedTuple):
-    """COPY from a build context: the main one (`""`) or a named directory."""
-
-    name: str
-
-
-class StageOrigin(NamedTuple):
-    """COPY --from a stage or an image: the file system that step `step` leaves."""
-
-    step: int
-
-
-Origin = ContextOrigin | StageOrigin
-
-
 class CopySource(NamedTuple):
     """One source of a COPY, expanded, and where it stands in the Dockerfile."""
 
     path: str
     span: Span
+
+
+class InlineSource(NamedTuple):
+    """A heredoc of COPY or ADD: a file `name` of root with mode 0644."""
+
+    name: str
+    data: bytes
+    """What it holds, expanded."""
+    span: Span
+
+
+Source = CopySource | InlineSource
+
+
+class Script(NamedTuple):
+    """A heredoc of RUN that begins with `#!`: the command finds it as the read-only file /dev/pipes/`name`, mode 0755."""
+
+    name: str
+    data: bytes
 
 
 class BaseStep(NamedTuple):
@@ -81,6 +89,10 @@ class RunStep(NamedTuple):
     """Bytes of /dev/shm."""
     proxy: tuple[tuple[str, str], ...]
     """Proxy variables given as build args and not declared: seen by the command, in no key and no history."""
+    mounts: tuple[Mount, ...] = ()
+    """In the order of the flags: a later one may lie in an earlier one."""
+    security: Literal["sandbox", "insecure"] = "sandbox"
+    script: Script | None = None
 
 
 class CopyStep(NamedTuple):
@@ -92,7 +104,7 @@ class CopyStep(NamedTuple):
     parent: int
     keyword: str
     origin: Origin
-    sources: tuple[CopySource, ...]
+    sources: tuple[Source, ...]
     dest: str
     """Absolute; a trailing slash says that it is a folder."""
     dest_span: Span
@@ -130,6 +142,8 @@ class Plan(NamedTuple):
     skipped: tuple[str, ...]
     """Names of the stages that the target does not need."""
     warnings: tuple[Warn, ...]
+    triggers: tuple[tuple[int, str], ...] = ()
+    """Ids of the steps that an ONBUILD of their base brought, each with the trigger's text."""
 
 
 def parents(step: Step) -> tuple[int, ...]:
@@ -139,5 +153,16 @@ def parents(step: Step) -> tuple[int, ...]:
             return ()
         case CopyStep(parent=parent, origin=StageOrigin(step=source)):
             return (parent, source)
+        case RunStep(parent=parent, mounts=mounts):
+            return (parent, *_mounted(mounts))
         case _:
             return (step.parent,)
+
+
+def _mounted(mounts: tuple[Mount, ...]) -> list[int]:
+    if not mounts:
+        return []
+    from builder.plan.mounts import BindMount, CacheMount
+
+    origins = [mount.origin for mount in mounts if isinstance(mount, BindMount | CacheMount)]
+    return [origin.step for origin in origins if isinstance(origin, StageOrigin)]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from builder.errors import Interrupted, SandboxError
 from builder.sandbox import capabilities, wire
 from builder.sandbox.spawn import memory_file, spawn_server
-from builder.sandbox.spec import BindMount, FileMount, Outcome, TmpfsMount
+from builder.sandbox.spec import BindMount, FileMount, Outcome, ScriptMount, TmpfsMount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -298,6 +298,8 @@ def _mount(mount: Mount) -> tuple[str, bytes, bytes, int, int]:
             return ("tmpfs", _bytes(mount.target), b"", mount.size, mount.mode)
         case FileMount():
             return ("file", _bytes(mount.target), mount.content, 0, mount.mode)
+        case ScriptMount():
+            return ("script", _bytes(mount.target), mount.content, 0, 0o755)
 
 
 def _bytes(text: str) -> bytes:

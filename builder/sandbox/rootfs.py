@@ -89,7 +89,7 @@ class Root:
 
     def _prepare_mounts(self) -> None:
         """In the spec's order, since one may lie in another."""
-        self._stage_files([content for kind, _, content, _, _ in self._job.mounts if kind == "file"])
+        self._stage_files()
         for number, (kind, target, source, size, mode) in enumerate(self._job.mounts):
             if kind == "bind":
                 # nodev: a cache folder may hold what an earlier command put there with mknod.
@@ -97,19 +97,30 @@ class Root:
             elif kind == "tmpfs":
                 options = ((b"mode", b"%o" % mode),) + (((b"size", b"%d" % size),) if size else ())
                 self._prepare(self._mounts.filesystem(b"tmpfs", options, MS_NOSUID | MS_NODEV), target)
-            elif "detached-mounts" in self._job.without:
+            elif kind == "file" and "detached-mounts" in self._job.without:
                 _write_by_path(self._job.upper + target, source)
             else:
                 path = self._job.work + b"/%d" % number
                 _write(path, source, mode)
-                self._prepare(self._mounts.clone(path, 0), target)
+                self._prepare(self._mounts.clone(path, self._file_attributes(kind)), target)
 
-    def _stage_files(self, contents: list[bytes]) -> None:
+    def _stage_files(self) -> None:
         """A tmpfs over the work folder, which nobody needs by its path any more: it goes with the host's tree."""
+        contents = [content for kind, _, content, _, _ in self._job.mounts if kind in ("file", "script")]
         if contents:
             size = sum(map(len, contents)) + (1 << 20)
-            stage = self._mounts.filesystem(b"tmpfs", ((b"size", b"%d" % size), (b"mode", b"0700")), _QUIET)
+            options = ((b"size", b"%d" % size), (b"mode", b"0700"))
+            # A clone can take more attributes than its source has, and none away: scripts must be executable.
+            stage = self._mounts.filesystem(b"tmpfs", options, MS_NOSUID | MS_NODEV if self._scripts() else _QUIET)
             self._mounts.attach(stage, (self._job.work, os.open(self._job.work, os.O_PATH | os.O_CLOEXEC)))
+
+    def _file_attributes(self, kind: str) -> int:
+        if kind == "script":
+            return MS_RDONLY
+        return MS_NOEXEC if self._scripts() else 0
+
+    def _scripts(self) -> list[bytes]:
+        return [target for kind, target, _, _, _ in self._job.mounts if kind == "script"]
 
     def change(self) -> None:
         """From here on `/` is the image. The host's tree is still there for the old mount calls, but under no name."""
@@ -140,6 +151,9 @@ class Root:
             os.symlink(target, link)
         for folder in (b"/dev/pts", b"/dev/shm", b"/dev/mqueue"):
             os.mkdir(folder, 0o755)
+        for target in self._scripts():
+            os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755))
         pts = ((b"newinstance", b""), (b"ptmxmode", b"0666"), (b"mode", b"0620"), (b"gid", b"5"))
         self._mount(b"devpts", b"/dev/pts", pts, MS_NOSUID | MS_NOEXEC)
         self._mount(b"tmpfs", b"/dev/shm", ((b"mode", b"1777"), (b"size", b"%d" % self._job.shm_size)), _QUIET)

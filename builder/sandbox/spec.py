@@ -62,14 +62,23 @@ class FileMount(NamedTuple):
     mode: int = 0o644
 
 
-Mount = BindMount | TmpfsMount | FileMount
+class ScriptMount(NamedTuple):
+    """A program whose content is in the spec: mode 0755, read-only, gone after the step. The target lies below /dev, and is
+    made there."""
+
+    target: str
+    content: bytes
+
+
+Mount = BindMount | TmpfsMount | FileMount | ScriptMount
 
 
 class SandboxSpec(NamedTuple):
     """One command in one root file system.
 
     `lowers` are folders of the host, the topmost first, overlay's own format with `userxattr`; `upper` and `work` lie on
-    one file system and are new. The targets of `mounts` exist in the lowers (the engine puts a stub layer there).
+    one file system and are new. The targets of `mounts` exist in the lowers (the engine puts a stub layer there), but those
+    of scripts.
     """
 
     lowers: tuple[str, ...]

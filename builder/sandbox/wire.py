@@ -34,7 +34,8 @@ class Job:
     hostname: bytes
     network: str
     mounts: tuple[tuple[str, bytes, bytes, int, int], ...]
-    """("bind", target, source, 0, read-only), ("tmpfs", target, b"", size, mode), ("file", target, content, 0, mode)."""
+    """("bind", target, source, 0, read-only), ("tmpfs", target, b"", size, mode), ("file" or "script", target, content, 0,
+    mode)."""
     shm_size: int
     capabilities: int
     """A mask."""

@@ -403,15 +403,6 @@ def test_a_base_for_another_platform_is_refused(pybuild: Pybuild, tmp_path: Path
     build(pybuild, tmp_path, "FROM base AS unneeded\nFROM scratch\n", *flags)
 
 
-def test_triggers_of_a_base_are_refused(pybuild: Pybuild, tmp_path: Path) -> None:
-    layout = hand_made(tmp_path / "base", ["a"], config={"OnBuild": ["RUN make", "COPY . /"]})
-    message = refused(
-        pybuild, tmp_path, "FROM scratch AS x\nFROM base\n", "--build-context", f"base=oci-layout://{layout.folder}"
-    )
-    assert "Dockerfile:2:6: error: the base 'base' has ONBUILD triggers, which are not executed yet" in message
-    assert "hint: its first one is: ONBUILD RUN make" in message
-
-
 def test_a_folder_as_base(pybuild: Pybuild, tmp_path: Path) -> None:
     base = tmp_path / "folder"
     (base / "d").mkdir(parents=True)

@@ -241,8 +241,9 @@ def test_quotes_in_flags(word: str, value: str) -> None:
 def test_copy_with_heredocs() -> None:
     copy = _one("COPY a <<X.txt <<-'Y z' /d/\n$x\nX.txt\n\t\ty\n\tY z")
     first = ast.Heredoc("X.txt", "$x\n", True, False, _AT)
-    second = ast.Heredoc("Y z", "y\n", False, True, _AT)
+    second = ast.Heredoc("Y z", "\t\ty\n", False, True, _AT)
     assert copy == ast.Copy(_AT, "", "COPY", (), (_word("a"),), _word("/d/"), (first, second), False)
+    assert second.content == "y\n"
 
 
 def test_run_with_a_heredoc() -> None:
@@ -311,7 +312,7 @@ def test_places_of_everything() -> None:
     assert copy.span == Span(4, 1, 6, 10)
     assert copy.flags[0].span == Span(4, 6, 4, 14)
     assert copy.sources[0].span == Span(6, 3, 6, 4)
-    assert copy.heredocs[0].span == Span(6, 5, 6, 8)
+    assert (copy.heredocs[0].span, copy.heredocs[0].line) == (Span(6, 5, 6, 8), 7)
     assert copy.dest.span == Span(6, 9, 6, 10)
     assert onbuild.span == Span(8, 1, 8, 14)
     assert (check.span, check.text) == (Span(9, 1, 10, 6), "HEALTHCHECK  NONE")

@@ -26,8 +26,9 @@ def stages_of(
     build_args: Mapping[str, str] | None = None,
     contexts: Collection[str] = (),
     directories: Collection[str] = (),
+    onbuild: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Stages:
-    return _stages(parse(SourceFile("Dockerfile", text)), target, build_args or {}, contexts, directories)
+    return _stages(parse(SourceFile("Dockerfile", text)), target, build_args or {}, contexts, directories, onbuild)
 
 
 def _stages(
@@ -36,6 +37,7 @@ def _stages(
     build_args: Mapping[str, str],
     contexts: Collection[str],
     directories: Collection[str],
+    onbuild: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Stages:
     return reachable(
         dockerfile,
@@ -44,6 +46,7 @@ def _stages(
         contexts=(*contexts, *directories),
         directories=directories,
         predefined=platform_args(AMD64, AMD64),
+        onbuild=onbuild,
     )
 
 
@@ -57,7 +60,8 @@ def plan_of(
 ) -> Plan:
     """The plan; a base that `bases` does not have is an image without any config."""
     dockerfile = parse(SourceFile("Dockerfile", text))
-    stages = _stages(dockerfile, target, settings.build_args, contexts, settings.directories)
+    onbuild = {name: config.onbuild for name, config in (bases or {}).items()}
+    stages = _stages(dockerfile, target, settings.build_args, contexts, settings.directories, onbuild)
     configs = {external.name: (bases or {}).get(external.name, ImageConfig(AMD64)) for external in stages.externals()}
     images = {name: BaseImage(name, config) for name, config in configs.items()}
     return lower(stages, images, settings, dockerfile.directives.escape)

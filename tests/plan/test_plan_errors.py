@@ -13,7 +13,7 @@ from tests.plan.plan_lowered import AMD64, plan_of
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "golden", "plan")
 CASES = sorted(name.removesuffix(".Dockerfile") for name in os.listdir(FOLDER) if name.endswith(".Dockerfile"))
-BASES = {"onbuild": ImageConfig(AMD64, onbuild=("COPY . /app", "RUN make"))}
+BASES = {"onbuild": ImageConfig(AMD64, onbuild=("COPY . /app", "ENV A=${A", "RUN make"))}
 
 
 def _read(name: str) -> str:

@@ -1,1 +1,2 @@
-FROM onbuild
+FROM onbuild AS child
+RUN true

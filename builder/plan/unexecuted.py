@@ -1,0 +1,38 @@
+"""What a plan may hold and no engine executes yet. Pure."""
+
+from __future__ import annotations
+
+from builder.errors import DockerfileError
+from builder.plan import triggers
+from builder.plan.steps import RunStep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.plan.steps import Plan
+
+
+def refuse_unexecuted(plan: Plan) -> None:
+    """Raises DockerfileError for the first step that could not be run, before any is, cached ones too."""
+    for step in plan.steps:
+        error = _refusal(step) if isinstance(step, RunStep) else None
+        if error is not None:
+            trigger = dict(plan.triggers).get(step.id)
+            raise error if trigger is None else triggers.told(error, trigger)
+
+
+def _refusal(step: RunStep) -> DockerfileError | None:
+    for mount in step.mounts:
+        from builder.plan import mounts
+
+        return DockerfileError(
+            f"RUN --mount=type={mounts.kind(mount)} is not executed yet",
+            mount.span,
+            hint="it is parsed and known; a later version runs it",
+        )
+    if step.security == "insecure":
+        return DockerfileError(
+            "RUN --security=insecure is not allowed",
+            step.span,
+            hint="it gives the command all of the builder's rights; a later version runs it with --allow",
+        )
+    return None

@@ -1,4 +1,0 @@
-FROM base
-COPY a <<END /x/
-x
-END

@@ -1,0 +1,2 @@
+FROM base
+RUN --mount=target=/c,uid=5 make

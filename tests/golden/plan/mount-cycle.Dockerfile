@@ -1,0 +1,4 @@
+FROM base AS a
+RUN --mount=from=b,target=/c make
+FROM base AS b
+COPY --from=a / /

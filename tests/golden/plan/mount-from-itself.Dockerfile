@@ -1,0 +1,2 @@
+FROM base AS a
+RUN --mount=target=/c,from=A make

@@ -1,0 +1,3 @@
+ARG A=x
+FROM base
+RUN --mount=from=$A,target=/c make

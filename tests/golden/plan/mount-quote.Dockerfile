@@ -1,0 +1,2 @@
+FROM base
+RUN --mount=target=/c,src=a\"b make

@@ -1,0 +1,2 @@
+FROM base
+RUN --mount=required,type=secret,id=x make

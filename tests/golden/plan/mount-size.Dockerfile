@@ -1,0 +1,2 @@
+FROM base
+RUN --mount=type=tmpfs,target=/c,size=huge make

@@ -1,0 +1,2 @@
+FROM base
+RUN --network=none --mount=target=/c,type=cahce make

@@ -1,0 +1,4 @@
+FROM base AS a
+ONBUILD COPY --from=b / /
+FROM a AS b
+FROM b

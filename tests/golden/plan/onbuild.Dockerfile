@@ -1,2 +1,0 @@
-FROM base
-ONBUILD RUN x

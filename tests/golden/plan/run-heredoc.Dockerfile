@@ -1,4 +1,0 @@
-FROM base
-RUN <<END cat
-x
-END

@@ -1,2 +1,0 @@
-FROM base
-RUN --network=none --mount=type=cache,target=/c make
