@@ -192,15 +192,19 @@ class _Firing:
             if index in self._done or stage.hidden:
                 continue
             self._done.add(index)
-            texts = self._texts(stage.base)
+            texts = self._texts(stage)
             if texts:
                 self._stages[index] = self._with(stage, texts, places[index])
                 fired = True
         return fired
 
-    def _texts(self, base: Origin) -> tuple[str, ...]:
-        match base:
+    def _texts(self, stage: Stage) -> tuple[str, ...]:
+        match stage.base:
             case External(name=name):
+                number = self._known.stages.get(name.lower())
+                if number is not None and number < stage.number and self._stages[number].hidden:
+                    # The context stands for that stage, and is no image that is built on.
+                    return ()
                 return self._onbuild.get(name, ())
             case StageReference(number=number):
                 below = self._stages[number].instructions

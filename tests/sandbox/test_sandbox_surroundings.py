@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import sys
@@ -12,7 +13,7 @@ from sandbox_bpf import KEYCTL
 from sandbox_room import BUSYBOX, Room
 
 from builder.sandbox.launcher import Launcher
-from builder.sandbox.spec import BindMount
+from builder.sandbox.spec import BindMount, FileMount, ScriptMount
 
 _libc = ctypes.CDLL(None)
 
@@ -216,3 +217,18 @@ def test_the_program_before_the_command_is_no_file_of_the_host(room: Room, launc
     )
     assert "sealed-server" not in outcome.fallbacks
     assert written.splitlines() == ["/memfd:pybuild-sandbox (deleted) 15", "Text file busy"]
+
+
+def test_scripts(room: Room, launcher: Launcher) -> None:
+    """Below /dev, executable and read-only; the other small files stay as they are, and nothing reaches the upper."""
+    script = b'#!/bin/sh\nstat -c \'%a %u\' "$0"; (echo x >> "$0") 2>/dev/null || echo refused\n'
+    mounts = (FileMount("/etc/hosts", b"h\n"), ScriptMount("/dev/pipes/a b", script), ScriptMount("/dev/pipes/c", b"#!/none\n"))
+    spec = room.spec("/dev/pipes/a b", mounts=mounts)
+    written: list[bytes] = []
+    outcome = launcher.run(spec, output=written.append)
+    assert (outcome.code, b"".join(written)) == (0, b"755 0\nrefused\n")
+    assert os.listdir(spec.upper) == []
+    _, said = room.sh(launcher, "ls /dev/pipes; cat /etc/hosts; grep -o 'etc/hosts.*noexec' /proc/mounts", mounts=mounts)
+    assert said.splitlines() == ["a b", "c", "h", "etc/hosts tmpfs rw,nosuid,nodev,noexec"]
+    outcome, _ = room.run(launcher, "/dev/pipes/c", mounts=mounts)
+    assert (outcome.failed_at, outcome.exec_error) == ("exec", errno.ENOENT)
