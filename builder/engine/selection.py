@@ -34,6 +34,8 @@ class Picked(NamedTuple):
     items: tuple[Item, ...]
     span: Span | None = None
     """Where the Dockerfile names it."""
+    local: bool = True
+    """From a file system: other archives are never unpacked, whatever they look like."""
 
     @property
     def is_dir(self) -> bool:
@@ -99,7 +101,7 @@ def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool) 
 def _inline(source: InlineSource) -> Picked:
     digest = hashlib.sha256(source.data).hexdigest()
     entry = Entry(b"", "file", 0o644, size=len(source.data), digest=digest, mtime=time.time_ns())
-    return Picked(_encode(source.name), (Item(entry, BytesSource(source.data)),), source.span)
+    return Picked(_encode(source.name), (Item(entry, BytesSource(source.data)),), source.span, local=False)
 
 
 def whole(tree: SourceTree) -> Picked:

@@ -7,7 +7,6 @@ import os
 
 from builder.errors import BuildError
 from builder.layers.compression import decompress, is_tar, sniff
-from builder.layers.entry import BytesSource
 from builder.layers.names import show
 from builder.layers.source import changed, open_source
 from builder.layers.tarreader import read_tar
@@ -34,8 +33,7 @@ def unpacker(scratch: str, warn: Callable[[str], None]) -> Unpack:
 
     def unpack(picked: Picked) -> list[Item] | None:
         nonlocal count
-        # What the Dockerfile itself holds is no archive, whatever it looks like.
-        if isinstance(picked.items[0].source, BytesSource | None) or not _may_be_archive(picked):
+        if picked.items[0].source is None or not picked.local or not _may_be_archive(picked):
             return None
         count += 1
         name = show(picked.name)

@@ -169,7 +169,8 @@ class _Lowering:
 
     def _copy(self, state: State, instruction: Copy, name: str, origin: External | StageReference | None) -> None:
         chown, chown_span, chmod, shown = "", instruction.span, None, ""
-        unpack = instruction.keyword == "ADD"
+        # A heredoc is never an archive.
+        unpack = instruction.keyword == "ADD" and bool(instruction.sources)
         for flag in instruction.flags:
             match flag.name:
                 case "from":
