@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from builder.plan.state import State
     from builder.plan.steps import Warn
 
+NO_VARIABLES = ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE")
+"""ARGs that speak to the builder alone: no command sees them, and no word expands them (convert.go, nonEnvArgs)."""
+
 Configuring = Arg | Env | Label | Maintainer | User | Stopsignal | Expose | Volume | Cmd | Entrypoint | Shell | Healthcheck
 
 
@@ -90,7 +93,7 @@ def _arg(state: State, instruction: Arg) -> None:
             value = state.word(default)
         elif name in state.global_args:
             value = state.global_args[name]
-        if value is not None:
+        if value is not None and name not in NO_VARIABLES:
             state.args[name] = value
         state.declared[name] = value or ""
         shown.append(name if value is None else f"{name}={value}")
@@ -104,7 +107,8 @@ def _pairs(state: State, pairs: tuple[tuple[Word, Word], ...], keyword: str) -> 
 def _expose(state: State, instruction: Expose) -> list[Warn]:
     ports: list[str] = []
     warnings: list[Warn] = []
-    for word in instruction.ports:
+    # BuildKit sorts them as they are written (instructions/parse.go, parseExpose), which its history shows.
+    for word in sorted(instruction.ports, key=lambda word: word.text):
         for text in expand_list(word, state.variables(), state.escape):
             ports += told_at(word, fields.ports, text)
             if ":" in text:

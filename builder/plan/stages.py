@@ -80,6 +80,8 @@ def platform_args(target: Platform, build: Platform) -> dict[str, str]:
     for prefix, platform in (("TARGET", target), ("BUILD", build)):
         out[f"{prefix}PLATFORM"] = str(platform)
         out[f"{prefix}OS"] = platform.os
+        # Of Windows alone; declared, it is set all the same.
+        out[f"{prefix}OSVERSION"] = ""
         out[f"{prefix}ARCH"] = platform.architecture
         out[f"{prefix}VARIANT"] = platform.variant
     return out

@@ -225,20 +225,27 @@ def test_an_arg_is_no_env_of_the_image() -> None:
 
 def test_platform_args_exist_where_they_are_declared() -> None:
     assert seen("FROM base\nRUN x\n") == {}
-    text = (
-        "FROM base AS last\nARG TARGETPLATFORM TARGETOS TARGETARCH TARGETVARIANT BUILDPLATFORM BUILDARCH TARGETSTAGE\nRUN x\n"
-    )
+    text = "FROM base AS last\nARG TARGETPLATFORM TARGETOS TARGETARCH TARGETVARIANT TARGETOSVERSION BUILDPLATFORM BUILDARCH TARGETSTAGE\nRUN x\n"
     assert seen(text) == {
         "TARGETPLATFORM": "linux/amd64",
         "TARGETOS": "linux",
         "TARGETARCH": "amd64",
         "TARGETVARIANT": "",
+        "TARGETOSVERSION": "",
         "BUILDPLATFORM": "linux/amd64",
         "BUILDARCH": "amd64",
         "TARGETSTAGE": "last",
     }
     assert seen("FROM base\nARG TARGETARCH=x\nRUN x\n") == {"TARGETARCH": "x"}
     assert seen("FROM base\nARG TARGETARCH\nRUN x\n", build_args={"TARGETARCH": "s390x"}) == {"TARGETARCH": "s390x"}
+
+
+def test_args_that_speak_to_the_builder_are_no_variables() -> None:
+    text = "FROM base\nARG BUILDKIT_SBOM_SCAN_STAGE=true BUILDKIT_X=1\nRUN x\nLABEL a=$BUILDKIT_SBOM_SCAN_STAGE\n"
+    assert seen(text) == {"BUILDKIT_X": "1"}
+    plan = plan_of(text)
+    assert plan.config.labels == (("a", ""),)
+    assert lines(plan)[1] == "RUN |2 BUILDKIT_SBOM_SCAN_STAGE=true BUILDKIT_X=1 /bin/sh -c x"
 
 
 def test_source_date_epoch_is_the_constant_unless_it_is_declared() -> None:
@@ -458,7 +465,7 @@ def test_expose() -> None:
         "54/udp",
         "81/tcp",
     }
-    assert lines(plan)[1:] == ["EXPOSE [80/tcp 8000/tcp 8001/tcp 8002/tcp 53/udp 54/udp 80/tcp]", "EXPOSE [81/tcp]"]
+    assert lines(plan)[1:] == ["EXPOSE [53/udp 54/udp 80/tcp 80/tcp 8000/tcp 8001/tcp 8002/tcp]", "EXPOSE [81/tcp]"]
     message = "EXPOSE instruction should not define an IP address or host-port mapping, found '80:81'"
     assert plan.warnings == (("ExposeInvalidFormat", message, 4),)
 
