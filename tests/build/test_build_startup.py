@@ -23,6 +23,13 @@ ENV PATH=$PATH:/opt GREETING="hello $WORD"
 WORKDIR /work
 COPY --chown=1:1 file .
 RUN cat file > copy
+COPY <<END plain
+text
+END
+RUN <<END
+#!/bin/sh
+true
+END
 EXPOSE 80/tcp 90
 USER 1000
 LABEL a=b

@@ -225,7 +225,10 @@ def test_an_arg_is_no_env_of_the_image() -> None:
 
 def test_platform_args_exist_where_they_are_declared() -> None:
     assert seen("FROM base\nRUN x\n") == {}
-    text = "FROM base AS last\nARG TARGETPLATFORM TARGETOS TARGETARCH TARGETVARIANT TARGETOSVERSION BUILDPLATFORM BUILDARCH TARGETSTAGE\nRUN x\n"
+    text = (
+        "FROM base AS last\nARG TARGETPLATFORM TARGETOS TARGETARCH TARGETVARIANT TARGETOSVERSION\n"
+        "ARG BUILDPLATFORM BUILDARCH TARGETSTAGE\nRUN x\n"
+    )
     assert seen(text) == {
         "TARGETPLATFORM": "linux/amd64",
         "TARGETOS": "linux",
