@@ -81,7 +81,7 @@ def _file_name(document: Heredoc) -> str:
 
 
 def _expanded(document: Heredoc, variables: Mapping[str, str]) -> str:
-    if not document.expand or not any(special in document.body for special in "$\\"):
+    if not document.expand or not any(special in document.body for special in "$\\\ufeff"):
         return document.content
     from builder.dockerfile import words
 

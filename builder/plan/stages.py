@@ -213,6 +213,8 @@ class _Firing:
                 return tuple(each.trigger for each in below if isinstance(each, Onbuild))
 
     def _with(self, stage: Stage, texts: tuple[str, ...], place: Span) -> Stage:
+        if len(texts) > triggers.MAX_TRIGGERS:
+            raise DockerfileError(f"the base has {len(texts)} ONBUILD triggers", place, hint="is it what it should be?")
         first = [triggers.instruction(text, place, self._parse) for text in texts]
         copies = [(at + len(first), origin) for at, origin in stage.copies]
         mounts = [mount._replace(place=mount.place + len(first)) for mount in stage.mounts]

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     _T = TypeVar("_T", bound=BuildError)
 
 
+MAX_TRIGGERS = 1000
+"""Of one base. Nobody writes more, and a hostile image could hold millions, each of which is parsed."""
+
+
 def parse(text: str) -> Instruction:
     """The `Parse` that a build without a cache uses."""
     from builder.dockerfile.syntax import parse_trigger  # the parser: a cached build does without

@@ -154,6 +154,19 @@ def test_what_is_wrong_in_a_foreign_base_is_told_at_its_from(trigger: str, messa
     assert (caught.value.span, caught.value.hint, caught.value.source) == (Span(2, 6, 2, 8), hint, None)
 
 
+def test_hostile_triggers() -> None:
+    for texts, message in (
+        (["CMD x"] * 1001, "the base has 1001 ONBUILD triggers"),
+        (["RUN \0"], "this is not a text file: there is a NUL character, in the trigger 'ONBUILD RUN \0'"),
+        (["RUN " + "x" * 3_000_000], "the Dockerfile is larger than 2 MiB, in the trigger 'ONBUILD RUN " + "x" * 73 + "...'"),
+        (["# x\n"], "an ONBUILD trigger is exactly one instruction, in the trigger 'ONBUILD # x'"),
+    ):
+        with pytest.raises(DockerfileError) as caught:
+            plan_of("FROM base\n", bases=base(*texts))
+        assert (caught.value.message, caught.value.span) == (message, Span(1, 6, 1, 10))
+    assert len(plan_of("FROM base\n", bases=base(*["CMD x"] * 1000)).history) == 1000
+
+
 def test_the_childs_escape_character_counts() -> None:
     """BuildKit's expansion has the child's, and the trigger is cut into words by the default."""
     plan = plan_of("# escape=`\nFROM base\n", bases=base("ENV A=`$B C=\\$B"))
