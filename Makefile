@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons check setup clean web vertx bench
+.PHONY: help demo test test-pythons check docs setup clean web vertx bench
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -61,6 +61,9 @@ check: .venv/.ready ## ruff and mypy
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+docs: .venv/.ready ## write the pages of the build checks
+	@.venv/bin/python docs/write_checks.py
 
 setup: .venv/.ready ## all that the tests need: virtual environment, Debian packages, Docker's seccomp profile
 	@.ci/packages $$(awk '{print $$1}' .ci/tools)

@@ -20,6 +20,7 @@ from builder.layers.entry import EPOCH
 from builder.oci.digest import Digest
 from builder.oci.image import assemble
 from builder.oci.platform import Platform
+from builder.plan import checking
 from builder.plan.lower import lower
 from builder.plan.stages import platform_args, reachable
 from builder.plan.state import Settings
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from builder.events import Emit
     from builder.oci.reference import Reference
     from builder.plan.stages import Stages
-    from builder.plan.steps import BaseImage, Plan
+    from builder.plan.steps import BaseImage, Plan, Warn
     from builder.store.store import Store
 
 DOCKERFILE_LIMIT = 64 << 20
@@ -85,15 +86,13 @@ class Image(NamedTuple):
 def build(request: Request, store: Store, emit: Emit) -> Image:
     """Build what `request` asks for. Raises BuildError kinds, told where; the store is valid whatever happens."""
     begun = time.monotonic()
-    source = _read(request)
+    source = read_dockerfile(request)
     emit(BuildStarted(source.name, request.context, request.target))
     with _Contexts(request, source, emit) as contexts:
         try:
             dockerfile = _parse(source, store)
             roots = Roots(store)
-            plan = _plan(dockerfile, request, store, roots, contexts)
-            for code, message, line in plan.warnings:
-                emit(BuildWarning(code, message, line))
+            plan = _checked_plan(dockerfile, request, store, roots, contexts, emit)
             use_cache = not request.no_cache
             with Executor(store, contexts.handed_out(), request.platform, emit, roots=roots, use_cache=use_cache) as executor:
                 outcome = scheduler.run(plan, executor, emit)
@@ -122,7 +121,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
         return Image(image_id, names, size, manifest, plan)
 
 
-def _read(request: Request) -> SourceFile:
+def read_dockerfile(request: Request) -> SourceFile:
     """The Dockerfile's text. Raises UsageError when there is none, DockerfileError when it is no text."""
     _check_folder(f"the build context '{request.context}'", request.context)
     for name, path in request.directories.items():
@@ -213,6 +212,7 @@ class _Contexts:
         self._source = source
         self._emit = emit
         self._open: dict[str, DirectoryContext] = {}
+        self._ignores: dict[str, Ignore] = {}
 
     def __enter__(self) -> _Contexts:
         return self
@@ -225,8 +225,19 @@ class _Contexts:
         known = self._open.get(name)
         if known is None:
             path = self._request.directories[name] if name else self._request.context
-            ignore = _ignore(path, "" if name or self._request.dockerfile_text is not None else self._source.name)
-            known = self._open[name] = DirectoryContext(path, ignore, self._warn)
+            known = self._open[name] = DirectoryContext(path, self._ignore(name), self._warn)
+        return known
+
+    def leaves_nothing_of(self, path: str) -> bool:
+        """Whether the main context's .dockerignore hides all that a COPY of `path` could find."""
+        return self._ignore("").leaves_nothing_of(path)
+
+    def _ignore(self, name: str) -> Ignore:
+        known = self._ignores.get(name)
+        if known is None:
+            path = self._request.directories[name] if name else self._request.context
+            own = "" if name or self._request.dockerfile_text is not None else self._source.name
+            known = self._ignores[name] = read_ignore(path, own)
         return known
 
     def handed_out(self) -> Contexts:
@@ -242,7 +253,7 @@ class _Contexts:
         self._emit(BuildWarning("ContextContent", message))
 
 
-def _ignore(context: str, dockerfile: str) -> Ignore:
+def read_ignore(context: str, dockerfile: str) -> Ignore:
     """`<Dockerfile>.dockerignore` beside the Dockerfile comes before the context's own .dockerignore. `dockerfile` is the path
     that was read; empty where it says nothing about this context, or came on stdin."""
     for path in (*([f"{dockerfile}.dockerignore"] if dockerfile else []), os.path.join(context, ".dockerignore")):
@@ -257,7 +268,29 @@ def _ignore(context: str, dockerfile: str) -> Ignore:
     return NothingIgnored()
 
 
-def _plan(dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: _Contexts) -> Plan:
+def _checked_plan(
+    dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: _Contexts, emit: Emit
+) -> Plan:
+    """The plan, with all that is to be warned of told, also when there is no plan in the end."""
+    options = checking.options(dockerfile, request.build_args)
+    predefined = platform_args(request.platform, request.platform)
+    args = request.build_args
+    found = checking.early(dockerfile, options, target=request.target, build_args=args, predefined=predefined)
+    warnings: list[Warn] = []
+    try:
+        plan = _plan(dockerfile, request, store, roots, contexts, found)
+        found += checking.late(plan, contexts.leaves_nothing_of)
+    finally:
+        warnings += checking.told(found, dockerfile, options)
+        for code, message, span in warnings:
+            emit(BuildWarning(code, message, *(span[:2] if span else (0, 0)), dockerfile.source.name))
+    checking.enforce(warnings, options)
+    return plan
+
+
+def _plan(
+    dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: _Contexts, warnings: list[Warn]
+) -> Plan:
     bases: dict[str, BaseImage] = {}
     stages = _stages(dockerfile, request, bases, store)
     # A base may ask for more stages and images by its ONBUILD.
@@ -277,7 +310,7 @@ def _plan(dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, 
         request.shm_size,
         tuple(request.directories),
     )
-    return lower(stages, bases, settings, dockerfile.directives.escape)
+    return lower(stages, bases, settings, dockerfile.directives.escape, warnings=warnings)
 
 
 def _stages(dockerfile: Dockerfile, request: Request, bases: Mapping[str, BaseImage], store: Store) -> Stages:

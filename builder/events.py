@@ -52,11 +52,16 @@ class StepFinished(NamedTuple):
 
 
 class BuildWarning(NamedTuple):
-    """Something that the user should know and that does not stop the build. `code` is stable, in CamelCase."""
+    """Something that the user should know and that does not stop the build. `code` is stable, in CamelCase.
+
+    `line` and `column` of the Dockerfile count from 1, 0 where no place is meant; an empty `file` is the build's Dockerfile.
+    """
 
     code: str
     message: str
     line: int = 0
+    column: int = 0
+    file: str = ""
 
 
 class Debug(NamedTuple):

@@ -23,7 +23,7 @@ READS_A_FILE = {"dockerfile/grammar.py": ("os", "open")}
 
 
 def sources() -> list[Path]:
-    found = [path for name in PURE for path in ([PACKAGE / name] if name.endswith(".py") else (PACKAGE / name).glob("*.py"))]
+    found = [path for name in PURE for path in ([PACKAGE / name] if name.endswith(".py") else (PACKAGE / name).rglob("*.py"))]
     assert len(found) > len(PURE)
     return sorted(found)
 

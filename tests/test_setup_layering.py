@@ -33,6 +33,7 @@ ALLOWED = {
     # What a command does, each told on one page.
     "build": _PURE | _DISK | {"engine"},
     "run": _PURE | _DISK | {"engine"},
+    "check": _PURE | _DISK | {"engine", "build"},
     "importing": _PURE | _DISK | {"engine"},
 }
 """The command line, `cli`, stands above and may import them all."""

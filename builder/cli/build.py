@@ -36,6 +36,10 @@ STDIN_LIMIT = 64 << 20
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
     """Build. stdout carries the image id with -q, or an output with `dest=-`; all else goes to stderr."""
+    if parsed.flag("check") or parsed.text("call") == "check":
+        from builder.cli import check
+
+        return check.command(parsed, environment, environ)
     is_tty = os.isatty(2)
     reporter = open_reporter(
         environment.progress_mode(parsed.text("progress"), quiet=parsed.flag("quiet")),
@@ -108,13 +112,13 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         dockerfile="" if file == "-" else file,
         dockerfile_text=sys.stdin.buffer.read(STDIN_LIMIT) if file == "-" else None,
         directories={spec.name: spec.path for spec in contexts if spec.kind == "directory"},
-        layouts=_layouts(contexts),
+        layouts=layouts(contexts),
         tags=tags,
         outputs=_outputs(parsed.texts("output"), tags),
         target=parsed.text("target") or "",
         build_args=args,
         labels=tuple(sorted((name, value or "") for name, value in parsed.pairs("label").items())),
-        platform=parse_platform(_platforms(parsed, environment), os.uname().machine),
+        platform=parse_platform(platforms(parsed, environment), os.uname().machine),
         no_cache=parsed.flag("no-cache"),
         source_date_epoch=epoch,
         network="none" if network == "none" else "host",
@@ -124,7 +128,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
     )
 
 
-def _layouts(contexts: list[ContextSpec]) -> dict[str, Place]:
+def layouts(contexts: list[ContextSpec]) -> dict[str, Place]:
     chosen = [spec for spec in contexts if spec.kind == "oci-layout"]
     if not chosen:
         return {}
@@ -133,7 +137,7 @@ def _layouts(contexts: list[ContextSpec]) -> dict[str, Place]:
     return {spec.name: Place(spec.path, spec.tag, spec.digest) for spec in chosen}
 
 
-def _platforms(parsed: Parsed, environment: Environment) -> tuple[str, ...]:
+def platforms(parsed: Parsed, environment: Environment) -> tuple[str, ...]:
     return parsed.texts("platform") or ((environment.default_platform,) if environment.default_platform else ())
 
 

@@ -72,6 +72,8 @@ _BUILD = (
     Flag("iidfile", "", "string", "FILE", "write the image id to a file", "Results"),
     Flag("metadata-file", "", "string", "FILE", "write what was built to a file, as JSON", "Results"),
     Flag("source-date-epoch", "", "int", "SECONDS", "the time that the image names (default: $SOURCE_DATE_EPOCH)", "Results"),
+    Flag("check", "", "bool", "", "check the Dockerfile, build nothing", "Steps"),
+    Flag("call", "", "string", "METHOD", "what to do with the Dockerfile", "Steps", choices=("build", "check")),
     Flag("no-cache", "", "bool", "", "run every step anew", "Steps"),
     Flag("jobs", "", "int", "N", "processors that compression uses (0: all); steps run one after another so far", "Steps"),
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts of RUN steps", "Steps"),
@@ -93,11 +95,9 @@ _BUILD = (
     _unbuilt("build-arg-file", "list", "FILE", "read ARGs from a file"),
     _unbuilt("cache-from", "list", "SPEC", "take steps from another cache"),
     _unbuilt("cache-to", "list", "SPEC", "write the steps to another cache"),
-    _unbuilt("call", "string", "METHOD", "evaluate instead of building", harmless=("build",)),
     _unbuilt("cap-add", "list", "NAME", "give RUN steps a capability"),
     _unbuilt("cap-drop", "list", "NAME", "take a capability from RUN steps"),
     _unbuilt("cgroup-parent", "string", "PATH", "the parent cgroup of RUN steps"),
-    _unbuilt("check", "bool", "", "check the Dockerfile, build nothing"),
     _unbuilt("compression", "string", "NAME", "how layers are compressed"),
     _unbuilt("cpus", "string", "N", "limit the processors of RUN steps"),
     _unbuilt("device", "list", "PATH", "give RUN steps a device"),
@@ -154,6 +154,11 @@ _QUIET = Flag("quiet", "q", "bool", "", "show image ids alone")
 _NO_TRUNC = Flag("no-trunc", "", "bool", "", "do not shorten what is shown")
 _FORMAT = _unbuilt("format", "string", "TEMPLATE", "choose what is shown", short="f")
 
+_CHECK = (
+    *(flag for flag in _BUILD if flag.name in ("file", "build-arg", "build-context", "target", "platform")),
+    Flag("format", "", "string", "NAME", "how the result is shown", "Display", choices=("text", "json", "github")),
+)
+
 _RUN = (
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
@@ -182,6 +187,7 @@ def _later(name: str, help: str) -> Command:
 
 _ALL = (
     _command("build", "[flags] CONTEXT", "Build an image from a Dockerfile", _BUILD, 1, 1),
+    _command("check", "[flags] CONTEXT", "Check a Dockerfile without building it", _CHECK, 1, 1),
     _command("run", "[flags] IMAGE [COMMAND...]", "Run a command in an image of the store", _RUN, 1, -1, stops=True),
     _command("images", "[flags]", "List the images of the store", (_QUIET, _NO_TRUNC, _FORMAT)),
     _command("inspect", "[flags] IMAGE...", "Show all about images, as JSON", (_FORMAT,), 1, -1),
@@ -207,7 +213,6 @@ _ALL = (
         1,
         2,
     ),
-    _later("check", "Check a Dockerfile"),
     _later("diff", "Compare two images"),
     _later("doctor", "Say what this machine allows"),
     _later("du", "Show what takes space in the store"),

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
         def may_contain(self, directory: bytes) -> bool: ...
 
+        def leaves_nothing_of(self, source: str) -> bool: ...
+
 
 class NothingIgnored:
     """A context without .dockerignore."""
@@ -42,6 +44,9 @@ class NothingIgnored:
 
     def may_contain(self, directory: bytes) -> bool:
         return True
+
+    def leaves_nothing_of(self, source: str) -> bool:
+        return False
 
 
 class DirectoryContext:

@@ -11,7 +11,7 @@ from builder.errors import DockerfileError, Span, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from builder.errors import SourceFile
 
@@ -25,20 +25,44 @@ def read(lines: Iterable[str], source: SourceFile) -> Directives:
     """The directives of a text, from its lines. What looks like one after the first line that is neither directive nor
     comment is a comment. Raises DockerfileError for a directive that is repeated or wrong."""
     values: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        text = line.strip(SPACE)
-        if not text.startswith("#"):
-            break
-        match = _DIRECTIVE.fullmatch(text)
-        if match is None or (name := match[1].lower()) not in _NAMES:
+    for number, line in enumerate(header(lines), 1):
+        found = named(line)
+        if found is None:
             continue
-        column = line.index("#") + 1
-        span = Span(number, column, number, column + len(text))
+        name, value = found
+        span = _span(number, line)
         if name in values:
             raise DockerfileError(f"the directive '{name}' stands here twice", span, hint="leave one of them", source=source)
-        _check(name, match[2], span, source)
-        values[name] = match[2]
+        _check(name, value, span, source)
+        values[name] = value
     return Directives(values.get("syntax"), values.get("escape", "\\"), values.get("check"))
+
+
+def header(lines: Iterable[str]) -> Iterator[str]:
+    """The lines in which directives may stand: those before the first that is neither directive nor comment."""
+    for line in lines:
+        if not line.strip(SPACE).startswith("#"):
+            return
+        yield line
+
+
+def named(line: str) -> tuple[str, str] | None:
+    """The name, in lower case, and the value of the directive that a comment line has the form of."""
+    match = _DIRECTIVE.fullmatch(line.strip(SPACE))
+    return (match[1].lower(), match[2]) if match is not None and match[1].lower() in _NAMES else None
+
+
+def place(name: str, lines: Iterable[str]) -> Span | None:
+    """Where the directive stands; None when the text has none of that name."""
+    for number, line in enumerate(header(lines), 1):
+        if (found := named(line)) is not None and found[0] == name:
+            return _span(number, line)
+    return None
+
+
+def _span(number: int, line: str) -> Span:
+    column = line.index("#") + 1
+    return Span(number, column, number, column + len(line.strip(SPACE)))
 
 
 def _check(name: str, value: str, span: Span, source: SourceFile) -> None:

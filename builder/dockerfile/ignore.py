@@ -25,6 +25,8 @@ MAX_LINE = 65535
 """Characters in a line; a longer one is refused, as by Docker."""
 
 _LONG = "write several patterns instead of it"
+_ANY = "\ue000" * 20
+"""The name of a file that no pattern means: what ignores it ignores all."""
 _MAX_REMEMBERED = 10_000
 """Folders whose verdict is kept while a context is walked."""
 
@@ -97,6 +99,19 @@ class Matcher:
         # What an earlier `!` re-includes below, the last pattern that ignores this folder ignores again.
         last = max(number for number, run in enumerate(self._runs) if hits[number] and not run.negated)
         return any(reach.below(folder) for run in self._runs[last + 1 :] if run.negated for reach in run.reaches)
+
+    def leaves_nothing_of(self, source: str) -> bool:
+        """Whether a COPY of `source`, cleaned and relative, can find nothing, by the patterns alone. Its wildcards stand for
+        themselves. False in doubt: where a later `!` may bring something back."""
+        ignored, hits = self._judge(source or _ANY)
+        if not ignored:
+            return False
+        last = max(number for number, run in enumerate(self._runs) if hits[number] and not run.negated)
+        later = [reach for run in self._runs[last + 1 :] if run.negated for reach in run.reaches]
+        parts = source.split("/") if source else []
+        literal = next((parts[:index] for index, part in enumerate(parts) if any(c in part for c in "*?[")), parts)
+        # Below the root every `!` brings something back.
+        return not any(reach.below("/".join(literal)) for reach in later) if literal else not later
 
     def _judge(self, path: str) -> tuple[bool, tuple[bool, ...]]:
         """Whether `path` is ignored, and which runs match it or a parent."""

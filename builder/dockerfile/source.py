@@ -13,7 +13,7 @@ from bisect import bisect_right
 
 from builder.dockerfile import directives, heredoc
 from builder.dockerfile.space import SPACE
-from builder.dockerfile.text import BOM, check_text
+from builder.dockerfile.text import check_text, split_lines
 from builder.errors import DockerfileError, Span
 from builder.values import NamedTuple
 
@@ -66,7 +66,7 @@ def read(source: SourceFile) -> tuple[Directives, list[LogicalLine]]:
     """The directives and the logical lines of a text. Raises DockerfileError with span and source."""
     check_text(source)
     # One element a line without its "\n": columns of "\r" stay true, and SourceFile.line() counts alike.
-    lines = source.text.removeprefix(BOM).split("\n")
+    lines = split_lines(source)
     header = directives.read(lines, source)
     found: list[LogicalLine] = []
     index = 0

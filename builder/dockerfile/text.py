@@ -25,6 +25,11 @@ def decode(name: str, data: bytes) -> SourceFile:
     return source
 
 
+def split_lines(source: SourceFile) -> list[str]:
+    """The lines as `Span` counts them: without `\\n`, each with its `\\r`. After the last line end one more, empty."""
+    return source.text.removeprefix(BOM).split("\n")
+
+
 def check_text(source: SourceFile) -> None:
     """Refuses what the build could not hand on: arguments of a program hold no NUL, and surrogates are no characters."""
     if len(source.text) > MAX_SIZE:

@@ -47,7 +47,8 @@ class Available(NamedTuple):
 
 
 def resolve(external: External, available: Available, store: Store, roots: Roots, platform: Platform) -> BaseImage:
-    """The image behind a name. Raises DockerfileError, with its place, for one that is not there or not for `platform`."""
+    """The image behind a name. Raises DockerfileError, with its place, for one that is not there. One for another
+    platform is the plan's to warn of, as in BuildKit."""
     try:
         context = matching_context(external.name, available.directories)
         if context is not None:
@@ -68,12 +69,6 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
         if external.trigger:
             triggers.told(error, external.trigger)
         raise error
-    if base.config.platform[:2] != platform[:2]:
-        raise DockerfileError(
-            f"the base '{external.name}' is for {base.config.platform}, not {platform}",
-            external.span,
-            hint=f"name a base for {platform}",
-        )
     return base
 
 

@@ -49,6 +49,11 @@ class Platform(NamedTuple):
         """The linux platform of a machine name as uname(2) gives it."""
         return cls("linux", _ARCHITECTURES.get(machine, machine), _VARIANTS.get(machine, ""))
 
+    def normal(self) -> Platform:
+        """By the names that containerd prefers, as an image's config may not have it."""
+        architecture = _ARCHITECTURES.get(self.architecture, self.architecture)
+        return self._replace(architecture=architecture, variant=_variant(architecture, self.variant))
+
     def __str__(self) -> str:
         return "/".join(part for part in self if part)
 

@@ -18,10 +18,11 @@ from builder.dockerfile.ast import (
     User,
     Volume,
 )
+from builder.dockerfile.checks.warning import Warn
+from builder.dockerfile.goquote import quoted
 from builder.oci.image import Healthcheck as HealthcheckConfig
 from builder.oci.image import History
-from builder.plan import fields
-from builder.plan.expand import expand_list
+from builder.plan import fields, stagechecks
 from builder.plan.state import told_at
 
 TYPE_CHECKING = False
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
         Word,
     )
     from builder.plan.state import State
-    from builder.plan.steps import Warn
 
 NO_VARIABLES = ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE")
 """ARGs that speak to the builder alone: no command sees them, and no word expands them (convert.go, nonEnvArgs)."""
@@ -38,8 +38,8 @@ NO_VARIABLES = ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE")
 Configuring = Arg | Env | Label | Maintainer | User | Stopsignal | Expose | Volume | Cmd | Entrypoint | Shell | Healthcheck
 
 
-def configure(state: State, instruction: Configuring) -> list[Warn]:
-    """Apply one instruction to the stage; what there is to warn of. Raises DockerfileError."""
+def configure(state: State, instruction: Configuring) -> None:
+    """Apply one instruction to the stage. Raises DockerfileError."""
     match instruction:
         case Arg():
             _arg(state, instruction)
@@ -63,7 +63,7 @@ def configure(state: State, instruction: Configuring) -> list[Warn]:
             text = told_at(instruction.signal, fields.signal, state.word(instruction.signal))
             state.configure(f"STOPSIGNAL {text}", stop_signal=text)
         case Expose():
-            return _expose(state, instruction)
+            _expose(state, instruction)
         case Volume():
             paths = [state.nonempty(word, "VOLUME") for word in instruction.paths]
             state.configure(f"VOLUME [{' '.join(paths)}]", volumes=state.config.volumes | set(paths))
@@ -79,8 +79,7 @@ def configure(state: State, instruction: Configuring) -> list[Warn]:
         case Shell():
             state.configure(f"SHELL [{' '.join(instruction.words)}]", shell=instruction.words)
         case Healthcheck():
-            return _healthcheck(state, instruction)
-    return []
+            _healthcheck(state, instruction)
 
 
 def _arg(state: State, instruction: Arg) -> None:
@@ -104,26 +103,21 @@ def _pairs(state: State, pairs: tuple[tuple[Word, Word], ...], keyword: str) -> 
     return [(state.nonempty(key, keyword), state.word(value)) for key, value in pairs]
 
 
-def _expose(state: State, instruction: Expose) -> list[Warn]:
+def _expose(state: State, instruction: Expose) -> None:
     ports: list[str] = []
-    warnings: list[Warn] = []
     # BuildKit sorts them as they are written (instructions/parse.go, parseExpose), which its history shows.
     for word in sorted(instruction.ports, key=lambda word: word.text):
-        for text in expand_list(word, state.variables(), state.escape):
+        for text in state.words(word):
             ports += told_at(word, fields.ports, text)
-            if ":" in text:
-                message = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'"
-                warnings.append(("ExposeInvalidFormat", message, word.span.line))
+            state.warnings += stagechecks.port(word, text)
     state.configure(f"EXPOSE [{' '.join(ports)}]", exposed=state.config.exposed | set(ports))
-    return warnings
 
 
-def _healthcheck(state: State, instruction: Healthcheck) -> list[Warn]:
-    warnings: list[Warn] = []
+def _healthcheck(state: State, instruction: Healthcheck) -> None:
     if instruction.command is None:
         if instruction.flags:
             flag = instruction.flags[0]
-            warnings.append(("HealthcheckFlag", f"--{flag.name} has no effect on HEALTHCHECK NONE", flag.span.line))
+            state.warnings.append(Warn("HealthcheckFlag", f"--{flag.name} has no effect on HEALTHCHECK NONE", flag.span))
         check = HealthcheckConfig(("NONE",))
     else:
         from builder.dockerfile.durations import nanoseconds
@@ -141,7 +135,6 @@ def _healthcheck(state: State, instruction: Healthcheck) -> list[Warn]:
         retries = int(values.get("retries", "0"))
         check = HealthcheckConfig(test, interval, timeout, start_period, start_interval, retries)
     state.configure(f"HEALTHCHECK {_shown_check(check)}", healthcheck=check)
-    return warnings
 
 
 def _shown_check(check: HealthcheckConfig) -> str:
@@ -152,4 +145,4 @@ def _shown_check(check: HealthcheckConfig) -> str:
 
 
 def _quoted(argv: tuple[str, ...]) -> str:
-    return "[" + " ".join(fields.quoted(word) for word in argv) + "]"
+    return "[" + " ".join(quoted(word) for word in argv) + "]"

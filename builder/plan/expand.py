@@ -9,29 +9,32 @@ from builder.errors import DockerfileError, Span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from builder.dockerfile.ast import Word
 
+    Missing = Callable[[str], None]
+    """Told the name of each variable that is read and not set (`words.expand`)."""
 
-def expand(word: Word, variables: Mapping[str, str], escape: str) -> str:
+
+def expand(word: Word, variables: Mapping[str, str], escape: str, missing: Missing | None = None) -> str:
     """`word` expanded and unquoted. Raises DockerfileError with the place of the wrong piece."""
     if not any(special in word.text for special in ("$", "'", '"', escape)):
         return word.text
     from builder.dockerfile import words
 
     try:
-        return words.expand(word.text, variables, escape=escape)
+        return words.expand(word.text, variables, escape=escape, missing=missing)
     except DockerfileError as error:
         raise _moved(error, word) from None
 
 
-def expand_list(word: Word, variables: Mapping[str, str], escape: str) -> list[str]:
+def expand_list(word: Word, variables: Mapping[str, str], escape: str, missing: Missing | None = None) -> list[str]:
     """The same for a word that may become several, or none (EXPOSE)."""
     from builder.dockerfile import words
 
     try:
-        return words.expand_list(word.text, variables, escape=escape)
+        return words.expand_list(word.text, variables, escape=escape, missing=missing)
     except DockerfileError as error:
         raise _moved(error, word) from None
 

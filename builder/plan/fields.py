@@ -14,9 +14,6 @@ _SIGNALS = {
     "WINCH": 28, "XCPU": 24, "XFSZ": 25, "RTMIN": 34, "RTMAX": 64,
 }  # fmt: skip
 _REAL_TIME = frozenset([f"RTMIN+{n}" for n in range(1, 16)] + [f"RTMAX-{n}" for n in range(1, 15)])
-_GO_ESCAPES = {
-    "\\": "\\\\", '"': '\\"', "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
-}  # fmt: skip
 
 
 def ports(text: str) -> list[str]:
@@ -84,18 +81,6 @@ def shown_duration(nanoseconds: int) -> str:
 def _decimal(number: int, one: int) -> str:
     whole, part = divmod(number, one)
     return f"{whole}.{part:0{len(str(one)) - 1}}".rstrip("0").rstrip(".") if part else str(whole)
-
-
-def quoted(text: str) -> str:
-    """As Go's `%q` writes a string."""
-    return '"' + "".join(_GO_ESCAPES.get(char) or (char if char.isprintable() else _go_escape(char)) for char in text) + '"'
-
-
-def _go_escape(char: str) -> str:
-    code = ord(char)
-    if code < 0x80:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def signal(text: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from builder.dockerfile.ast import Arg, Copy, From, Onbuild, Run, Workdir
+from builder.dockerfile.checks.options import BUILD_ARG as CHECK_ARG
+from builder.dockerfile.checks.warning import Warn
 from builder.errors import DockerfileError, did_you_mean
 from builder.oci.image import DEFAULT_PATH, History
-from builder.plan import fields, triggers
+from builder.plan import fields, stagechecks, triggers
 from builder.plan.configure import configure
 from builder.plan.origins import ContextOrigin, StageOrigin
 from builder.plan.references import External, StageReference, from_flag, matching_context
@@ -22,7 +24,7 @@ from builder.plan.steps import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from builder.dockerfile.ast import Flag, Instruction
     from builder.oci.platform import Platform
@@ -34,16 +36,28 @@ if TYPE_CHECKING:
         BaseImage,
         Source,
         Step,
-        Warn,
     )
 
 
-def lower(stages: Stages, bases: Mapping[str, BaseImage], settings: Settings, escape: str) -> Plan:
+def lower(
+    stages: Stages,
+    bases: Mapping[str, BaseImage],
+    settings: Settings,
+    escape: str,
+    *,
+    warnings: list[Warn] | None = None,
+    forgives: Callable[[Instruction], bool] = lambda instruction: False,
+) -> Plan:
     """The plan of what the target needs. `bases` has one entry for each of `stages.externals()`.
+
+    `warnings` gets what there is to warn of, also when there is an error in the end. An instruction whose error is forgiven
+    is left out: for checks, which may not know what a base sets.
 
     Raises DockerfileError, with a span, for what is wrong or not supported yet.
     """
-    lowering = _Lowering(stages, bases, settings, escape)
+    told = [] if warnings is None else warnings
+    before = len(told)
+    lowering = _Lowering(stages, bases, settings, escape, told, forgives)
     for index in stages.needed:
         lowering.stage(stages.all[index])
     final = lowering.finished[stages.target]
@@ -52,7 +66,7 @@ def lower(stages: Stages, bases: Mapping[str, BaseImage], settings: Settings, es
         config = config.setlabel(name, value)
     needed = frozenset(stages.needed)
     skipped = tuple(stage.label for stage in stages.all if stage.number not in needed)
-    warnings = [*stages.warnings, *lowering.warnings, *lowering.unused_args()]
+    told += lowering.unused_args()
     return Plan(
         tuple(lowering.steps),
         final.step,
@@ -61,20 +75,29 @@ def lower(stages: Stages, bases: Mapping[str, BaseImage], settings: Settings, es
         final.base,
         tuple(final.history),
         skipped,
-        tuple(warnings),
+        tuple(told[before:]),
         tuple(lowering.triggers),
     )
 
 
 class _Lowering:
-    def __init__(self, stages: Stages, bases: Mapping[str, BaseImage], settings: Settings, escape: str) -> None:
+    def __init__(
+        self,
+        stages: Stages,
+        bases: Mapping[str, BaseImage],
+        settings: Settings,
+        escape: str,
+        warnings: list[Warn],
+        forgives: Callable[[Instruction], bool],
+    ) -> None:
         self.stages = stages
         self.bases = bases
         self.settings = settings
         self.globals = dict(stages.global_args)
         self.escape = escape
         self.steps: list[Step] = []
-        self.warnings: list[Warn] = []
+        self.warnings = warnings
+        self.forgives = forgives
         self.finished: dict[int, State] = {}
         self.triggers: list[tuple[int, str]] = []
         self._base_steps: dict[str, int] = {}
@@ -113,11 +136,16 @@ class _Lowering:
                 else:
                     self._instruction(state, instruction, name, copies.get(place))
             except DockerfileError as error:
+                if self.forgives(instruction):
+                    continue
                 if error.span is None:
                     error.span = instruction.span
                 if trigger is not None:
                     triggers.told(error, trigger, instruction.span)
                 raise
+            finally:
+                self.warnings += state.warnings
+                state.warnings.clear()
             if trigger is not None:
                 self.triggers += [(step, trigger) for step in range(before, len(self.steps))]
         self.finished[stage.number] = state
@@ -125,19 +153,21 @@ class _Lowering:
     def _platform(self, base: Platform) -> Platform:
         """The target's; a variant that only the base names stays."""
         target = self.settings.platform
-        return target if target.variant else target._replace(variant=base.variant)
+        return target if target.variant or base[:2] != target[:2] else target._replace(variant=base.variant)
 
     def _base(self, base: BaseImage, name: str, external: External) -> int:
         if external.name not in self._base_steps:
             self._base_steps[external.name] = len(self.steps)
+            actual, expected = base.config.platform, self.settings.platform
+            self.warnings += stagechecks.base_platform(external.name, external.span, actual, expected)
             self.steps.append(BaseStep(len(self.steps), name, external.span, base))
         return self._base_steps[external.name]
 
     def unused_args(self) -> list[Warn]:
         known = {name for stage in self.stages.all for i in stage.instructions if isinstance(i, Arg) for name, _, _ in i.items}
-        known |= set(self.globals) | {"SOURCE_DATE_EPOCH", HOSTNAME_ARG}
+        known |= set(self.globals) | {"SOURCE_DATE_EPOCH", HOSTNAME_ARG, CHECK_ARG}
         return [
-            ("UnusedBuildArg", _unused(name, known), 0)
+            Warn("UnusedBuildArg", _unused(name, known))
             for name in sorted(self.settings.build_args)
             if name not in known and name.upper() not in PROXY_ARGS
         ]
@@ -156,7 +186,8 @@ class _Lowering:
             case From() | Run():
                 raise AssertionError("a FROM begins a stage, and a RUN needs its mounts")
             case _:
-                self.warnings += configure(state, instruction)
+                state.warnings += stagechecks.check(state, instruction)
+                configure(state, instruction)
 
     # Steps
 
@@ -253,7 +284,11 @@ class _Lowering:
         return ContextOrigin(context)
 
     def _workdir(self, state: State, instruction: Workdir, name: str) -> None:
-        path = fields.join(state.config.workdir or "/", state.nonempty(instruction.path, "WORKDIR"))
+        first, state.workdir_set = not state.workdir_set, True
+        given = state.nonempty(instruction.path, "WORKDIR")
+        if first:
+            state.warnings += stagechecks.first_workdir(instruction.path, given)
+        path = fields.join(state.config.workdir or "/", given)
         state.config = state.config._replace(workdir=path)
         step = None
         if path != "/":

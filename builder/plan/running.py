@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builder.dockerfile.checks.warning import Warn
 from builder.errors import DockerfileError
 from builder.oci.image import DEFAULT_PATH, History
 from builder.plan.steps import RunStep
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from builder.plan.mounts import Mount
     from builder.plan.origins import Origin
     from builder.plan.state import Settings, State
-    from builder.plan.steps import Script, Warn
+    from builder.plan.steps import Script
 
 PROXY_ARGS = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
@@ -114,7 +115,7 @@ def _mounts(state: State, flags: list[tuple[int, Flag]], origins: dict[int, Orig
             ssh = sum(isinstance(each, SshMount) for each in found)
             made, useless = mount(flag, Place(state.config.workdir or "/", ssh, origins.get(place)), state.word)
             found.append(made)
-            warnings += [("RunMount", f"RUN --mount: {message}", flag.span.line) for message in useless]
+            warnings += [Warn("RunMount", f"RUN --mount: {message}", flag.span) for message in useless]
     return tuple(found), warnings
 
 

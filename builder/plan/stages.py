@@ -8,6 +8,7 @@ BuildKit, `--from` may name a later stage (SPEC section 2).
 from __future__ import annotations
 
 from builder.dockerfile.ast import Arg, Copy, From, Onbuild
+from builder.dockerfile.checks.textual import RESERVED
 from builder.errors import BuildError, DockerfileError, UsageError, did_you_mean
 from builder.oci.platform import Platform
 from builder.plan import references, triggers
@@ -23,13 +24,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from builder.dockerfile.ast import Dockerfile, Instruction, Word
+    from builder.dockerfile.ast import Dockerfile, Instruction
     from builder.errors import Span
     from builder.plan.references import MountReference, Origin
-    from builder.plan.steps import Warn
-
-RESERVED = ("scratch", "context")
-"""Names that stages should not have, and that no named context can take (BuildKit's validations.go and convert.go)."""
 
 
 class Stage(NamedTuple):
@@ -61,7 +58,6 @@ class Stages(NamedTuple):
     """Indices of the stages that the target reaches, each after all that it needs."""
     global_args: tuple[tuple[str, str], ...]
     """The global scope: predefined ARGs and those before the first FROM that have a value."""
-    warnings: tuple[Warn, ...]
 
     def externals(self) -> tuple[External, ...]:
         """What must be resolved before the plan can be made, each name once."""
@@ -97,9 +93,11 @@ def reachable(
     predefined: Mapping[str, str],
     onbuild: Mapping[str, tuple[str, ...]] | None = None,
     parse_trigger: triggers.Parse = triggers.parse,
+    everything: bool = False,
 ) -> Stages:
     """Split into stages and find those that `target` (a name, a number, empty for the last) needs. `contexts` are the names
     of all named contexts, `directories` of those that are folders and not images; `predefined` comes from `platform_args`.
+    `everything`: all stages count as needed.
 
     `onbuild` has the triggers of each external base that is resolved already. They may need more stages and externals: the
     caller resolves those and asks again, until nothing new comes.
@@ -110,32 +108,28 @@ def reachable(
         if context.lower() in RESERVED:
             raise UsageError(f"a build context cannot have the name '{context}'", hint="the name is reserved; choose another")
     escape = dockerfile.directives.escape
-    before, heads = _split(dockerfile.instructions)
-    last = heads[-1][0].alias
-    given = {**predefined, "TARGETSTAGE": target or (last.text.lower() if last else "default")}
-    scope = _global_args(before, {name: build_args.get(name, value) for name, value in given.items()}, build_args, escape)
+    _, heads = split(dockerfile.instructions)
+    scope = global_scope(dockerfile, target=target, build_args=build_args, predefined=predefined)
 
-    warnings: list[Warn] = _directive_warnings(dockerfile)
     names: dict[str, int] = {}
     bases: list[Origin] = []
     for index, (head, _) in enumerate(heads):
         bases.append(references.base(head, scope, escape, names, contexts))
         if head.alias is not None:
-            warnings += _name_warnings(head.alias, names)
             names[head.alias.text.lower()] = index
     known = Known(names, len(heads), contexts, directories)
     stages = [_stage(index, head, base, body, known) for index, ((head, body), base) in enumerate(zip(heads, bases))]
     goal = _target(target, stages, names)
     firing = _Firing(stages, onbuild or {}, known, parse_trigger)
-    needed = _order(stages, goal)
+    needed, ordered = _order(stages, goal)
     while firing.fire(needed, [head.image.span for head, _ in heads]):
-        needed = _order(stages, goal)
+        needed, ordered = _order(stages, goal)
     for index in needed:
         _check_platform(heads[index][0], scope, escape, Platform.parse(predefined["TARGETPLATFORM"]))
-    return Stages(tuple(stages), goal, needed, tuple(scope.items()), tuple(warnings))
+    return Stages(tuple(stages), goal, ordered if everything else needed, tuple(scope.items()))
 
 
-def _split(instructions: tuple[Instruction, ...]) -> tuple[list[Arg], list[tuple[From, list[Instruction]]]]:
+def split(instructions: tuple[Instruction, ...]) -> tuple[list[Arg], list[tuple[From, list[Instruction]]]]:
     """What stands before the first FROM, and each FROM with its instructions."""
     before: list[Arg] = []
     heads: list[tuple[From, list[Instruction]]] = []
@@ -147,6 +141,17 @@ def _split(instructions: tuple[Instruction, ...]) -> tuple[list[Arg], list[tuple
         elif isinstance(instruction, Arg):
             before.append(instruction)
     return before, heads
+
+
+def global_scope(
+    dockerfile: Dockerfile, *, target: str, build_args: Mapping[str, str], predefined: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables that a FROM sees. Raises DockerfileError."""
+    before, heads = split(dockerfile.instructions)
+    last = heads[-1][0].alias
+    given = {**predefined, "TARGETSTAGE": target or (last.text.lower() if last else "default")}
+    scope = {name: build_args.get(name, value) for name, value in given.items()}
+    return _global_args(before, scope, build_args, dockerfile.directives.escape)
 
 
 def _global_args(
@@ -250,21 +255,6 @@ def _check_platform(head: From, scope: Mapping[str, str], escape: str, here: Pla
         )
 
 
-def _directive_warnings(dockerfile: Dockerfile) -> list[Warn]:
-    check = dockerfile.directives.check
-    return [("DirectiveCheck", f"the directive check={check} has no effect yet", 0)] if check is not None else []
-
-
-def _name_warnings(alias: Word, names: Mapping[str, int]) -> list[Warn]:
-    name, line = alias.text.lower(), alias.span.line
-    found: list[Warn] = []
-    if name in RESERVED:
-        found.append(("ReservedStageName", f'Stage name should not use the same name as reserved stage "{name}"', line))
-    if name in names:
-        found.append(("DuplicateStageName", f'Duplicate stage name "{name}", stage names should be unique', line))
-    return found
-
-
 def _target(target: str, stages: list[Stage], names: Mapping[str, int]) -> int:
     if not target:
         return len(stages) - 1
@@ -279,8 +269,9 @@ def _target(target: str, stages: list[Stage], names: Mapping[str, int]) -> int:
     raise UsageError(f"unknown stage '{target}' in --target", hint=did_you_mean(target, known) or listed)
 
 
-def _order(stages: list[Stage], goal: int) -> tuple[int, ...]:
-    """The stages that `goal` needs, each after its own needs. Raises DockerfileError on a cycle, also among other stages.
+def _order(stages: list[Stage], goal: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The stages that `goal` needs, each after its own needs, and all of them in such an order. Raises DockerfileError on a
+    cycle, also among other stages.
 
     Depth first without recursion: a Dockerfile may have thousands of stages.
     """
@@ -306,7 +297,7 @@ def _order(stages: list[Stage], goal: int) -> tuple[int, ...]:
                 if wanted not in seen:
                     open_.append(wanted)
         needed = needed or tuple(done)
-    return needed
+    return needed, tuple(done)
 
 
 def _cycle(stages: list[Stage], path: list[int], again: int, span: Span) -> DockerfileError:

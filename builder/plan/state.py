@@ -5,7 +5,7 @@ from __future__ import annotations
 from builder.dockerfile.ast import ExecForm, ShellForm, Word
 from builder.errors import BuildError, DockerfileError
 from builder.oci.image import History
-from builder.plan.expand import expand
+from builder.plan.expand import expand, expand_list
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from typing import Literal, TypeVar
 
     from builder.dockerfile.ast import Command, Flag
+    from builder.errors import Span
     from builder.oci.image import ImageConfig
     from builder.oci.platform import Platform
-    from builder.plan.steps import BaseImage
+    from builder.plan.steps import BaseImage, Warn
 
     _T = TypeVar("_T")
     _V = TypeVar("_V")
@@ -54,6 +55,11 @@ class State:
         self.declared: dict[str, str] = {}
         """ARGs in the order of their declaration, for the history line of a RUN."""
         self.cmd_set = False
+        self.warnings: list[Warn] = []
+        self.workdir_set = False
+        """Whether a WORKDIR stood in the stage or in one that it builds on."""
+        self.last: dict[str, Span] = {}
+        """Where the last CMD, ENTRYPOINT and HEALTHCHECK of this stage stand."""
 
     def child(self) -> State:
         """What a stage begins with that is built FROM this one."""
@@ -62,6 +68,7 @@ class State:
         state.history = list(self.history)
         state.args = dict(self.args)
         state.declared = dict(self.declared)
+        state.workdir_set = self.workdir_set
         return state
 
     def variables(self) -> dict[str, str]:
@@ -70,7 +77,18 @@ class State:
 
     def word(self, word: Word) -> str:
         """`word` expanded as the stage is now."""
-        return expand(word, self.variables(), self.escape)
+        return expand(word, self.variables(), self.escape, lambda name: self.undefined(word, name))
+
+    def words(self, word: Word) -> list[str]:
+        """The same for a word that may become several, or none."""
+        return expand_list(word, self.variables(), self.escape, lambda name: self.undefined(word, name))
+
+    def undefined(self, word: Word, name: str) -> None:
+        """Warn of a variable that `word` reads and nothing set. An ARG without a value is declared, which is enough."""
+        if name not in self.declared:
+            from builder.plan.stagechecks import undefined_variable
+
+            self.warnings.append(undefined_variable(word, name, self.variables()))
 
     def nonempty(self, word: Word, keyword: str) -> str:
         """The same, refusing what expands to nothing."""

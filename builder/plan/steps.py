@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Literal
 
+    from builder.dockerfile.checks.warning import Warn as Warn
     from builder.errors import Span
     from builder.oci.digest import Descriptor, Digest
     from builder.oci.image import History, ImageConfig
     from builder.oci.platform import Platform
     from builder.plan.mounts import Mount
     from builder.plan.origins import Origin as Origin
-
-Warn = tuple[str, str, int]
-"""Code in CamelCase, message, line."""
 
 
 class BaseImage(NamedTuple):

@@ -105,8 +105,14 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
                 "diff_id": diff_id or None,
                 "size": size,
             }
-        case BuildWarning(code, message, line):
-            return "warning", {"code": code, "message": _text(message), "line": line or None}
+        case BuildWarning(code, message, line, column, file):
+            return "warning", {
+                "code": code,
+                "message": _text(message),
+                "line": line or None,
+                "column": column or None,
+                "file": _text(file) if file and line else None,
+            }
         case Debug(message):
             return "debug", {"message": _text(message)}
         case ExportFinished(output, digest, size, seconds):

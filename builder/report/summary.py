@@ -62,7 +62,9 @@ class Summary:
         return text + "\n" if text and blank else text
 
     def _warning(self, event: BuildWarning) -> str:
-        where = f"{clean(self._dockerfile)}:{event.line}: " if event.line and self._dockerfile else ""
+        file = clean(event.file or self._dockerfile)
+        place = f"{event.line}:{event.column}" if event.column else f"{event.line}"
+        where = f"{file}:{place}: " if event.line and file else ""
         return f"{where}{self._yellow}warning:{self._reset} {clean(event.message)} ({event.code})\n"
 
     def _wrote(self) -> str:

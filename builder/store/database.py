@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from _thread import RLock  # `threading` costs 1 ms at start
 
 from builder.store import schema, sqlite
@@ -23,13 +24,18 @@ class Database:
     kept apart by sqlite; each write begins IMMEDIATE, since a deferred one fails where it should wait.
     """
 
-    def __init__(self, path: str, faults: Faults) -> None:
+    def __init__(self, path: str, faults: Faults, *, read_only: bool = False) -> None:
         self.faults = faults
         self._lock = RLock()
         with faults:
             # autocommit: transactions are begun by hand, in `write` alone.
             self._connection = sqlite.connect(
-                path, timeout=schema.BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
+                _read_only(path) if read_only else path,
+                timeout=schema.BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=64,
+                uri=read_only,
             )
             self._connection.execute("PRAGMA synchronous=NORMAL")
 
@@ -53,6 +59,13 @@ class Database:
     def close(self) -> None:
         with self.faults, self._lock:
             self._connection.close()
+
+
+def _read_only(path: str) -> str:
+    """The URI by which sqlite changes nothing (sqlite.org/uri.html). Without a log nobody writes, and sqlite must be told so,
+    or it makes one."""
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file:{quoted}?mode=ro" + ("" if os.path.exists(f"{path}-wal") else "&immutable=1")
 
 
 class Write:

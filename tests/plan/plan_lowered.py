@@ -31,6 +31,10 @@ def stages_of(
     return _stages(parse(SourceFile("Dockerfile", text)), target, build_args or {}, contexts, directories, onbuild)
 
 
+def stages_of_tree(dockerfile: Dockerfile, *, build_args: Mapping[str, str]) -> Stages:
+    return _stages(dockerfile, "", build_args, (), ())
+
+
 def _stages(
     dockerfile: Dockerfile,
     target: str,

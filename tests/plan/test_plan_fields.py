@@ -98,21 +98,6 @@ def test_durations_as_go_prints_them(nanoseconds: int, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("", '""'),
-        ("plain é ☺ 😀", '"plain é ☺ 😀"'),
-        ('a"b\\c', '"a\\"b\\\\c"'),
-        ("\a\b\f\n\r\t\v", r'"\a\b\f\n\r\t\v"'),
-        ("\x00\x1b\x7f", r'"\x00\x1b\x7f"'),
-        ("\u200b\U000e0001\xa0", r'"\u200b\U000e0001\u00a0"'),
-    ],
-)
-def test_strings_as_go_quotes_them(text: str, shown: str) -> None:
-    assert fields.quoted(text) == shown
-
-
-@pytest.mark.parametrize(
     "text", ["9", "1", "64", "SIGTERM", "term", "sigKill", "USR1", "SIGRTMIN", "rtmin+3", "SIGRTMAX-1", "WINCH"]
 )
 def test_signals_stay_as_they_are(text: str) -> None:

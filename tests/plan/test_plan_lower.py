@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import pytest
 
+from builder.dockerfile.checks.warning import Warn
 from builder.dockerfile.flags import FLAGS
 from builder.dockerfile.syntax import KEYWORDS
 from builder.errors import DockerfileError, Span
 from builder.oci.image import Healthcheck, ImageConfig
 from builder.oci.platform import Platform
-from builder.plan.steps import BaseImage, BaseStep, ContextOrigin, CopySource, CopyStep, Plan, RunStep, StageOrigin, WorkdirStep
+from builder.plan.steps import (
+    BaseImage,
+    BaseStep,
+    ContextOrigin,
+    CopySource,
+    CopyStep,
+    Plan,
+    RunStep,
+    StageOrigin,
+    WorkdirStep,
+)
 from builder.plan.unexecuted import refuse_unexecuted
 from tests.plan.plan_lowered import AMD64, PATH, SETTINGS, lines, plan_of
 
@@ -294,11 +305,11 @@ def test_unused_build_args_are_named_with_what_was_probably_meant() -> None:
         }
     )
     plan = plan_of("ARG GLOBAL\nFROM base AS unneeded\nARG UNNEEDED\nFROM base\nARG VERSION\n", settings=settings)
-    assert plan.warnings == (
-        ("UnusedBuildArg", "--build-arg BUILDKIT_INLINE_CACHE has no effect here", 0),
-        ("UnusedBuildArg", "--build-arg OTHER is not declared by any ARG", 0),
-        ("UnusedBuildArg", "--build-arg VERSON is not declared by any ARG (did you mean 'VERSION'?)", 0),
-    )
+    assert [tuple(warn) for warn in plan.warnings] == [
+        ("UnusedBuildArg", "--build-arg BUILDKIT_INLINE_CACHE has no effect here", None),
+        ("UnusedBuildArg", "--build-arg OTHER is not declared by any ARG", None),
+        ("UnusedBuildArg", "--build-arg VERSON is not declared by any ARG (did you mean 'VERSION'?)", None),
+    ]
 
 
 def test_the_escape_directive_holds_in_words() -> None:
@@ -425,7 +436,7 @@ def test_healthcheck_none_takes_the_inherited_one_away() -> None:
     assert plan.config.healthcheck == Healthcheck(("NONE",))
     assert lines(plan) == ["HEALTHCHECK {Test:[NONE] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}"]
     # BuildKit passes over the flag; here at least one is told.
-    assert plan.warnings == (("HealthcheckFlag", "--interval has no effect on HEALTHCHECK NONE", 2),)
+    assert plan.warnings == (Warn("HealthcheckFlag", "--interval has no effect on HEALTHCHECK NONE", Span(2, 13, 2, 26)),)
 
 
 # The rest of the config
@@ -469,8 +480,12 @@ def test_expose() -> None:
         "81/tcp",
     }
     assert lines(plan)[1:] == ["EXPOSE [53/udp 54/udp 80/tcp 80/tcp 8000/tcp 8001/tcp 8002/tcp]", "EXPOSE [81/tcp]"]
-    message = "EXPOSE instruction should not define an IP address or host-port mapping, found '80:81'"
-    assert plan.warnings == (("ExposeInvalidFormat", message, 4),)
+    proto = "Defined protocol '54/UDP' in EXPOSE instruction should be lowercase"
+    host = "EXPOSE instruction should not define an IP address or host-port mapping, found '80:81'"
+    assert plan.warnings == (
+        Warn("ExposeProtoCasing", proto, Span(3, 21, 3, 23)),
+        Warn("ExposeInvalidFormat", host, Span(4, 8, 4, 13)),
+    )
 
 
 def test_volumes_stopsignal_and_maintainer() -> None:

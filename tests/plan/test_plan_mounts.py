@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.dockerfile.ast import Flag
+from builder.dockerfile.checks.warning import Warn
 from builder.errors import DockerfileError, Span
 from builder.plan.mountflags import split
 from builder.plan.mounts import BindMount, CacheMount, Mount, SecretMount, SshMount, TmpfsMount
@@ -123,10 +124,11 @@ def test_a_stage_or_an_image_that_a_mount_names_is_needed() -> None:
 
 def test_keys_without_effect_are_warned_of() -> None:
     plan = plan_of("FROM base\nRUN --mount=target=/c,id=x,env=Y --mount=type=ssh,ro x\n")
+    bind, ssh = Span(2, 5, 2, 33), Span(2, 34, 2, 53)
     assert plan.warnings == (
-        ("RunMount", "RUN --mount: 'id' has no effect on a mount of type bind", 2),
-        ("RunMount", "RUN --mount: 'env' has no effect on a mount of type bind", 2),
-        ("RunMount", "RUN --mount: 'readonly' has no effect on a mount of type ssh", 2),
+        Warn("RunMount", "RUN --mount: 'id' has no effect on a mount of type bind", bind),
+        Warn("RunMount", "RUN --mount: 'env' has no effect on a mount of type bind", bind),
+        Warn("RunMount", "RUN --mount: 'readonly' has no effect on a mount of type ssh", ssh),
     )
 
 

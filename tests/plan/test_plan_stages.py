@@ -34,7 +34,6 @@ def test_the_last_stage_is_the_target_and_stages_come_after_what_they_need() -> 
         ((0, StageReference(0)),),
         ((0, StageReference(1)), (1, StageReference(0))),
     ]
-    assert stages.warnings == ()
 
 
 def test_stages_that_nobody_needs_are_not_resolved() -> None:
@@ -86,22 +85,12 @@ def test_names_ignore_case_and_the_last_of_two_counts() -> None:
     stages = stages_of(text)
     assert [stage.base for stage in stages.all[2:]] == [StageReference(1), StageReference(2)]
     assert stages.needed == (1, 0, 2, 3)
-    assert stages.warnings == (
-        ("DuplicateStageName", 'Duplicate stage name "build", stage names should be unique', 2),
-        ("DuplicateStageName", 'Duplicate stage name "build", stage names should be unique', 3),
-    )
 
 
-def test_reserved_names_are_warnings_and_hide_what_they_are_called_after() -> None:
+def test_reserved_names_hide_what_they_are_called_after() -> None:
     text = "FROM one AS scratch\nFROM two AS Context\nFROM two AS context\nFROM scratch\n"
     stages = stages_of(text)
     assert stages.all[3].base == StageReference(0)
-    assert stages.warnings == (
-        ("ReservedStageName", 'Stage name should not use the same name as reserved stage "scratch"', 1),
-        ("ReservedStageName", 'Stage name should not use the same name as reserved stage "context"', 2),
-        ("ReservedStageName", 'Stage name should not use the same name as reserved stage "context"', 3),
-        ("DuplicateStageName", 'Duplicate stage name "context", stage names should be unique', 3),
-    )
 
 
 def test_a_from_sees_earlier_stages_alone_and_copy_sees_all() -> None:
@@ -224,12 +213,6 @@ def test_from_that_leads_nowhere(copy: str, message: str, column: int, end: int)
     with pytest.raises(DockerfileError) as caught:
         stages_of(f"FROM x AS a\n{copy}\n")
     assert (caught.value.message, caught.value.span) == (message, Span(2, column, 2, end))
-
-
-def test_the_check_directive_is_not_ignored_in_silence() -> None:
-    assert stages_of("# check=error=true\nFROM x\n").warnings == (
-        ("DirectiveCheck", "the directive check=error=true has no effect yet", 0),
-    )
 
 
 def test_thousands_of_stages() -> None:

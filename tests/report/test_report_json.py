@@ -40,7 +40,7 @@ SAMPLES: tuple[Event, ...] = (
     StepLog(1, b"\xff"),
     StepFinished(1, "[1/2] RUN é", 0, "done", 0.1239, "sha256:aa", 7),
     StepFinished(2, "n", 3, "cached", 0.0, "", 0),
-    BuildWarning("Code", "message", 4),
+    BuildWarning("Code", "message", 4, 2, "Dockerfile"),
     BuildWarning("Code", "message"),
     Debug("why"),
     ExportFinished("out.tar", "sha256:bb", 10, 1.0),
