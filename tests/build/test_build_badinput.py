@@ -198,8 +198,9 @@ def golden(name: str, values: Mapping[str, str]) -> str:
 
 
 def message(stderr: str) -> str:
-    """What the plain reader wrote without the progress of the steps."""
-    return "".join(line for line in stderr.splitlines(keepends=True) if line.strip() and not line.startswith("#"))
+    """What the plain reader wrote without the progress of the steps and without warnings, which may come before an error."""
+    lines = (line for line in stderr.splitlines(keepends=True) if line.strip() and not line.startswith("#"))
+    return "".join(line for line in lines if ": warning: " not in line)
 
 
 def failure(stderr: str) -> dict[str, Any]:
@@ -615,7 +616,7 @@ def test_warnings(program: Pybuild, context: Path) -> None:
     assert done.returncode == 0
     told = [line for line in done.stderr.splitlines() if "warning:" in line]
     assert told == [
-        'Dockerfile:1: warning: Stage name should not use the same name as reserved stage "scratch" (ReservedStageName)',
+        'Dockerfile:1:14: warning: Stage name should not use the same name as reserved stage "scratch" (ReservedStageName)',
         "warning: --build-arg VERISON is not declared by any ARG (did you mean 'VERSION'?) (UnusedBuildArg)",
         "warning: --build-arg other is not declared by any ARG (UnusedBuildArg)",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from builder.dockerfile.checks.rules import RULES
 from builder.dockerfile.checks.warning import Warn
 from builder.dockerfile.text import split_lines
-from builder.errors import DockerfileError, Span, did_you_mean
+from builder.errors import DockerfileError, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def told(found: Iterable[Warn], dockerfile: ast.Dockerfile, options: Options) -> list[Warn]:
-    """Those that nobody asked to skip, each once, from the top down."""
+    """Those that nobody asked to skip, each once, from the top down; those without a place come last."""
     local = list(_local(dockerfile))
     kept = [warn for warn in dict.fromkeys(found) if _tells(warn, options, local)]
-    return sorted([*kept, *_unknown(dockerfile, options)], key=lambda warn: warn.span or Span(0, 0, 0, 0))
+    return sorted([*kept, *_unknown(dockerfile, options)], key=lambda warn: (warn.span is None, warn.span or ()))
 
 
 def refusal(warnings: Iterable[Warn], options: Options) -> DockerfileError | None:
@@ -64,7 +64,9 @@ def _unknown(dockerfile: ast.Dockerfile, options: Options) -> list[Warn]:
     from builder.dockerfile.directives import place
 
     span = place("check", split_lines(dockerfile.source))
-    hints = ((name, did_you_mean(name, RULES)) for name in dict.fromkeys(names))
-    return [
-        Warn("UnknownCheck", f"there is no check '{name[:60]}'" + (f" ({hint})" if hint else ""), span) for name, hint in hints
-    ]
+    return [Warn("UnknownCheck", f"there is no check '{name[:60]}'{_near(name)}", span) for name in dict.fromkeys(names)]
+
+
+def _near(name: str) -> str:
+    hint = did_you_mean(name, RULES)
+    return f" ({hint})" if hint else ""
