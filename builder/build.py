@@ -122,6 +122,39 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
         return Image(image_id, names, size, manifest, plan)
 
 
+def parsed(request: Request) -> Dockerfile:
+    """The syntax tree of what `request` would build; needs no store. Raises BuildError kinds, told where."""
+    from builder.dockerfile.syntax import parse
+
+    return parse(_read(request))
+
+
+def staged(dockerfile: Dockerfile, request: Request) -> Stages:
+    """The stages that the target needs; no base is looked up. Raises DockerfileError and UsageError."""
+    return reachable(
+        dockerfile,
+        target=request.target,
+        build_args=request.build_args,
+        contexts=(*request.directories, *request.layouts),
+        directories=tuple(request.directories),
+        predefined=platform_args(request.platform, request.platform),
+    )
+
+
+def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, Plan]:
+    """The plan of what `request` would build, with the bases that it needs in the store, and no step done. Raises BuildError
+    kinds, told where."""
+    with ExitStack() as stack:
+        source = _read(request)
+        try:
+            dockerfile = _parse(source, store)
+            return source, _plan(dockerfile, request, store, Roots(store), _Contexts(request, source, stack, emit))
+        except BuildError as error:
+            if error.span is not None:
+                error.at(source)
+            raise
+
+
 def _read(request: Request) -> SourceFile:
     """The Dockerfile's text. Raises UsageError when there is none, DockerfileError when it is no text."""
     _check_folder(f"the build context '{request.context}'", request.context)
@@ -239,15 +272,7 @@ def _ignore(context: str, dockerfile: str) -> Ignore:
 
 
 def _plan(dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: _Contexts) -> Plan:
-    predefined = platform_args(request.platform, request.platform)
-    stages = reachable(
-        dockerfile,
-        target=request.target,
-        build_args=request.build_args,
-        contexts=(*request.directories, *request.layouts),
-        directories=tuple(request.directories),
-        predefined=predefined,
-    )
+    stages = staged(dockerfile, request)
     bases = _bases(stages, request, store, roots, contexts)
     settings = Settings(
         request.build_args,

@@ -36,6 +36,18 @@ def expand_list(word: Word, variables: Mapping[str, str], escape: str) -> list[s
         raise _moved(error, word) from None
 
 
+def needed(word: Word, escape: str) -> frozenset[str]:
+    """The names of the variables that `word` reads. Raises DockerfileError as `expand` does."""
+    if "$" not in word.text:
+        return frozenset()
+    from builder.dockerfile import words
+
+    try:
+        return words.needed(word.text, escape=escape)
+    except DockerfileError as error:
+        raise _moved(error, word) from None
+
+
 def _moved(error: DockerfileError, word: Word) -> DockerfileError:
     at, inner = word.span, error.span
     # Where the text is not the source's, as in the JSON form and in quoted flags, the columns inside are others.
