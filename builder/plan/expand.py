@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 def expand(word: Word, variables: Mapping[str, str], escape: str) -> str:
     """`word` expanded and unquoted. Raises DockerfileError with the place of the wrong piece."""
-    if not any(special in word.text for special in ("$", "'", '"', escape)):
-        return word.text
+    text = word.text
+    if not ("$" in text or escape in text or '"' in text or "'" in text):
+        return text
     from builder.dockerfile import words
 
     try:
