@@ -1,8 +1,8 @@
 """What the language costs: parsing and lowering a realistic Dockerfile of 1,000 lines, beside Python's own parser.
 
 The syntax tree comes from the grammar, not from a cache; warm means that lark and the grammar are loaded. Prints medians in
-milliseconds, and their ratio to `ast.parse` of 1,000 lines of Python in the same run, which says more than the times of one machine.
-Run by `make bench`.
+milliseconds, and their ratio to `ast.parse` of 1,000 lines of Python in the same run, which says more than the times of one
+machine. Run by `make bench`.
 """
 
 from __future__ import annotations
