@@ -27,6 +27,9 @@ MAX_LENGTH = 4 << 20
 """Characters that a word may expand to: `$a$a` in a chain of ENV lines doubles with each of them."""
 TOO_LARGE = "put large content into a file of the build context and COPY it"
 
+UNCLOSED_SINGLE, UNCLOSED_DOUBLE = "the single quote is not closed", "the double quote is not closed"
+"""What an error says."""
+
 _MODIFIERS = "the modifiers are :- - :+ + :? ? # ## % %% / and //"
 
 
@@ -198,9 +201,7 @@ class _Scanner:
         start = self.at
         end = self.text.find("'", start + 1)
         if end < 0:
-            raise self._error(
-                "the single quote is not closed", start, hint=f"add the missing ', or write {self.escape}' for a plain one"
-            )
+            raise self._error(UNCLOSED_SINGLE, start, hint=f"add the missing ', or write {self.escape}' for a plain one")
         self.at = end + 1
         return self.text[start + 1 : end]
 
@@ -221,9 +222,7 @@ class _Scanner:
             else:
                 begin, self.at = self.at, _plain_end(self.text, self.at, special)
                 out.append(self.text[begin : self.at])
-        raise self._error(
-            "the double quote is not closed", start, hint=f'add the missing ", or write {self.escape}" for a plain one'
-        )
+        raise self._error(UNCLOSED_DOUBLE, start, hint=f'add the missing ", or write {self.escape}" for a plain one')
 
     def _escaped_in_quotes(self, raw: bool) -> str:
         char = self.text[self.at + 1 : self.at + 2]

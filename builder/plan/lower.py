@@ -106,6 +106,9 @@ class _Lowering:
             except DockerfileError as error:
                 if error.span is None:
                     error.span = instruction.span
+                from builder.plan.hints import quoted_names
+
+                error.hint = quoted_names(error, instruction) or error.hint
                 raise
         self.finished[stage.number] = state
 
@@ -180,7 +183,7 @@ class _Lowering:
                     raise _not_yet("RUN", flag)
         argv = state.argv(instruction.command)
         if not argv or not argv[0]:
-            raise DockerfileError("RUN has no command", instruction.span)
+            raise DockerfileError("RUN has no command", instruction.span, hint="write the command after RUN")
         variables = state.variables()
         env = {"PATH": DEFAULT_PATH, **variables}
         if "SOURCE_DATE_EPOCH" not in state.declared:

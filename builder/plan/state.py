@@ -76,7 +76,10 @@ class State:
         """The same, refusing what expands to nothing."""
         text = self.word(word)
         if not text:
-            raise DockerfileError(f"{keyword} has an empty argument: '{word.text}' expands to nothing", word.span)
+            from builder.plan.hints import empty_argument
+
+            hint = empty_argument(word, self.variables(), self.escape)
+            raise DockerfileError(f"{keyword} has an empty argument: '{word.text}' expands to nothing", word.span, hint=hint)
         return text
 
     def argv(self, command: Command) -> tuple[str, ...]:
