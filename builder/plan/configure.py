@@ -44,12 +44,12 @@ def configure(state: State, instruction: Configuring) -> list[Warn]:
             # All pairs are expanded first: an instruction sees the environment as it was before it.
             pairs = _pairs(state, instruction.pairs, "ENV")
             for name, value in pairs:
-                state.config = state.config.setenv(name, value)
+                state.setenv(name, value)
             state.history.append(History("ENV " + " ".join(f"{name}={value}" for name, value in pairs)))
         case Label():
             pairs = _pairs(state, instruction.pairs, "LABEL")
             for name, value in pairs:
-                state.config = state.config.setlabel(name, value)
+                state.setlabel(name, value)
             state.history.append(History("LABEL " + " ".join(f"{name}={value}" for name, value in pairs)))
         case Maintainer():
             state.configure(f"MAINTAINER {instruction.name}", author=instruction.name)
@@ -63,7 +63,8 @@ def configure(state: State, instruction: Configuring) -> list[Warn]:
             return _expose(state, instruction)
         case Volume():
             paths = [state.nonempty(word, "VOLUME") for word in instruction.paths]
-            state.configure(f"VOLUME [{' '.join(paths)}]", volumes=state.config.volumes | set(paths))
+            state.add_volumes(paths)
+            state.history.append(History(f"VOLUME [{' '.join(paths)}]"))
         case Cmd():
             argv = state.argv(instruction.command)
             state.cmd_set = True
@@ -105,12 +106,13 @@ def _expose(state: State, instruction: Expose) -> list[Warn]:
     ports: list[str] = []
     warnings: list[Warn] = []
     for word in instruction.ports:
-        for text in expand_list(word, state.variables(), state.escape):
+        for text in expand_list(word, state.scope(), state.escape):
             ports += told_at(word, fields.ports, text)
             if ":" in text:
                 message = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'"
                 warnings.append(("ExposeInvalidFormat", message, word.span.line))
-    state.configure(f"EXPOSE [{' '.join(ports)}]", exposed=state.config.exposed | set(ports))
+    state.expose(ports)
+    state.history.append(History(f"EXPOSE [{' '.join(ports)}]"))
     return warnings
 
 

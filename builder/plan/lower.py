@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     )
 
 PROXY_ARGS = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+MAX_WEIGHT = 256 << 20
+"""Bytes, roughly, that the steps and stages of a plan may take."""
 HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
 
 
@@ -77,6 +79,7 @@ class _Lowering:
         self.warnings: list[Warn] = []
         self.finished: dict[int, State] = {}
         self._base_steps: dict[str, int] = {}
+        self._weight = 0
 
     # Stages
 
@@ -86,6 +89,7 @@ class _Lowering:
         number = 0
         if isinstance(stage.base, StageReference):
             state = self.finished[stage.base.number].child()
+            self._weigh(stage.span, state.weight())
         else:
             number = 1
             name = _step_name(stage, number, total, f"FROM {stage.base.name}")
@@ -93,7 +97,7 @@ class _Lowering:
             state = State(base, self._base(base, name, stage.base), self.settings, self.globals, self.escape)
             self._refuse_triggers(base, stage.base.span)
             if not any(key == "PATH" for key, _ in state.config.env):
-                state.config = state.config.setenv("PATH", DEFAULT_PATH)
+                state.setenv("PATH", DEFAULT_PATH)
             state.config = state.config._replace(platform=self._platform(base.config.platform))
         copies = dict(stage.copies)
         for place, instruction in enumerate(stage.instructions):
@@ -103,6 +107,7 @@ class _Lowering:
                 name = _step_name(stage, number, total, instruction.text)
             try:
                 self._instruction(state, instruction, name, copies.get(place))
+                self._weigh(instruction.span, len(state.history[-1].created_by) if state.history else 0)
             except DockerfileError as error:
                 if error.span is None:
                     error.span = instruction.span
@@ -111,6 +116,16 @@ class _Lowering:
                 error.hint = quoted_names(error, instruction) or error.hint
                 raise
         self.finished[stage.number] = state
+
+    def _weigh(self, span: Span, size: int) -> None:
+        """Stages that begin with all that another has, and steps that see all variables, multiply what is written once."""
+        self._weight += size
+        if self._weight > MAX_WEIGHT:
+            raise DockerfileError(
+                "the Dockerfile is too large to be planned: its stages and steps repeat too much",
+                span,
+                hint="use fewer variables, or build in several Dockerfiles",
+            )
 
     def _platform(self, base: Platform) -> Platform:
         """The target's; a variant that only the base names stays."""
@@ -185,6 +200,7 @@ class _Lowering:
         if not argv or not argv[0]:
             raise DockerfileError("RUN has no command", instruction.span, hint="write the command after RUN")
         variables = state.variables()
+        self._weigh(instruction.span, 64 * len(variables))
         env = {"PATH": DEFAULT_PATH, **variables}
         if "SOURCE_DATE_EPOCH" not in state.declared:
             env.setdefault("SOURCE_DATE_EPOCH", str(self.settings.epoch))

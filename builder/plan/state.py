@@ -10,7 +10,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from typing import Literal, TypeVar
 
     from builder.dockerfile.ast import Command, Flag
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
     _V = TypeVar("_V")
 
+_GROWING = ("env", "labels", "exposed", "volumes")
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
 
@@ -48,12 +49,55 @@ class State:
         self.settings = settings
         self.global_args = global_args
         self.escape = escape
-        self.config = base.config
+        self._config = base.config
+        self._stale = False
+        self._grow_from(base.config)
         self.history: list[History] = []
         self.args: dict[str, str] = {}
         self.declared: dict[str, str] = {}
         """ARGs in the order of their declaration, for the history line of a RUN."""
         self.cmd_set = False
+
+    @property
+    def config(self) -> ImageConfig:
+        """The config so far. What grows line by line is put into it when it is asked for: a Dockerfile may have 50,000 lines of
+        ENV, and a tuple made anew for each would take minutes."""
+        if self._stale:
+            self._config = self._config._replace(
+                env=tuple(self._env.items()),
+                labels=tuple(sorted(self._labels.items())),
+                exposed=frozenset(self._exposed),
+                volumes=frozenset(self._volumes),
+            )
+            self._stale = False
+        return self._config
+
+    @config.setter
+    def config(self, config: ImageConfig) -> None:
+        if self._stale or any(getattr(config, name) is not getattr(self._config, name) for name in _GROWING):
+            self._grow_from(config)
+        self._config, self._stale = config, False
+
+    def _grow_from(self, config: ImageConfig) -> None:
+        self._env, self._labels = dict(config.env), dict(config.labels)
+        self._exposed, self._volumes = set(config.exposed), set(config.volumes)
+
+    def setenv(self, name: str, value: str) -> None:
+        """Set a variable of the config; one that is there keeps its place."""
+        self._env[name] = value
+        self._stale = True
+
+    def setlabel(self, name: str, value: str) -> None:
+        self._labels[name] = value
+        self._stale = True
+
+    def expose(self, ports: Iterable[str]) -> None:
+        self._exposed.update(ports)
+        self._stale = True
+
+    def add_volumes(self, paths: Iterable[str]) -> None:
+        self._volumes.update(paths)
+        self._stale = True
 
     def child(self) -> State:
         """What a stage begins with that is built FROM this one."""
@@ -64,13 +108,21 @@ class State:
         state.declared = dict(self.declared)
         return state
 
+    def weight(self) -> int:
+        """Bytes, roughly, of what a child takes over."""
+        return 8 * len(self.history) + 100 * (len(self._env) + len(self.args) + len(self._labels) + len(self.declared))
+
     def variables(self) -> dict[str, str]:
         """ENV beats ARG, whichever came first."""
-        return {**self.args, **dict(self.config.env)}
+        return {**self.args, **self._env}
+
+    def scope(self) -> Mapping[str, str]:
+        """The same, made at once, for what reads only some of them."""
+        return ChainMap(self._env, self.args)
 
     def word(self, word: Word) -> str:
         """`word` expanded as the stage is now."""
-        return expand(word, self.variables(), self.escape)
+        return expand(word, self.scope(), self.escape)
 
     def nonempty(self, word: Word, keyword: str) -> str:
         """The same, refusing what expands to nothing."""
@@ -78,7 +130,7 @@ class State:
         if not text:
             from builder.plan.hints import empty_argument
 
-            hint = empty_argument(word, self.variables(), self.escape)
+            hint = empty_argument(word, self.scope(), self.escape)
             raise DockerfileError(f"{keyword} has an empty argument: '{word.text}' expands to nothing", word.span, hint=hint)
         return text
 
