@@ -64,12 +64,12 @@ class State:
         ENV, and a tuple made anew for each would take minutes."""
         if self._stale:
             self._config = self._config._replace(
-                env=tuple(self._env.items()),
+                env=self._merged_env(),
                 labels=tuple(sorted(self._labels.items())),
                 exposed=frozenset(self._exposed),
                 volumes=frozenset(self._volumes),
             )
-            self._stale = False
+            self._changed, self._stale = {}, False
         return self._config
 
     @config.setter
@@ -78,13 +78,21 @@ class State:
             self._grow_from(config)
         self._config, self._stale = config, False
 
+    def _merged_env(self) -> tuple[tuple[str, str], ...]:
+        """What a base names twice stays there twice, as in Docker."""
+        changed = self._changed
+        known = {name for name, _ in self._config.env}
+        kept = ((name, changed.get(name, value)) for name, value in self._config.env)
+        return (*kept, *((name, value) for name, value in changed.items() if name not in known))
+
     def _grow_from(self, config: ImageConfig) -> None:
         self._env, self._labels = dict(config.env), dict(config.labels)
+        self._changed: dict[str, str] = {}
         self._exposed, self._volumes = set(config.exposed), set(config.volumes)
 
     def setenv(self, name: str, value: str) -> None:
         """Set a variable of the config; one that is there keeps its place."""
-        self._env[name] = value
+        self._env[name] = self._changed[name] = value
         self._stale = True
 
     def setlabel(self, name: str, value: str) -> None:

@@ -48,9 +48,9 @@ CMD echo $PATH
 ]  # fmt: skip
 PIECES = [
     *(f"{keyword} " for keyword in KEYWORDS),
-    "$", "${", "}", "${A:-", "${A#", "${A/", "'", '"', "\\", "`", "\\\n", "\n", "[", "]", '["', '"]', ",", "=", " ", "\t", "\r", "#",
-    "<<", "<<EOF", "\nEOF\n", "--", "--from=", "--mount=type=", "--chown=", " AS ", "0", "-1", "/", "../", "*", "?", ":", "@sha256:",
-    "\u00a0", "é", "한", "\ufeff", "# escape=`\n", "ONBUILD ONBUILD ", "scratch",
+    "$", "${", "}", "${A:-", "${A#", "${A/", "'", '"', "\\", "`", "\\\n", "\n", "[", "]", '["', '"]', ",", "=", " ", "\t", "\r",
+    "#", "<<", "<<EOF", "\nEOF\n", "--", "--from=", "--mount=type=", "--chown=", " AS ", "0", "-1", "/", "../", "*", "?", ":",
+    "@sha256:", "\u00a0", "é", "한", "\ufeff", "# escape=`\n", "ONBUILD ONBUILD ", "scratch",
 ]  # fmt: skip
 """What to put into a text: what means something somewhere."""
 
