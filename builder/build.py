@@ -144,11 +144,10 @@ def staged(dockerfile: Dockerfile, request: Request) -> Stages:
 def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, Plan]:
     """The plan of what `request` would build, with the bases that it needs in the store, and no step done. Raises BuildError
     kinds, told where."""
-    with ExitStack() as stack:
-        source = _read(request)
+    source = _read(request)
+    with _Contexts(request, source, emit) as contexts:
         try:
-            dockerfile = _parse(source, store)
-            return source, _plan(dockerfile, request, store, Roots(store), _Contexts(request, source, stack, emit))
+            return source, _plan(_parse(source, store), request, store, Roots(store), contexts)
         except BuildError as error:
             if error.span is not None:
                 error.at(source)

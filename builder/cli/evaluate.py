@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
 
-from builder.build import Request, parsed, planned, staged
+from builder.build import parsed, planned, staged
 from builder.cli.output_spec import split_csv
-from builder.errors import BuildError, SourceFile, Span, UsageError, did_you_mean
-from builder.events import BuildWarning, Emit
-from builder.plan.outline import Outline, Provision, Target, outline, targets
-from builder.store.store import Store
+from builder.errors import BuildError, UsageError, did_you_mean
+from builder.events import BuildWarning
+from builder.plan.outline import outline, targets
 from builder.values import NamedTuple
 
-Method = Literal["build", "outline", "targets"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any, Literal
+
+    from builder.build import Request
+    from builder.errors import SourceFile, Span
+    from builder.events import Emit
+    from builder.plan.outline import Outline, Provision, Target
+    from builder.store.store import Store
+
+    Method = Literal["build", "outline", "targets"]
+
 _METHODS: tuple[Method, ...] = ("build", "outline", "targets")
 
 

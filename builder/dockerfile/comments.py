@@ -7,7 +7,10 @@ empty line ends them) and instructions/parse.go (the first one that begins with 
 from __future__ import annotations
 
 from builder.dockerfile.space import SPACE
-from builder.errors import SourceFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.errors import SourceFile
 
 
 class Comments:

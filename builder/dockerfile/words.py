@@ -30,6 +30,7 @@ TOO_LARGE = "put large content into a file of the build context and COPY it"
 UNCLOSED_SINGLE, UNCLOSED_DOUBLE = "the single quote is not closed", "the double quote is not closed"
 """What an error says."""
 
+_ASCII_NAME = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 _MODIFIERS = "the modifiers are :- - :+ + :? ? # ## % %% / and //"
 
 
@@ -132,10 +133,10 @@ def _split(text: str) -> list[str]:
 
 def _plain_end(text: str, start: int, special: str) -> int:
     """Where the run of characters ends that begins at `start` and holds none of `special`."""
-    end = start
-    while end < len(text) and text[end] not in special:
-        end += 1
-    return end
+    for end in range(start, len(text)):
+        if text[end] in special:
+            return end
+    return len(text)
 
 
 class _Scanner:
@@ -258,9 +259,11 @@ class _Scanner:
             self.at += 1
             return first
         belongs = str.isdecimal if first.isdecimal() else _in_name
-        while self.at < len(self.text) and belongs(self.text[self.at]):
-            self.at += 1
-        return self.text[start : self.at]
+        text, end = self.text, start
+        while end < len(text) and belongs(text[end]):
+            end += 1
+        self.at = end
+        return text[start:end]
 
     def _lookup(self, name: str) -> str | None:
         try:
@@ -382,4 +385,4 @@ class _Scanner:
 
 def _in_name(char: str) -> bool:
     """Letters and decimal digits of any script (Go's unicode.IsLetter and IsDigit), and `_`."""
-    return char.isalpha() or char.isdecimal() or char == "_"
+    return char in _ASCII_NAME or char.isalpha() or char.isdecimal()

@@ -9,13 +9,18 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from builder.errors import Span
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import ImageConfig, assemble, descriptor_json
 from builder.oci.platform import Platform
-from builder.plan.steps import CopySource, Plan, RunStep, Step, parents
+from builder.plan.steps import CopySource, RunStep, parents
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from builder.plan.steps import Plan, Step
 
 VERSION = 1
 """Fields may be added within a version; none is removed or changes its meaning (SPEC section 7)."""

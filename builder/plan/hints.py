@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 
-from builder.dockerfile.ast import Copy, Instruction, Volume, Word
+from builder.dockerfile.ast import Copy, Volume
 from builder.dockerfile.words import UNCLOSED_DOUBLE, UNCLOSED_SINGLE
-from builder.errors import DockerfileError, did_you_mean
+from builder.errors import did_you_mean
 from builder.plan.expand import needed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.dockerfile.ast import Instruction, Word
+    from builder.errors import DockerfileError
 
 _PIECE = re.compile(r"""(?<!\S)(?:"([^"]*)"|'([^']*)'|([^\s"']+))(?!\S)""")
 

@@ -8,16 +8,24 @@ base is the text as it is written. Cache mounts, which BuildKit's outline has a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
 
-from builder.dockerfile.ast import Arg, Dockerfile, Env, From, Run, Word
+from builder.dockerfile.ast import Arg, Env, From, Run, Word
 from builder.dockerfile.comments import Comments
-from builder.errors import Span
 from builder.oci.image import DEFAULT_PATH
 from builder.plan.expand import expand, needed
-from builder.plan.stages import Origin, StageReference, Stages
+from builder.plan.stages import StageReference
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import TypeVar
+
+    from builder.dockerfile.ast import Dockerfile
+    from builder.errors import Span
+    from builder.plan.stages import Origin, Stages
+
+    _Listed = TypeVar("_Listed", "Parameter", "Provision")
 
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^,]*))(?:,|$)')
 
@@ -50,9 +58,6 @@ class Provision(NamedTuple):
     name: str
     required: bool
     span: Span
-
-
-_Listed = TypeVar("_Listed", Parameter, Provision)
 
 
 class Outline(NamedTuple):

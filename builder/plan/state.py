@@ -40,6 +40,17 @@ class Settings(NamedTuple):
     """Names of the named contexts that are folders."""
 
 
+class _Variables(dict[str, str]):
+    """The environment; a variable that it does not have is looked for among the ARGs."""
+
+    def __init__(self, env: Iterable[tuple[str, str]], args: dict[str, str]) -> None:
+        super().__init__(env)
+        self._args = args
+
+    def __missing__(self, name: str) -> str:
+        return self._args[name]
+
+
 class State:
     """A stage so far. `step` is the plan's step whose file system it has."""
 
@@ -49,14 +60,21 @@ class State:
         self.settings = settings
         self.global_args = global_args
         self.escape = escape
+        self.args: dict[str, str] = {}
         self._config = base.config
         self._stale = False
         self._grow_from(base.config)
         self.history: list[History] = []
-        self.args: dict[str, str] = {}
         self.declared: dict[str, str] = {}
         """ARGs in the order of their declaration, for the history line of a RUN."""
         self.cmd_set = False
+
+    def _grow_from(self, config: ImageConfig) -> None:
+        self._env: dict[str, str] = _Variables(config.env, self.args)
+        self._changed: dict[str, str] = {}
+        self._labels = dict(config.labels)
+        self._exposed = set(config.exposed)
+        self._volumes = set(config.volumes)
 
     @property
     def config(self) -> ImageConfig:
@@ -85,11 +103,6 @@ class State:
         kept = ((name, changed.get(name, value)) for name, value in self._config.env)
         return (*kept, *((name, value) for name, value in changed.items() if name not in known))
 
-    def _grow_from(self, config: ImageConfig) -> None:
-        self._env, self._labels = dict(config.env), dict(config.labels)
-        self._changed: dict[str, str] = {}
-        self._exposed, self._volumes = set(config.exposed), set(config.volumes)
-
     def setenv(self, name: str, value: str) -> None:
         """Set a variable of the config; one that is there keeps its place."""
         self._env[name] = self._changed[name] = value
@@ -112,7 +125,7 @@ class State:
         state = State(self.base, self.step, self.settings, self.global_args, self.escape)
         state.config = self.config._replace(onbuild=())
         state.history = list(self.history)
-        state.args = dict(self.args)
+        state.args.update(self.args)
         state.declared = dict(self.declared)
         return state
 
@@ -125,8 +138,8 @@ class State:
         return {**self.args, **self._env}
 
     def scope(self) -> Mapping[str, str]:
-        """The same, made at once, for what reads only some of them."""
-        return ChainMap(self._env, self.args)
+        """The same for what reads some of them by `[]`, without a copy."""
+        return self._env
 
     def word(self, word: Word) -> str:
         """`word` expanded as the stage is now."""
@@ -138,7 +151,7 @@ class State:
         if not text:
             from builder.plan.hints import empty_argument
 
-            hint = empty_argument(word, self.scope(), self.escape)
+            hint = empty_argument(word, self.variables(), self.escape)
             raise DockerfileError(f"{keyword} has an empty argument: '{word.text}' expands to nothing", word.span, hint=hint)
         return text
 
