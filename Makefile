@@ -52,10 +52,11 @@ test-pythons: setup ## run the suite on every newer Python on this machine (PATH
 	done; \
 	[ -z "$$failed" ] || { echo "failed with Python$$failed"; exit 1; }
 
-bench: .venv/.ready ## the times of a cold and a cached build
+bench: .venv/.ready ## the times of a cold and a cached build, and of the language alone
 	@.ci/packages busybox
 	@sample_projects/bases/busybox $(BASES)/busybox
 	@.venv/bin/python bench/times.py
+	@.venv/bin/python bench/language.py
 
 check: .venv/.ready ## ruff and mypy
 	@.venv/bin/ruff check .

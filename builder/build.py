@@ -121,6 +121,26 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
         return Image(image_id, names, size, manifest, plan)
 
 
+def parsed(request: Request) -> Dockerfile:
+    """The syntax tree of what `request` would build; needs no store. Raises BuildError kinds, told where."""
+    from builder.dockerfile.syntax import parse
+
+    return parse(read_dockerfile(request))
+
+
+def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, Plan]:
+    """The plan of what `request` would build, with the bases that it needs in the store, and no step done. Raises BuildError
+    kinds, told where."""
+    source = read_dockerfile(request)
+    with _Contexts(request, source, emit) as contexts:
+        try:
+            return source, _plan(_parse(source, store), request, store, Roots(store), contexts, [])
+        except BuildError as error:
+            if error.span is not None:
+                error.at(source)
+            raise
+
+
 def read_dockerfile(request: Request) -> SourceFile:
     """The Dockerfile's text. Raises UsageError when there is none, DockerfileError when it is no text."""
     _check_folder(f"the build context '{request.context}'", request.context)
@@ -180,12 +200,14 @@ def _parse(source: SourceFile, store: Store) -> Dockerfile:
     return _cached_tree("", source, store, parse)
 
 
-def _parse_trigger(text: str, store: Store) -> Instruction:
+def _parse_trigger(text: str, store: Store | None) -> Instruction:
     """The same for the one instruction of an ONBUILD."""
     from builder.dockerfile.ast import Directives, Dockerfile
     from builder.errors import SourceFile
     from builder.plan import triggers
 
+    if store is None:
+        return triggers.parse(text)
     source = SourceFile("ONBUILD", text)
     parsed = _cached_tree("trigger:", source, store, lambda: Dockerfile(source, Directives(), (triggers.parse(text),)))
     return parsed.instructions[0]
@@ -292,14 +314,14 @@ def _plan(
     dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: _Contexts, warnings: list[Warn]
 ) -> Plan:
     bases: dict[str, BaseImage] = {}
-    stages = _stages(dockerfile, request, bases, store)
+    stages = staged(dockerfile, request, bases, store)
     # A base may ask for more stages and images by its ONBUILD.
     while wanted := [external for external in stages.externals() if external.name not in bases]:
         available = _available(stages, request, contexts)
         for external in wanted:
             bases[external.name] = resolve(external, available, store, roots, request.platform)
         if any(bases[external.name].config.onbuild for external in wanted):
-            stages = _stages(dockerfile, request, bases, store)
+            stages = staged(dockerfile, request, bases, store)
     settings = Settings(
         request.build_args,
         request.platform,
@@ -313,7 +335,11 @@ def _plan(
     return lower(stages, bases, settings, dockerfile.directives.escape, warnings=warnings)
 
 
-def _stages(dockerfile: Dockerfile, request: Request, bases: Mapping[str, BaseImage], store: Store) -> Stages:
+def staged(
+    dockerfile: Dockerfile, request: Request, bases: Mapping[str, BaseImage] | None = None, store: Store | None = None
+) -> Stages:
+    """The stages that the target needs, with what the bases that are known ask for by their ONBUILD. Raises DockerfileError
+    and UsageError."""
     return reachable(
         dockerfile,
         target=request.target,
@@ -321,7 +347,7 @@ def _stages(dockerfile: Dockerfile, request: Request, bases: Mapping[str, BaseIm
         contexts=(*request.directories, *request.layouts),
         directories=tuple(request.directories),
         predefined=platform_args(request.platform, request.platform),
-        onbuild={name: base.config.onbuild for name, base in bases.items()},
+        onbuild={name: base.config.onbuild for name, base in (bases or {}).items()},
         parse_trigger=lambda text: _parse_trigger(text, store),
     )
 

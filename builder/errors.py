@@ -127,6 +127,10 @@ class Interrupted(BuildError):
         self.exit_code = 128 + signal
 
 
+_LINES, _WIDTH = 8, 120
+"""Lines of an excerpt, and characters of a line, at most."""
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that `name` was probably meant to be, or None: at most one edit for each three characters."""
     best: tuple[int, str] | None = None
@@ -184,19 +188,24 @@ def render(error: BuildError, *, color: bool = False) -> str:
 
 
 def _excerpt(source: SourceFile, span: Span, red: str, reset: str) -> list[str]:
+    """The first line with carets under what is meant, and those that the span goes on to: a continued RUN is all of them."""
     text = source.line(span.line)
     # A line of megabytes is legal; what is shown is a window around the column.
     start = max(0, span.column - 1 - 60)
-    shown = text[start : start + 120]
-    number = str(span.line)
+    shown = text[start : start + _WIDTH]
+    last = min(span.end_line, span.line + _LINES - 1)
+    gutter = max(len(str(span.line)), len(str(last)))
     end = span.end_column if span.end_line == span.line else len(text) + 1
     at = span.column - 1 - start
     width = max(1, min(end - span.column, len(shown) - at))
     lead = "".join("\t" if c == "\t" else " " for c in _visible(shown[:at]))
-    return [
-        f"  {number} | {_visible(shown)}",
-        f"  {' ' * len(number)} | {lead}{red}{'^' * width}{reset}",
-    ]
+    out = [f"  {span.line:>{gutter}} | {_visible(shown)}", f"  {' ' * gutter} | {lead}{red}{'^' * width}{reset}"]
+    for number in range(span.line + 1, last + 1):
+        text = _visible(source.line(number)[:_WIDTH])
+        out.append(f"  {number:>{gutter}} | {text}" if text else f"  {number:>{gutter}} |")
+    if span.end_line > last:
+        out.append(f"  {' ' * gutter} | ... and {span.end_line - last} more")
+    return out
 
 
 def _visible(text: str) -> str:

@@ -56,9 +56,25 @@ def test_tabs_keep_the_caret_in_its_column() -> None:
     assert render(error).splitlines()[1:] == ["  4 | \tRUN\t$A", "    | \t   \t^^"]
 
 
-def test_a_span_over_several_lines_is_marked_to_the_end_of_the_first() -> None:
+def test_of_a_span_over_several_lines_all_are_shown_and_the_first_is_marked() -> None:
     error = DockerfileError("no", Span(2, 5, 3, 5), source=DOCKERFILE)
-    assert render(error).splitlines()[1:] == ["  2 | RUN make", "    |     ^^^^"]
+    assert render(error).splitlines()[1:] == ["  2 | RUN make", "    |     ^^^^", "  3 | COPY --from=biuld /x /y"]
+
+
+def test_of_a_span_over_many_lines_the_first_eight_are_shown() -> None:
+    source = SourceFile("D", "\n".join(f"line {number} \\" for number in range(1, 30)))
+    error = DockerfileError("no", Span(7, 1, 17, 5), source=source)
+    shown = render(error).splitlines()[1:]
+    assert shown[:3] == ["   7 | line 7 \\", "     | ^^^^^^^^", "   8 | line 8 \\"]
+    assert shown[-2:] == ["  14 | line 14 \\", "     | ... and 3 more"]
+    assert len(shown) == 10
+    error = DockerfileError("no", Span(7, 1, 14, 5), source=source)
+    assert render(error).splitlines()[-1] == "  14 | line 14 \\"
+
+
+def test_an_empty_line_of_a_span_has_no_space_at_its_end() -> None:
+    error = DockerfileError("no", Span(1, 1, 3, 2), source=SourceFile("D", "RUN a \\\n\nb"))
+    assert render(error).splitlines()[1:] == ["  1 | RUN a \\", "    | ^^^^^^^", "  2 |", "  3 | b"]
 
 
 def test_a_place_behind_the_end_of_the_line_has_one_caret() -> None:

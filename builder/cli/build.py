@@ -36,10 +36,15 @@ STDIN_LIMIT = 64 << 20
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
     """Build. stdout carries the image id with -q, or an output with `dest=-`; all else goes to stderr."""
-    if parsed.flag("check") or parsed.text("call") == "check":
+    if parsed.flag("check") or parsed.text("call"):
         from builder.cli import check
+        from builder.cli.evaluate import parse_call
 
-        return check.command(parsed, environment, environ)
+        call = parse_call(parsed.text("call") or "check")
+        if parsed.flag("check") and call.method != "check":
+            raise UsageError("--check and --call exclude each other", hint="leave one of them out")
+        if call.method == "check":
+            return check.command(parsed, environment, environ, as_json=call.json)
     is_tty = os.isatty(2)
     reporter = open_reporter(
         environment.progress_mode(parsed.text("progress"), quiet=parsed.flag("quiet")),
@@ -72,6 +77,11 @@ def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str],
         request = _request(parsed, environment, environ)
         _check_files(parsed)
         root = environment.store_root(parsed.text("root"), os.geteuid())
+        if parsed.text("call") or parsed.flag("print-plan"):
+            asked = _evaluated(parsed, request, root, emit)
+            if asked is not None:
+                _deliver(asked)
+                return 0
         with Store(root) as store:
             image = build(request, store, emit)
         _write_files(parsed, image)
@@ -82,6 +92,19 @@ def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str],
         emit(BuildFailed(failure, time.monotonic() - begun))
         return failure.exit_code
     return 0
+
+
+def _evaluated(parsed: Parsed, request: Request, root: str, emit: Emit) -> str | None:
+    """What stdout gets instead of a build; None when a build is asked for after all."""
+    from builder.cli.evaluate import evaluate, parse_call, plan_json
+
+    call = parse_call(parsed.text("call") or "build")
+    if not parsed.flag("print-plan"):
+        return evaluate(call, request) if call.method != "build" else None
+    if call.method != "build":
+        raise UsageError("--print-plan and --call exclude each other", hint="leave one of them out")
+    with Store(root) as store:
+        return plan_json(request, store, emit)
 
 
 def _deliver(text: str) -> None:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 _FORMATS = {"text": check_formats.text, "json": check_formats.as_json, "github": check_formats.github}
 
 
-def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
-    """0 where there is nothing to say, else 3 (a check error, SPEC section 3)."""
+def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str], *, as_json: bool = False) -> int:
+    """0 where there is nothing to say, else 3 (a check error, SPEC section 3). `as_json` is `--call=check,format=json`."""
     # `build` has a --format of its own.
-    form = (parsed.text("format") if parsed.command == "check" else None) or "text"
+    form = "json" if as_json else (parsed.text("format") if parsed.command == "check" else None) or "text"
     images = Peek(environment.store_root(parsed.text("root"), os.geteuid()))
     try:
         report = check(_request(parsed, environment, environ), images)

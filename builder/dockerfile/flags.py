@@ -108,7 +108,7 @@ def _check(flag: Flag, kind: Kind) -> None:
     name, value = flag.name, flag.value
     if kind == "switch":
         if value is not None and value.lower() not in ("true", "false"):
-            raise _wrong(flag, f"the flag '--{name}' is true or false", "")
+            raise _wrong(flag, f"the flag '--{name}' is true or false", f"write --{name} or --{name}=false")
     elif value is None:
         raise DockerfileError(
             f"the flag '--{name}' needs a value", flag.span, hint=f"write --{name}=VALUE, without spaces around ="
@@ -118,7 +118,7 @@ def _check(flag: Flag, kind: Kind) -> None:
             flag, f"the flag '--{name}' is one of {', '.join(_CHOICES[name])}", did_you_mean(value[:40], _CHOICES[name])
         )
     elif name == "retries" and value and not re.fullmatch("[+]?[0-9]{1,9}", value):
-        raise _wrong(flag, "the flag '--retries' is a number, 0 or more", "")
+        raise _wrong(flag, "the flag '--retries' is a number, 0 or more", "as in --retries=3")
     elif FLAGS["HEALTHCHECK"].get(name) and name != "retries" and value:
         _check_duration(flag, value)
 
@@ -128,7 +128,7 @@ def _check_duration(flag: Flag, value: str) -> None:
     if duration is None:
         raise _wrong(flag, f"the flag '--{flag.name}' is a duration", "a duration looks like 30s, 1m30s or 500ms")
     if duration and duration < _MILLISECOND:
-        raise _wrong(flag, f"the flag '--{flag.name}' is 1ms or more", "")
+        raise _wrong(flag, f"the flag '--{flag.name}' is 1ms or more", "leave it out for the default")
 
 
 def _wrong(flag: Flag, what: str, hint: str | None) -> DockerfileError:

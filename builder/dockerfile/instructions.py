@@ -17,6 +17,22 @@ if TYPE_CHECKING:
     from builder.dockerfile.source import Body, LogicalLine
     from builder.errors import Span
 
+_EXAMPLES = {
+    "ADD": "ADD file.tar.gz /app/",
+    "ARG": "ARG VERSION=1.0",
+    "COPY": "COPY file.txt /app/",
+    "ENV": "ENV NAME=value",
+    "EXPOSE": "EXPOSE 8080",
+    "HEALTHCHECK": "HEALTHCHECK CMD curl -f http://localhost/ or HEALTHCHECK NONE",
+    "LABEL": 'LABEL version="1.0"',
+    "MAINTAINER": "MAINTAINER name",
+    "RUN": 'RUN make or RUN ["make"]',
+    "SHELL": 'SHELL ["/bin/bash", "-c"]',
+    "STOPSIGNAL": "STOPSIGNAL SIGTERM",
+    "USER": "USER name or USER 1000:1000",
+    "VOLUME": "VOLUME /data",
+    "WORKDIR": "WORKDIR /app",
+}
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _ASCII_SPACES = re.compile(f"[{ASCII_SPACE}]+")
 
@@ -127,7 +143,7 @@ def _label(p: Parsed) -> ast.Label:
 def _one(p: Parsed) -> ast.Word:
     """The one argument, which is the rest of the line, with its spaces."""
     if not p.words:
-        raise DockerfileError(f"{p.keyword} requires exactly one argument", p.keyword_span)
+        raise DockerfileError(f"{p.keyword} requires exactly one argument", p.keyword_span, hint=_example(p))
     return p.word(p.words[0][0], len(p.line.text))
 
 
@@ -150,7 +166,7 @@ def _stopsignal(p: Parsed) -> ast.Stopsignal:
 def _run(p: Parsed) -> ast.Run:
     command = _command(p, p.arguments)
     if command == ast.ExecForm(()):
-        raise DockerfileError("RUN requires at least one argument", p.arguments_span)
+        raise DockerfileError("RUN requires at least one argument", p.arguments_span, hint=_example(p))
     return ast.Run(p.span, p.text, p.flags, command, _heredocs(p))
 
 
@@ -167,25 +183,27 @@ def _shell(p: Parsed) -> ast.Shell:
         case ast.ExecForm(words) if words:
             return ast.Shell(p.span, p.text, words)
         case ast.ShellForm(text) if text:
-            raise DockerfileError(
-                "SHELL requires the arguments to be in JSON form", p.arguments_span, hint='as in SHELL ["/bin/bash", "-c"]'
-            )
-    raise DockerfileError("SHELL requires at least one argument", p.arguments_span, hint='as in SHELL ["/bin/bash", "-c"]')
+            raise DockerfileError("SHELL requires the arguments to be in JSON form", p.arguments_span, hint=_example(p))
+    raise DockerfileError("SHELL requires at least one argument", p.arguments_span, hint=_example(p))
 
 
 def _healthcheck(p: Parsed) -> ast.Healthcheck:
-    _need_arguments(p, "as in HEALTHCHECK CMD curl -f http://localhost/ or HEALTHCHECK NONE")
+    _need_arguments(p)
     kind = p.word(*p.words[0])
     rest = p.line.text[p.words[1][0] :] if len(p.words) > 1 else ""
     match kind.text.upper():
         case "NONE" if rest:
-            raise DockerfileError("HEALTHCHECK NONE takes no arguments", p.line.span(p.words[1][0], len(p.line.text)))
+            raise DockerfileError(
+                "HEALTHCHECK NONE takes no arguments",
+                p.line.span(p.words[1][0], len(p.line.text)),
+                hint="leave them out, or write HEALTHCHECK CMD and a command",
+            )
         case "NONE":
             return ast.Healthcheck(p.span, p.text, p.flags, None)
         case "CMD":
             command = _command(p, rest)
             if command in (ast.ExecForm(()), ast.ShellForm("")):
-                raise DockerfileError("there is no command after HEALTHCHECK CMD", kind.span)
+                raise DockerfileError("there is no command after HEALTHCHECK CMD", kind.span, hint=_example(p))
             return ast.Healthcheck(p.span, p.text, p.flags, command)
     hint = did_you_mean(_shown(kind.text), ("CMD", "NONE")) or "write HEALTHCHECK CMD before the command"
     raise DockerfileError(f"HEALTHCHECK has the types CMD and NONE, not '{_shown(kind.text)}'", kind.span, hint=hint)
@@ -204,7 +222,7 @@ def _copy(p: Parsed) -> ast.Copy:
         raise DockerfileError(
             f"{p.keyword} requires at least two arguments{only}",
             p.arguments_span,
-            hint=f"the last argument is the destination, as in {p.keyword} file.txt /app/",
+            hint=f"the last argument is the destination, {_example(p)}",
         )
     dest = words.pop()
     return ast.Copy(p.span, p.text, p.keyword, p.flags, tuple(words), dest, _heredocs(p), json)
@@ -216,7 +234,9 @@ def _check_marks(p: Parsed) -> None:
     for body in p.line.bodies:
         span = p.line.span(body.mark.start, body.mark.end)
         if body.mark.start not in starts:
-            raise DockerfileError("a heredoc must be a word of its own", span)
+            raise DockerfileError(
+                "a heredoc must be a word of its own", span, hint=f"write an ordinary space before <<{body.mark.name}"
+            )
         if body.mark.end >= len(p.line.text):
             raise DockerfileError(
                 f"{p.keyword} cannot accept a heredoc as its destination",
@@ -236,17 +256,21 @@ def _volume(p: Parsed) -> ast.Volume:
     if words is None:
         words = [p.word(start, end) for start, end in p.words]
     if not words:
-        raise DockerfileError("VOLUME requires at least one argument", p.arguments_span)
+        raise DockerfileError("VOLUME requires at least one argument", p.arguments_span, hint=_example(p))
     paths = tuple(word._replace(text=word.text.strip(SPACE)) for word in words)
     for path in paths:
         if not path.text:
-            raise DockerfileError("a path of VOLUME can not be empty", path.span)
+            raise DockerfileError("a path of VOLUME can not be empty", path.span, hint=_example(p))
     return ast.Volume(p.span, p.text, paths, json)
 
 
-def _need_arguments(p: Parsed, hint: str | None = None) -> None:
+def _need_arguments(p: Parsed) -> None:
     if not p.words:
-        raise DockerfileError(f"{p.keyword} requires at least one argument", p.keyword_span, hint=hint)
+        raise DockerfileError(f"{p.keyword} requires at least one argument", p.keyword_span, hint=_example(p))
+
+
+def _example(p: Parsed) -> str:
+    return f"as in {_EXAMPLES[p.keyword]}"
 
 
 def _blank_name(p: Parsed, word: ast.Word) -> DockerfileError:

@@ -50,6 +50,10 @@ class LogicalLine(NamedTuple):
 
     def span(self, start: int, end: int) -> Span:
         """Where `text[start:end]` stands in the file."""
+        if len(self.starts) == 1:
+            line, column = self.places[0]
+            column -= self.starts[0]
+            return Span(line, column + start, line, column + (end if end > start else start + 1))
         line, column = self._place(start)
         if end <= start:
             return Span(line, column, line, column + 1)
@@ -57,7 +61,7 @@ class LogicalLine(NamedTuple):
         return Span(line, column, end_line, end_column + 1)
 
     def _place(self, offset: int) -> tuple[int, int]:
-        piece = bisect_right(self.starts, offset) - 1 if len(self.starts) > 1 else 0
+        piece = bisect_right(self.starts, offset) - 1
         line, column = self.places[piece]
         return line, column + offset - self.starts[piece]
 

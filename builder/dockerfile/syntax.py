@@ -47,7 +47,9 @@ def parse_trigger(text: SourceFile) -> ast.Instruction:
     _, lines = source.read(text)
     try:
         if len(lines) != 1:
-            raise DockerfileError("an ONBUILD trigger is exactly one instruction")
+            raise DockerfileError(
+                "an ONBUILD trigger is exactly one instruction", hint="the base image is damaged: build it again"
+            )
         _check_trigger(lines[0], 0)
         return _instruction(lines[0], "\\")
     except DockerfileError as error:
@@ -112,9 +114,13 @@ def _check_trigger(line: LogicalLine, begin: int, escape: str = "\\") -> str:
     keyword = _keyword(line, begin, escape)
     span = line.span(begin, begin + len(keyword))
     if keyword == "ONBUILD":
-        raise DockerfileError("ONBUILD can not trigger another ONBUILD", span)
+        raise DockerfileError(
+            "ONBUILD can not trigger another ONBUILD", span, hint="write the instruction itself after the first ONBUILD"
+        )
     if keyword in ("FROM", "MAINTAINER"):
-        raise DockerfileError(f"{keyword} is not allowed as an ONBUILD trigger", span)
+        raise DockerfileError(
+            f"{keyword} is not allowed as an ONBUILD trigger", span, hint="the child's own Dockerfile says this"
+        )
     return keyword
 
 
@@ -124,7 +130,8 @@ def _mismatch(line: LogicalLine, begin: int, keyword: str, offset: int) -> Docke
         span = line.span(begin + offset, end) if begin + offset < end else line.span(begin, begin + len(keyword))
         hint = "as in FROM image or FROM image AS name"
         return DockerfileError("FROM requires either one or three arguments", span, hint=hint)
-    return DockerfileError(f"the arguments of {keyword} can not be read", line.span(begin + offset, len(line.text)))
+    hint = "see the Dockerfile reference for its form"
+    return DockerfileError(f"the arguments of {keyword} can not be read", line.span(begin + offset, len(line.text)), hint=hint)
 
 
 def _before_from(line: LogicalLine) -> DockerfileError:

@@ -27,6 +27,10 @@ MAX_LENGTH = 4 << 20
 """Characters that a word may expand to: `$a$a` in a chain of ENV lines doubles with each of them."""
 TOO_LARGE = "put large content into a file of the build context and COPY it"
 
+UNCLOSED_SINGLE, UNCLOSED_DOUBLE = "the single quote is not closed", "the double quote is not closed"
+"""What an error says."""
+
+_ASCII_NAME = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 _MODIFIERS = "the modifiers are :- - :+ + :? ? # ## % %% / and //"
 
 
@@ -129,10 +133,10 @@ def _split(text: str) -> list[str]:
 
 def _plain_end(text: str, start: int, special: str) -> int:
     """Where the run of characters ends that begins at `start` and holds none of `special`."""
-    end = start
-    while end < len(text) and text[end] not in special:
-        end += 1
-    return end
+    for end in range(start, len(text)):
+        if text[end] in special:
+            return end
+    return len(text)
 
 
 class _Scanner:
@@ -198,9 +202,7 @@ class _Scanner:
         start = self.at
         end = self.text.find("'", start + 1)
         if end < 0:
-            raise self._error(
-                "the single quote is not closed", start, hint=f"add the missing ', or write {self.escape}' for a plain one"
-            )
+            raise self._error(UNCLOSED_SINGLE, start, hint=f"add the missing ', or write {self.escape}' for a plain one")
         self.at = end + 1
         return self.text[start + 1 : end]
 
@@ -221,9 +223,7 @@ class _Scanner:
             else:
                 begin, self.at = self.at, _plain_end(self.text, self.at, special)
                 out.append(self.text[begin : self.at])
-        raise self._error(
-            "the double quote is not closed", start, hint=f'add the missing ", or write {self.escape}" for a plain one'
-        )
+        raise self._error(UNCLOSED_DOUBLE, start, hint=f'add the missing ", or write {self.escape}" for a plain one')
 
     def _escaped_in_quotes(self, raw: bool) -> str:
         char = self.text[self.at + 1 : self.at + 2]
@@ -259,9 +259,11 @@ class _Scanner:
             self.at += 1
             return first
         belongs = str.isdecimal if first.isdecimal() else _in_name
-        while self.at < len(self.text) and belongs(self.text[self.at]):
-            self.at += 1
-        return self.text[start : self.at]
+        text, end = self.text, start
+        while end < len(text) and belongs(text[end]):
+            end += 1
+        self.at = end
+        return text[start:end]
 
     def _lookup(self, name: str) -> str | None:
         try:
@@ -383,4 +385,4 @@ class _Scanner:
 
 def _in_name(char: str) -> bool:
     """Letters and decimal digits of any script (Go's unicode.IsLetter and IsDigit), and `_`."""
-    return char.isalpha() or char.isdecimal() or char == "_"
+    return char in _ASCII_NAME or char.isalpha() or char.isdecimal()

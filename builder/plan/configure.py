@@ -47,12 +47,12 @@ def configure(state: State, instruction: Configuring) -> None:
             # All pairs are expanded first: an instruction sees the environment as it was before it.
             pairs = _pairs(state, instruction.pairs, "ENV")
             for name, value in pairs:
-                state.config = state.config.setenv(name, value)
+                state.setenv(name, value)
             state.history.append(History("ENV " + " ".join(f"{name}={value}" for name, value in pairs)))
         case Label():
             pairs = _pairs(state, instruction.pairs, "LABEL")
             for name, value in pairs:
-                state.config = state.config.setlabel(name, value)
+                state.setlabel(name, value)
             state.history.append(History("LABEL " + " ".join(f"{name}={value}" for name, value in pairs)))
         case Maintainer():
             state.configure(f"MAINTAINER {instruction.name}", author=instruction.name)
@@ -66,7 +66,8 @@ def configure(state: State, instruction: Configuring) -> None:
             _expose(state, instruction)
         case Volume():
             paths = [state.nonempty(word, "VOLUME") for word in instruction.paths]
-            state.configure(f"VOLUME [{' '.join(paths)}]", volumes=state.config.volumes | set(paths))
+            state.add_volumes(paths)
+            state.history.append(History(f"VOLUME [{' '.join(paths)}]"))
         case Cmd():
             argv = state.argv(instruction.command)
             state.cmd_set = True
@@ -110,7 +111,8 @@ def _expose(state: State, instruction: Expose) -> None:
         for text in state.words(word):
             ports += told_at(word, fields.ports, text)
             state.warnings += stagechecks.port(word, text)
-    state.configure(f"EXPOSE [{' '.join(ports)}]", exposed=state.config.exposed | set(ports))
+    state.expose(ports)
+    state.history.append(History(f"EXPOSE [{' '.join(ports)}]"))
 
 
 def _healthcheck(state: State, instruction: Healthcheck) -> None:

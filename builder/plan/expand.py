@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 def expand(word: Word, variables: Mapping[str, str], escape: str, missing: Missing | None = None) -> str:
     """`word` expanded and unquoted. Raises DockerfileError with the place of the wrong piece."""
-    if not any(special in word.text for special in ("$", "'", '"', escape)):
-        return word.text
+    text = word.text
+    if not ("$" in text or escape in text or '"' in text or "'" in text):
+        return text
     from builder.dockerfile import words
 
     try:
@@ -35,6 +36,18 @@ def expand_list(word: Word, variables: Mapping[str, str], escape: str, missing: 
 
     try:
         return words.expand_list(word.text, variables, escape=escape, missing=missing)
+    except DockerfileError as error:
+        raise _moved(error, word) from None
+
+
+def needed(word: Word, escape: str) -> frozenset[str]:
+    """The names of the variables that `word` reads. Raises DockerfileError as `expand` does."""
+    if "$" not in word.text:
+        return frozenset()
+    from builder.dockerfile import words
+
+    try:
+        return words.needed(word.text, escape=escape)
     except DockerfileError as error:
         raise _moved(error, word) from None
 

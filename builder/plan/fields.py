@@ -5,7 +5,7 @@ Each raises DockerfileError without a span; the caller knows where.
 
 from __future__ import annotations
 
-from builder.errors import DockerfileError
+from builder.errors import DockerfileError, did_you_mean, nearest
 
 _SIGNALS = {
     "ABRT": 6, "ALRM": 14, "BUS": 7, "CHLD": 17, "CLD": 17, "CONT": 18, "FPE": 8, "HUP": 1, "ILL": 4, "INT": 2, "IO": 29,
@@ -14,6 +14,7 @@ _SIGNALS = {
     "WINCH": 28, "XCPU": 24, "XFSZ": 25, "RTMIN": 34, "RTMAX": 64,
 }  # fmt: skip
 _REAL_TIME = frozenset([f"RTMIN+{n}" for n in range(1, 16)] + [f"RTMAX-{n}" for n in range(1, 15)])
+_PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 def ports(text: str) -> list[str]:
@@ -24,8 +25,9 @@ def ports(text: str) -> list[str]:
     *host, container = text.split(":")
     span, _, protocol = container.partition("/")
     protocol = protocol.lower() or "tcp"
-    if protocol not in ("tcp", "udp", "sctp"):
-        raise DockerfileError(f"'{text}' has an unknown protocol", hint="the protocols are tcp, udp and sctp")
+    if protocol not in _PROTOCOLS:
+        near = did_you_mean(protocol, _PROTOCOLS) or "the protocols are tcp, udp and sctp"
+        raise DockerfileError(f"'{text}' has an unknown protocol", hint=near)
     first, last = _port_range(span, text)
     if host:
         _check_host(host, last - first, text)
@@ -92,7 +94,10 @@ def signal(text: str) -> str:
         name = text.upper().removeprefix("SIG")
         if name in _SIGNALS or name in _REAL_TIME:
             return text
-    raise DockerfileError(f"'{text}' is not a signal", hint="write a name as SIGTERM or a number from 1 to 64")
+    prefix = text[:3] if text.upper().startswith("SIG") else ""
+    near = nearest(text[len(prefix) :][:20], _SIGNALS)
+    hint = f"did you mean '{prefix}{near}'?" if near else "write a name as SIGTERM or a number from 1 to 64"
+    raise DockerfileError(f"'{text}' is not a signal", hint=hint)
 
 
 def mode(text: str) -> int:

@@ -11,9 +11,9 @@ from builder.plan.steps import InlineSource, Script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from builder.dockerfile.ast import Copy, Heredoc, Run
+    from builder.dockerfile.ast import Copy, Heredoc, Run, Word
 
 PIPES = "/dev/pipes/"
 """Where a command finds a script."""
@@ -45,13 +45,15 @@ def summary(instruction: Run) -> str:
     return f"{instruction.text} ({first}{'...' if more else ''})"
 
 
-def files(instruction: Copy, variables: Mapping[str, str]) -> tuple[InlineSource, ...]:
-    """The heredocs of a COPY or ADD as files; variables are expanded unless the name was quoted.
+def files(instruction: Copy, variables: Mapping[str, str], undefined: Callable[[Word, str], None]) -> tuple[InlineSource, ...]:
+    """The heredocs of a COPY or ADD as files; variables are expanded unless the name was quoted. `undefined` is told of each
+    that is not set, with the heredoc's place.
 
     Raises DockerfileError with the place in the body.
     """
     return tuple(
-        InlineSource(_file_name(each), _expanded(each, variables).encode(), each.span) for each in instruction.heredocs
+        InlineSource(_file_name(each), _expanded(each, variables, undefined).encode(), each.span)
+        for each in instruction.heredocs
     )
 
 
@@ -80,13 +82,15 @@ def _file_name(document: Heredoc) -> str:
     return document.name
 
 
-def _expanded(document: Heredoc, variables: Mapping[str, str]) -> str:
+def _expanded(document: Heredoc, variables: Mapping[str, str], undefined: Callable[[Word, str], None]) -> str:
     if not document.expand or not any(special in document.body for special in "$\\\ufeff"):
         return document.content
     from builder.dockerfile import words
+    from builder.dockerfile.ast import Word
 
+    place = Word(document.name, document.span)
     try:
-        return words.expand_heredoc(document.content, variables)
+        return words.expand_heredoc(document.content, variables, missing=lambda name: undefined(place, name))
     except DockerfileError as error:
         raise DockerfileError(error.message, _place(document, error.span), hint=error.hint) from None
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from builder.dockerfile.ast import Flag, Instruction
+    from builder.errors import Span
     from builder.oci.platform import Platform
     from builder.plan.origins import Origin
     from builder.plan.references import MountReference
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
         Source,
         Step,
     )
+
+MAX_WEIGHT = 256 << 20
+"""Bytes, roughly, that the steps and stages of a plan may take."""
 
 
 def lower(
@@ -101,6 +105,7 @@ class _Lowering:
         self.finished: dict[int, State] = {}
         self.triggers: list[tuple[int, str]] = []
         self._base_steps: dict[str, int] = {}
+        self._weight = 0
 
     # Stages
 
@@ -110,13 +115,14 @@ class _Lowering:
         number = 0
         if isinstance(stage.base, StageReference):
             state = self.finished[stage.base.number].child()
+            self._weigh(stage.span, state.weight())
         else:
             number = 1
             name = f"[{stage.label} {number}/{total}] FROM {stage.base.name}"
             base = self.bases[stage.base.name]
             state = State(base, self._base(base, name, stage.base), self.settings, self.globals, self.escape)
             if not any(key == "PATH" for key, _ in state.config.env):
-                state.config = state.config.setenv("PATH", DEFAULT_PATH)
+                state.setenv("PATH", DEFAULT_PATH)
             # The triggers of the base are among the instructions, and none goes on to the next child.
             state.config = state.config._replace(platform=self._platform(base.config.platform), onbuild=())
         copies = dict(stage.copies)
@@ -135,11 +141,15 @@ class _Lowering:
                     self._run(state, instruction, name, self._mounted(instruction, name, mounts.get(place, [])))
                 else:
                     self._instruction(state, instruction, name, copies.get(place))
+                self._weigh(instruction.span, len(state.history[-1].created_by) if state.history else 0)
             except DockerfileError as error:
                 if self.forgives(instruction):
                     continue
                 if error.span is None:
                     error.span = instruction.span
+                from builder.plan.hints import quoted_names
+
+                error.hint = quoted_names(error, instruction) or error.hint
                 if trigger is not None:
                     triggers.told(error, trigger, instruction.span)
                 raise
@@ -149,6 +159,16 @@ class _Lowering:
             if trigger is not None:
                 self.triggers += [(step, trigger) for step in range(before, len(self.steps))]
         self.finished[stage.number] = state
+
+    def _weigh(self, span: Span, size: int) -> None:
+        """Stages that begin with all that another has, and steps that see all variables, multiply what is written once."""
+        self._weight += size
+        if self._weight > MAX_WEIGHT:
+            raise DockerfileError(
+                "the Dockerfile is too large to be planned: its stages and steps repeat too much",
+                span,
+                hint="use fewer variables, or build in several Dockerfiles",
+            )
 
     def _platform(self, base: Platform) -> Platform:
         """The target's; a variant that only the base names stays."""
@@ -193,6 +213,7 @@ class _Lowering:
 
     def _run(self, state: State, instruction: Run, name: str, origins: dict[int, Origin]) -> None:
         step, warnings = run_step(state, instruction, len(self.steps), name, origins)
+        self._weigh(instruction.span, 64 * len(step.env))
         self.warnings += warnings
         self.steps.append(step)
         state.step = step.id
@@ -228,7 +249,7 @@ class _Lowering:
             from builder.plan import heredocs
 
             # After the other sources, wherever they stand: so has them BuildKit.
-            sources += heredocs.files(instruction, state.variables())
+            sources += heredocs.files(instruction, state.variables(), state.undefined)
         dest = state.nonempty(instruction.dest, instruction.keyword)
         where = self._origin(instruction, name, origin)
         step = len(self.steps)

@@ -44,6 +44,7 @@ _BOOLEANS = {
     **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
 }
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_CSV_HINT = 'quote the whole field, as in "target=/a,b", and write a quote in it twice'
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(?:([kmgtp])i?)?b?", re.IGNORECASE | re.ASCII)
 
 
@@ -115,10 +116,11 @@ def _csv(word: Word) -> list[tuple[int, int, str]]:
         if text.startswith('"', at):
             match = _QUOTED.match(text, at)
             if match is None:
-                raise DockerfileError("a quote of --mount is not closed", _span(word, at, len(text)))
+                raise DockerfileError("a quote of --mount is not closed", _span(word, at, len(text)), hint=_CSV_HINT)
             end, value = match.end(), match[1].replace('""', '"')
             if end < len(text) and text[end] != ",":
-                raise DockerfileError("a quoted field of --mount goes on after its quote", _span(word, at, end + 1))
+                message = "a quoted field of --mount goes on after its quote"
+                raise DockerfileError(message, _span(word, at, end + 1), hint=_CSV_HINT)
         else:
             end = text.find(",", at)
             end = len(text) if end < 0 else end
@@ -299,15 +301,17 @@ def _boolean(field: Field, value: str | None) -> bool:
     if value is None:
         return True
     if value not in _BOOLEANS:
-        raise DockerfileError(f"'{field.shown}' of --mount is true or false, not '{value[:40]}'", _value_span(field))
+        message = f"'{field.shown}' of --mount is true or false, not '{value[:40]}'"
+        raise DockerfileError(message, _value_span(field), hint=f"write {field.shown} alone for true")
     return _BOOLEANS[value]
 
 
 def _number(field: Field, value: str, base: int) -> int:
     digits = "0-7" if base == 8 else "0-9"
     if not re.fullmatch(f"[{digits}]{{1,40}}", value) or int(value, base) >= 2**32:
-        what = "an octal mode, as 0755" if base == 8 else "a number, 0 or more"
-        raise DockerfileError(f"'{field.shown}' of --mount is {what}, not '{value[:40]}'", _value_span(field))
+        what, example = ("an octal mode", "0755") if base == 8 else ("a number, 0 or more", "1000")
+        message = f"'{field.shown}' of --mount is {what}, not '{value[:40]}'"
+        raise DockerfileError(message, _value_span(field), hint=f"as in {field.shown}={example}")
     return int(value, base)
 
 

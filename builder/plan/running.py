@@ -29,7 +29,7 @@ def run_step(state: State, instruction: Run, number: int, name: str, origins: di
     network, security, flags = _flags(instruction, state.settings)
     argv, script = _command(state, instruction)
     if not argv or not argv[0]:
-        raise DockerfileError("RUN has no command", instruction.span)
+        raise DockerfileError("RUN has no command", instruction.span, hint="write the command after RUN")
     mounts, warnings = _mounts(state, flags, origins)
     env = {"PATH": DEFAULT_PATH, **state.variables()}
     if "SOURCE_DATE_EPOCH" not in state.declared:

@@ -10,7 +10,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from typing import Literal, TypeVar
 
     from builder.dockerfile.ast import Command, Flag
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
     _V = TypeVar("_V")
 
+_GROWING = ("env", "labels", "exposed", "volumes")
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
 
@@ -40,6 +41,17 @@ class Settings(NamedTuple):
     """Names of the named contexts that are folders."""
 
 
+class _Variables(dict[str, str]):
+    """The environment; a variable that it does not have is looked for among the ARGs."""
+
+    def __init__(self, env: Iterable[tuple[str, str]], args: dict[str, str]) -> None:
+        super().__init__(env)
+        self._args = args
+
+    def __missing__(self, name: str) -> str:
+        return self._args[name]
+
+
 class State:
     """A stage so far. `step` is the plan's step whose file system it has."""
 
@@ -49,9 +61,11 @@ class State:
         self.settings = settings
         self.global_args = global_args
         self.escape = escape
-        self.config = base.config
-        self.history: list[History] = []
         self.args: dict[str, str] = {}
+        self._config = base.config
+        self._stale = False
+        self._grow_from(base.config)
+        self.history: list[History] = []
         self.declared: dict[str, str] = {}
         """ARGs in the order of their declaration, for the history line of a RUN."""
         self.cmd_set = False
@@ -61,27 +75,86 @@ class State:
         self.last: dict[str, Span] = {}
         """Where the last CMD, ENTRYPOINT and HEALTHCHECK of this stage stand."""
 
+    def _grow_from(self, config: ImageConfig) -> None:
+        self._env: dict[str, str] = _Variables(config.env, self.args)
+        self._changed: dict[str, str] = {}
+        self._labels = dict(config.labels)
+        self._exposed = set(config.exposed)
+        self._volumes = set(config.volumes)
+
+    @property
+    def config(self) -> ImageConfig:
+        """The config so far. What grows line by line is put into it when it is asked for: a Dockerfile may have 50,000 lines of
+        ENV, and a tuple made anew for each would take minutes."""
+        if self._stale:
+            self._config = self._config._replace(
+                env=self._merged_env(),
+                labels=tuple(sorted(self._labels.items())),
+                exposed=frozenset(self._exposed),
+                volumes=frozenset(self._volumes),
+            )
+            self._changed, self._stale = {}, False
+        return self._config
+
+    @config.setter
+    def config(self, config: ImageConfig) -> None:
+        if self._stale or any(getattr(config, name) is not getattr(self._config, name) for name in _GROWING):
+            self._grow_from(config)
+        self._config, self._stale = config, False
+
+    def _merged_env(self) -> tuple[tuple[str, str], ...]:
+        """What a base names twice stays there twice, as in Docker."""
+        changed = self._changed
+        known = {name for name, _ in self._config.env}
+        kept = ((name, changed.get(name, value)) for name, value in self._config.env)
+        return (*kept, *((name, value) for name, value in changed.items() if name not in known))
+
+    def setenv(self, name: str, value: str) -> None:
+        """Set a variable of the config; one that is there keeps its place."""
+        self._env[name] = self._changed[name] = value
+        self._stale = True
+
+    def setlabel(self, name: str, value: str) -> None:
+        self._labels[name] = value
+        self._stale = True
+
+    def expose(self, ports: Iterable[str]) -> None:
+        self._exposed.update(ports)
+        self._stale = True
+
+    def add_volumes(self, paths: Iterable[str]) -> None:
+        self._volumes.update(paths)
+        self._stale = True
+
     def child(self) -> State:
         """What a stage begins with that is built FROM this one."""
         state = State(self.base, self.step, self.settings, self.global_args, self.escape)
         state.config = self.config._replace(onbuild=())
         state.history = list(self.history)
-        state.args = dict(self.args)
+        state.args.update(self.args)
         state.declared = dict(self.declared)
         state.workdir_set = self.workdir_set
         return state
 
+    def weight(self) -> int:
+        """Bytes, roughly, of what a child takes over."""
+        return 8 * len(self.history) + 100 * (len(self._env) + len(self.args) + len(self._labels) + len(self.declared))
+
     def variables(self) -> dict[str, str]:
         """ENV beats ARG, whichever came first."""
-        return {**self.args, **dict(self.config.env)}
+        return {**self.args, **self._env}
+
+    def scope(self) -> Mapping[str, str]:
+        """The same for what reads some of them by `[]`, without a copy."""
+        return self._env
 
     def word(self, word: Word) -> str:
         """`word` expanded as the stage is now."""
-        return expand(word, self.variables(), self.escape, lambda name: self.undefined(word, name))
+        return expand(word, self.scope(), self.escape, lambda name: self.undefined(word, name))
 
     def words(self, word: Word) -> list[str]:
         """The same for a word that may become several, or none."""
-        return expand_list(word, self.variables(), self.escape, lambda name: self.undefined(word, name))
+        return expand_list(word, self.scope(), self.escape, lambda name: self.undefined(word, name))
 
     def undefined(self, word: Word, name: str) -> None:
         """Warn of a variable that `word` reads and nothing set. An ARG without a value is declared, which is enough."""
@@ -94,7 +167,10 @@ class State:
         """The same, refusing what expands to nothing."""
         text = self.word(word)
         if not text:
-            raise DockerfileError(f"{keyword} has an empty argument: '{word.text}' expands to nothing", word.span)
+            from builder.plan.hints import empty_argument
+
+            hint = empty_argument(word, self.variables(), self.escape)
+            raise DockerfileError(f"{keyword} has an empty argument: '{word.text}' expands to nothing", word.span, hint=hint)
         return text
 
     def argv(self, command: Command) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ STATIC = [
     Case("from-nothing", 3, "ARG BASE\nFROM ${BASE}\n"),
     Case("base-missing", 3, "FROM debian:bookworm AS build\nRUN true\n"),
     Case("base-near", 3, "FROM bsae\n"),
+    Case("base-near-stage", 3, "FROM base AS build\nFROM biuld\nRUN true\n"),
     Case("base-tag-empty", 3, "FROM base:${TAG}\n"),
     Case("base-name-invalid", 3, "FROM Base\n"),
     Case("copy-missing", 3, "FROM base\nCOPY requirments.txt /app/\n"),

@@ -43,7 +43,7 @@ def test_ports(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("80/tcpp", "'80/tcpp' has an unknown protocol", "the protocols are tcp, udp and sctp"),
+        ("80/tcpp", "'80/tcpp' has an unknown protocol", "did you mean 'tcp'?"),
         ("80/tcp/udp", "'80/tcp/udp' has an unknown protocol", "the protocols are tcp, udp and sctp"),
         ("", "'' is not a port", "write the container's port alone, as 80 or 8000-8010/udp"),
         ("/tcp", "'/tcp' is not a port", "write the container's port alone, as 80 or 8000-8010/udp"),
@@ -108,7 +108,17 @@ def test_signals_stay_as_they_are(text: str) -> None:
 def test_what_is_no_signal(text: str) -> None:
     with pytest.raises(DockerfileError, match=r"is not a signal$") as caught:
         fields.signal(text)
-    assert caught.value.hint == "write a name as SIGTERM or a number from 1 to 64"
+    near = {"RTMIN-1": "did you mean 'RTMIN'?"}
+    assert caught.value.hint == near.get(text, "write a name as SIGTERM or a number from 1 to 64")
+
+
+@pytest.mark.parametrize(
+    ("text", "near"), [("SIGTREM", "SIGTERM"), ("sigtermm", "sigTERM"), ("QIUT", "QUIT"), ("SIGKIL", "SIGKILL")]
+)
+def test_signals_that_were_probably_meant(text: str, near: str) -> None:
+    with pytest.raises(DockerfileError) as caught:
+        fields.signal(text)
+    assert caught.value.hint == f"did you mean '{near}'?"
 
 
 @pytest.mark.parametrize(

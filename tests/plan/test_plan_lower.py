@@ -355,6 +355,10 @@ def test_env_keeps_the_place_of_what_the_base_has() -> None:
     plan = plan_of("FROM base\nENV A=$B PATH=$PATH:/x C=$PATH\nLABEL a=2\n", bases={"base": base})
     assert plan.config.env == (("B", "1"), ("PATH", "/bin:/x"), ("A", "1"), ("C", "/bin"))
     assert plan.config.labels == (("a", "2"), ("z", "1"))
+    # A damaged base may name a variable twice: it stays so.
+    twice = ImageConfig(AMD64, env=(("A", "1"), ("PATH", "/bin"), ("A", "2")))
+    plan = plan_of("FROM base\nENV B=$A\nUSER u\nENV C=$B\n", bases={"base": twice})
+    assert plan.config.env == (("A", "1"), ("PATH", "/bin"), ("A", "2"), ("B", "2"), ("C", "2"))
 
 
 def test_labels_of_the_command_line_come_last() -> None:

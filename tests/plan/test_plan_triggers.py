@@ -129,11 +129,11 @@ def test_triggers_configure() -> None:
 @pytest.mark.parametrize(
     ("trigger", "message", "hint"),
     [
-        ("ONBUILD RUN x", "ONBUILD can not trigger another ONBUILD", None),
-        ("FROM x", "FROM is not allowed as an ONBUILD trigger", None),
-        ("MAINTAINER x", "MAINTAINER is not allowed as an ONBUILD trigger", None),
-        ("RUN a\nRUN b", "an ONBUILD trigger is exactly one instruction", None),
-        ("", "an ONBUILD trigger is exactly one instruction", None),
+        ("ONBUILD RUN x", "ONBUILD can not trigger another ONBUILD", "write the instruction itself after the first ONBUILD"),
+        ("FROM x", "FROM is not allowed as an ONBUILD trigger", "the child's own Dockerfile says this"),
+        ("MAINTAINER x", "MAINTAINER is not allowed as an ONBUILD trigger", "the child's own Dockerfile says this"),
+        ("RUN a\nRUN b", "an ONBUILD trigger is exactly one instruction", "the base image is damaged: build it again"),
+        ("", "an ONBUILD trigger is exactly one instruction", "the base image is damaged: build it again"),
         ("RUUN a", "unknown instruction 'RUUN'", "did you mean 'RUN'?"),
         (
             "COPY --from=$x / /",
@@ -146,7 +146,7 @@ def test_triggers_configure() -> None:
         ("COPY <<X /x\n\n${B:?no}\nX", "B: no", "give 'B' a value"),
     ],
 )
-def test_what_is_wrong_in_a_foreign_base_is_told_at_its_from(trigger: str, message: str, hint: str | None) -> None:
+def test_what_is_wrong_in_a_foreign_base_is_told_at_its_from(trigger: str, message: str, hint: str) -> None:
     with pytest.raises(DockerfileError) as caught:
         plan_of("ARG B=base\nFROM $B AS x\n", bases=base("ENV A=1", trigger))
     first = trigger.partition("\n")[0]

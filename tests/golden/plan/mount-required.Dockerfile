@@ -1,2 +1,2 @@
 FROM base
-RUN --mount=required,type=secret,id=x make
+RUN --mount=type=secret,id=x,required=yes make

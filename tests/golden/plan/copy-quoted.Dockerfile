@@ -1,0 +1,2 @@
+FROM base
+COPY "a b.txt" 'c d' e /x/

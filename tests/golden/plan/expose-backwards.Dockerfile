@@ -1,0 +1,2 @@
+FROM base
+EXPOSE 8010-8000/tcp

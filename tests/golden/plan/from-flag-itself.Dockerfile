@@ -1,0 +1,2 @@
+FROM base AS build
+COPY --from=build /a /b

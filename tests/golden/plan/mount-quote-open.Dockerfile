@@ -1,0 +1,2 @@
+FROM base
+RUN --mount=type=bind,\"target=/a make

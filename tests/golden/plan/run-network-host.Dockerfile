@@ -1,0 +1,3 @@
+FROM base
+RUN --network=host \
+    make

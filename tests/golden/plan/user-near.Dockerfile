@@ -1,0 +1,3 @@
+FROM base
+ARG APP_USER=app
+USER ${APP_UESR}

@@ -1,0 +1,3 @@
+# escape=`
+FROM base
+WORKDIR /12"

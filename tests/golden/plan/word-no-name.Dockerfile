@@ -1,0 +1,2 @@
+FROM base
+LABEL price=${}5

@@ -1,0 +1,2 @@
+FROM base
+ENV A=x B=${A#\x}
