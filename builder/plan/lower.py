@@ -5,10 +5,10 @@ from __future__ import annotations
 from builder.dockerfile.ast import Arg, Copy, From, Onbuild, Run, Workdir
 from builder.errors import DockerfileError, did_you_mean
 from builder.oci.image import DEFAULT_PATH, History
-from builder.plan import fields
+from builder.plan import copyflags, fields
 from builder.plan.configure import configure
 from builder.plan.stages import External, StageReference, from_flag, matching_context
-from builder.plan.state import State, flag_word, told_at
+from builder.plan.state import State, flag_word
 from builder.plan.steps import (
     BaseStep,
     ContextOrigin,
@@ -225,6 +225,8 @@ class _Lowering:
             )
         chown, chown_span, chmod, shown = "", instruction.span, None, ""
         unpack = instruction.keyword == "ADD"
+        exclude: list[str] = []
+        parents = link = False
         for flag in instruction.flags:
             match flag.name:
                 case "from":
@@ -232,19 +234,28 @@ class _Lowering:
                 case "chown":
                     chown, chown_span = state.word(flag_word(flag)), flag.span
                 case "chmod":
-                    word = flag_word(flag)
-                    shown = state.word(word)
-                    chmod = told_at(word, fields.mode, shown) if shown else None
+                    shown, chmod = copyflags.mode(state, flag)
                 case "unpack":
                     unpack = _is_on(flag)
-                case "link" | "parents" | "keep-git-dir" if not _is_on(flag):
+                case "exclude":
+                    exclude += copyflags.exclusion(state, flag)
+                case "link":
+                    link = _is_on(flag)
+                case "parents":
+                    parents = _is_on(flag)
+                case "keep-git-dir" if not _is_on(flag):
                     continue
                 case _:
                     raise _not_yet(instruction.keyword, flag)
         sources = tuple(CopySource(state.nonempty(word, instruction.keyword), word.span) for word in instruction.sources)
         for source in sources:
             _refuse_remote(source, instruction.keyword)
-        dest = state.nonempty(instruction.dest, instruction.keyword)
+        # An empty destination is the WORKDIR (moby/buildkit, dockerfile_copy_test.go, testEmptyDestDir).
+        dest = state.word(instruction.dest)
+        # With --chmod BuildKit copies as if --link were not there (dockerfile2llb/convert_copy.go, dispatchCopy).
+        link = link and not shown
+        if link:
+            copyflags.check_owner(instruction.keyword, chown, chown_span)
         where = self._origin(instruction, name, origin)
         step = len(self.steps)
         self.steps.append(
@@ -262,10 +273,13 @@ class _Lowering:
                 chown_span,
                 chmod,
                 unpack,
+                tuple(exclude),
+                parents,
+                link,
             )
         )
         state.step = step
-        flags = [f"--chown={chown}"] * bool(chown) + [f"--chmod={shown}"] * bool(shown)
+        flags = ["--parents"] * parents + [f"--chown={chown}"] * bool(chown) + [f"--chmod={shown}"] * bool(shown)
         state.history.append(History(" ".join([instruction.keyword, *flags, *(source.path for source in sources), dest]), step))
 
     def _origin(self, instruction: Copy, name: str, origin: External | StageReference | None) -> ContextOrigin | StageOrigin:

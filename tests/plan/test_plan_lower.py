@@ -519,16 +519,15 @@ def test_a_dockerfile_of_many_variables_is_lowered_in_no_time() -> None:
 
 REFUSED = {
     "RUN": {"mount": "type=tmpfs,target=/x", "security": "insecure", "device": "a.b/c=d"},
-    "COPY": {"link": "true", "parents": "true", "exclude": "x", "chmod": "u+x"},
-    "ADD": {"link": "true", "checksum": "sha256:0", "keep-git-dir": "true", "exclude": "x", "chmod": "u+x"},
+    "ADD": {"checksum": "sha256:0", "keep-git-dir": "true"},
 }
 """Flags that are refused, with the value for which they are."""
 
 EXECUTED = {
     "FROM": {"platform": "linux/amd64"},
     "RUN": {"network": "none", "security": "sandbox"},
-    "COPY": {"from": "0", "chown": "1", "chmod": "1", "link": "false", "parents": "false"},
-    "ADD": {"chown": "1", "chmod": "1", "link": "false", "keep-git-dir": "false", "unpack": "false"},
+    "COPY": {"from": "0", "chown": "1", "chmod": "1", "link": "true", "parents": "true", "exclude": "x"},
+    "ADD": {"chown": "1", "chmod": "u+x", "link": "true", "keep-git-dir": "false", "exclude": "x", "unpack": "true"},
     "HEALTHCHECK": {"interval": "1s", "timeout": "1s", "start-period": "1s", "start-interval": "1s", "retries": "1"},
 }
 ARGUMENTS = {"FROM": "base", "RUN": "x", "COPY": "a b", "ADD": "a b", "HEALTHCHECK": "CMD x"}
