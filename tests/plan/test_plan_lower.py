@@ -13,6 +13,7 @@ from builder.dockerfile.syntax import KEYWORDS
 from builder.errors import DockerfileError, Span
 from builder.oci.image import Healthcheck, ImageConfig
 from builder.oci.platform import Platform
+from builder.plan.modes import mode
 from builder.plan.steps import BaseImage, BaseStep, ContextOrigin, CopySource, CopyStep, Plan, RunStep, StageOrigin, WorkdirStep
 from tests.plan.plan_lowered import AMD64, PATH, SETTINGS, lines, plan_of
 
@@ -93,6 +94,32 @@ def test_a_plan_whole() -> None:
     assert [(line.created_by, line.step) for line in plan.history] == [
         ("RUN /bin/sh -c true", 3),
         ("COPY --chown=a:b --chmod=0750 /x y", 4),
+    ]
+
+
+def test_flags_of_copies() -> None:
+    """What each does to the step and to the history line (moby/buildkit, dockerfile2llb/convert_copy.go)."""
+    plan = plan_of(
+        "FROM base\nWORKDIR /w\nARG P=*.md M=go-w\n"
+        "COPY --exclude=$P --link --exclude= --parents --exclude='!keep *' --chown=1:2 a/./b c\n"
+        "COPY --link --chmod=$M --chown=me a ./\n"
+        'COPY --link=false --parents=FALSE a "$NOTHING"\n'
+        "ADD --link=TRUE --unpack=false a .\n"
+        "ADD --chmod= a b/\n"
+    )
+    first, second, third, fourth, fifth = copies(plan)
+    assert (first.exclude, first.parents, first.link, first.chown) == (("*.md", "!keep *"), True, True, "1:2")
+    # With --chmod, --link has no effect in BuildKit: names are looked up, links followed.
+    assert (second.link, second.chmod, second.chown, second.dest) == (False, mode("go-w"), "me", "/w/")
+    assert (third.exclude, third.parents, third.link, third.dest) == ((), False, False, "/w/")
+    assert (fourth.link, fourth.unpack) == (True, False)
+    assert (fifth.chmod, fifth.link, fifth.unpack) == (None, False, True)
+    assert lines(plan)[2:] == [
+        "COPY --parents --chown=1:2 a/./b c",
+        "COPY --chown=me --chmod=go-w a ./",
+        "COPY a ",
+        "ADD a .",
+        "ADD a b/",
     ]
 
 
