@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.engine.selection import Picked, content_digest
+from builder.engine.selection import Picked, content_digest, with_modes
 from builder.errors import Span
 from builder.layers.entry import BytesSource, Entry, Item
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
 from builder.plan import keys
+from builder.plan.modes import Change, SymbolicMode, mode
 from builder.plan.steps import ContextOrigin, CopySource, CopyStep, RunStep, Script, StageOrigin, WorkdirStep
 
 GOLDEN = Path(__file__).parent / "golden" / "keys"
@@ -176,12 +177,32 @@ def test_where_a_copy_comes_from_is_not_in_its_key() -> None:
         sources=(CopySource("/other/s", THERE), CopySource("t", HERE)),
         dest_span=THERE,
         chown_span=THERE,
+        exclude=("*.o",),
+        parents=True,
+        link=True,
     )
     assert keys.copy_key(other, ROOT, "c0ffee") == KEYS["copy"]()
     assert set(COPY._fields) == {
         *("id", "name", "span", "parent", "keyword", "origin", "sources", "dest_span", "chown_span"),
+        # What these do is in the digest of what is copied, and in the root, which a --link has not.
+        *("exclude", "parents", "link"),
         *("dest", "chown", "chmod", "unpack"),
     }
+
+
+def test_a_symbolic_mode_is_in_the_digest_and_not_in_the_key() -> None:
+    """Files that have its modes already are the same copy as without it."""
+    assert keys.copy_key(COPY._replace(chmod=mode("u+x")), ROOT, "x") == keys.copy_key(COPY._replace(chmod=None), ROOT, "x")
+    moded = with_modes((TREE,), SymbolicMode("", ()))
+    assert content_digest(moded, owners=True, modes=True) == SELECTIONS["selection-tree"]()
+    moded = with_modes((TREE,), SymbolicMode("", (Change("set", 0o2000),)))
+    assert content_digest(moded, owners=True, modes=True) != SELECTIONS["selection-tree"]()
+
+
+def test_a_folder_that_only_holds_what_is_copied_is_in_the_digest() -> None:
+    """A known folder keeps its owner where the copy's is such a one."""
+    way = TREE._replace(ways=frozenset({b"d"}))
+    assert content_digest((way,), owners=True, modes=True) != SELECTIONS["selection-tree"]()
 
 
 def test_workdir() -> None:

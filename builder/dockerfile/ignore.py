@@ -82,6 +82,11 @@ class Matcher:
         source = SourceFile(name, text.removeprefix("\ufeff"))
         return cls(tuple(_runs(_compiled(line, source) for line in _lines(source))))
 
+    @classmethod
+    def of(cls, patterns: Iterable[tuple[bool, str]]) -> Matcher:
+        """Of clean patterns, as `cleaned` gives them. Raises DockerfileError, without a usable span, for a bad one."""
+        return cls(tuple(_runs((negated, Pattern.parse(pattern)) for negated, pattern in patterns)))
+
     def ignored(self, path: bytes) -> bool:
         """Whether the build does not see `path`. Its parents count: what lies in an ignored folder is ignored."""
         if not self._runs or not path:
@@ -147,6 +152,19 @@ class Matcher:
                 known = self._folders[part] = self._step(part, hits)[1]
             hits = known
         return hits
+
+
+def cleaned(texts: Iterable[str]) -> Iterator[tuple[bool, str]]:
+    """Patterns that stand alone, as those of `--exclude`: whether there is a `!`, and the rest; none for an empty text.
+
+    Raises DockerfileError, without a span, for a lone `!`.
+    """
+    for text in texts:
+        pattern = _normal(text.strip(SPACE))
+        if pattern == "!":
+            raise DockerfileError("'!' names nothing", hint="write what to keep behind it, as in !docs/README.md")
+        if pattern:
+            yield pattern.startswith("!"), pattern.removeprefix("!")
 
 
 def _lines(source: SourceFile) -> Iterator[_Line]:

@@ -72,17 +72,22 @@ def identity(user: str, accounts: Accounts) -> Identity:
 
 
 def owner(chown: str, accounts: Accounts) -> tuple[int, int]:
-    """`--chown=user[:group]` as uid and gid. Raises BuildError for a name that the image does not have."""
+    """`--chown=user[:group]` as uid and gid. Raises BuildError for a name that the image does not have.
+
+    `root` is 0 whatever the image says (moby/buildkit, client/llb/fileop.go, WithUser).
+    """
     name, colon, group = chown.partition(":")
     if _is_id(name):
         uid = gid = _number(name)
-    elif not name and colon:
+    elif name == "root" or (not name and colon):
         uid = gid = 0
     else:
         account = _find(name, accounts)
         if account is None:
             raise _unknown("user", name, [known.name for known in accounts.users], "/etc/passwd")
         uid, gid = account.uid, account.gid
+    if group == "root":
+        return uid, 0
     return uid, _gid(group, accounts) if group else gid
 
 

@@ -102,15 +102,22 @@ class Executor:
 
     def _copy(self, step: CopyStep, done: dict[int, Root], as_folder: bool) -> Result:
         root = done[step.parent]
+        # --link: the layer is made on nothing and put on what lies below, whatever that is.
+        below = Root() if step.link else root
         tree, where = self._source(step, done)
-        picked = selection.select(step.sources, tree, where=where, keyword=step.keyword)
-        content = selection.content_digest(picked, owners=not step.chown, modes=step.chmod is None)
-        key = keys.copy_key(step, root.chain, content)
+        picked = selection.select(
+            step.sources, tree, where=where, keyword=step.keyword, exclude=step.exclude, parents=step.parents
+        )
+        if step.chmod is not None and not isinstance(step.chmod, int):
+            picked = selection.with_modes(picked, step.chmod)
+        content = selection.content_digest(picked, owners=not step.chown, modes=not isinstance(step.chmod, int))
+        key = keys.copy_key(step, below.chain, content)
         hit = self._cached(key, root)
         if hit is None:
-            return self._record(key, root, self._work().copy(step, picked, root, as_folder=as_folder))
+            made = self._work().copy(step, picked, below, as_folder=as_folder)
+            return self._record(key, below, made, onto=root)
         if hit.diff_id is not None and as_folder:
-            self._roots.remember(hit.root.layers[-1], lambda scratch: self._work().place(step, picked, root, scratch))
+            self._roots.remember(hit.root.layers[-1], lambda scratch: self._work().place(step, picked, below, scratch))
         return hit
 
     def _source(self, step: CopyStep, done: dict[int, Root]) -> tuple[SourceTree, str]:
@@ -152,11 +159,12 @@ class Executor:
         record = self._store.lookup(key.hex) if self._use_cache else None
         return self._result(record, root, cached=True) if record is not None else None
 
-    def _record(self, key: keys.Key, before: Root, after: Root) -> Result:
-        """Record what a step gave, and return what counts: another process may have been first."""
+    def _record(self, key: keys.Key, before: Root, after: Root, *, onto: Root | None = None) -> Result:
+        """Record what a step gave, and return what counts: another process may have been first. `onto` is what the new layer
+        lies on in the image, where that is not `before`."""
         diff_id = after.layers[-1].diff_id if after != before else None
         kept = self._store.put_record(Record(key.hex, key.preimage, diff_id), replace=not self._use_cache)
-        return self._result(kept, before, cached=False)
+        return self._result(kept, before if onto is None else onto, cached=False)
 
     def _result(self, record: Record, before: Root, *, cached: bool) -> Result:
         if record.diff_id is None:

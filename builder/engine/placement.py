@@ -73,11 +73,15 @@ def place(
     draft = Draft(below)
     folder = dest.endswith("/")
     path = dest.strip("/").encode("utf-8", "surrogateescape")
-    if len(selection) > 1 and not folder and not _is_dir(draft, draft.resolve(path)):
-        raise BuildError(
-            f"several sources need a folder to go to, and '{dest}' is none", hint=f"end it with a slash: '{dest.rstrip('/')}/'"
-        )
+    if not selection:
+        # All was excluded: what a copy begins with is done all the same.
+        draft.make_folders(draft.resolve(path if folder else path.rpartition(b"/")[0]), dress.folder)
     for picked in selection:
+        if len(selection) > 1 and not folder and not picked.is_dir and not _is_dir(draft, draft.resolve(path)):
+            raise BuildError(
+                f"several sources need a folder to go to, and '{dest}' is none",
+                hint=f"end it with a slash: '{dest.rstrip('/')}/'",
+            )
         members = unpack(picked) if unpack and not picked.is_dir else None
         if members is not None:
             _unpack(draft, members, path, dress)
@@ -109,7 +113,9 @@ def _copy(draft: Draft, picked: Picked, dest: bytes, folder: bool, dress: Dress)
         entry = dress.copied(item.entry, path)
         if entry.kind == "dir":
             _check_folder(draft, path)
-            draft.put(path, Node(entry, None))
+            there = draft.lookup(path) if item.entry.path in picked.ways else None
+            if there is None or there.mode != entry.mode:
+                draft.put(path, Node(there._replace(mode=entry.mode) if there else entry, None))
             continue
         _check_file(draft, path)
         node = owners[entry.link] if entry.kind == "hardlink" else Node(entry, item.source)

@@ -21,8 +21,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
+    from builder.engine.filtering import Filter
     from builder.engine.sources import SourceTree
     from builder.errors import Span
+    from builder.plan.modes import SymbolicMode
     from builder.plan.steps import Source
 
 
@@ -36,33 +38,51 @@ class Picked(NamedTuple):
     """Where the Dockerfile names it."""
     local: bool = True
     """From a file system: other archives are never unpacked, whatever they look like."""
+    ways: frozenset[bytes] = frozenset()
+    """Folders among the items that only hold what is copied: where they are there already, they keep their owner."""
 
     @property
     def is_dir(self) -> bool:
         return self.items[0].entry.kind == "dir"
 
 
-def select(sources: tuple[Source, ...], tree: SourceTree, *, where: str, keyword: str) -> tuple[Picked, ...]:
-    """The sources in the order of the instruction, wildcards in the order of their names.
+def select(
+    sources: tuple[Source, ...],
+    tree: SourceTree,
+    *,
+    where: str,
+    keyword: str,
+    exclude: tuple[str, ...] = (),
+    parents: bool = False,
+) -> tuple[Picked, ...]:
+    """The sources in the order of the instruction, wildcards in the order of their names; none where all are excluded.
 
     `where` names the tree for messages. Raises DockerfileError for a source that is not there, and when the wildcards
-    among the sources leave nothing at all to copy.
+    among the sources match nothing at all (but for `parents`, as BuildKit has it).
     """
     picked: list[Picked] = []
+    matched = parents
     for source in sources:
         if isinstance(source, InlineSource):
             picked.append(_inline(source))
+            matched = True
             continue
         try:
-            paths = list(_paths(source.path, tree))
-            if not paths and not _has_meta(source.path):
-                raise DockerfileError(
-                    f"{keyword}: '{source.path}' is not in {where}", source.span, hint=_near(source.path, tree, where)
-                )
-            picked += [_pick(path, tree)._replace(span=source.span) for path in paths]
+            if parents:
+                found = _with_parents(source.path, tree, exclude)
+            else:
+                paths = list(_paths(source.path, tree))
+                found = [_pick(path, tree) for path in paths] if not exclude else _without(paths, tree, exclude)
+                matched = matched or bool(paths)
+                if not paths and not _has_meta(source.path):
+                    found = None
         except BuildError as error:
             raise DockerfileError(error.message, source.span, hint=error.hint) from None
-    if not picked:
+        if found is None:
+            message = f"{keyword}: '{source.path}' is not in {where}"
+            raise DockerfileError(message, source.span, hint=_near(source.path, tree, where))
+        picked += [one._replace(span=source.span) for one in found]
+    if not matched:
         patterns = ", ".join(f"'{source.path}'" for source in sources if isinstance(source, CopySource))
         raise DockerfileError(
             f"{keyword}: no file in {where} matches {patterns}",
@@ -93,6 +113,7 @@ def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool) 
                 entry.link,
                 b"%d:%d" % entry.rdev,
                 *(part for pair in entry.xattrs for part in pair),
+                *([b"way"] if entry.path in picked.ways else ()),
             )
             digest.update(b"".join(b"%d:%s" % (len(part), part) for part in row) + b"\n")
     return digest.hexdigest()
@@ -104,10 +125,64 @@ def _inline(source: InlineSource) -> Picked:
     return Picked(_encode(source.name), (Item(entry, BytesSource(source.data)),), source.span, local=False)
 
 
+def with_modes(selection: tuple[Picked, ...], mode: SymbolicMode) -> tuple[Picked, ...]:
+    """The selection with the modes that a symbolic `--chmod` makes of its own."""
+
+    def changed(item: Item) -> Item:
+        entry = item.entry
+        if entry.kind == "symlink":
+            return item
+        return item._replace(entry=entry._replace(mode=mode.apply(entry.mode, folder=entry.kind == "dir")))
+
+    return tuple(picked._replace(items=tuple(map(changed, picked.items))) for picked in selection)
+
+
 def whole(tree: SourceTree) -> Picked:
     """Everything in the tree but the root itself: a folder that stands for an image."""
     picked = _pick(b"", tree)
     return picked._replace(items=picked.items[1:])
+
+
+def _without(paths: list[bytes], tree: SourceTree, exclude: tuple[str, ...]) -> list[Picked]:
+    """What `--exclude` leaves of the sources: patterns are relative to a folder, and to the folder of anything else.
+
+    The second is the reference's rule; BuildKit itself copies such a file (moby/buildkit issue 5489).
+    """
+    from builder.engine.filtering import Filter  # for those who use it
+
+    kept = Filter(exclude)
+    found = [_pick(path, tree, kept) for path in paths]
+    return [picked for picked in found if picked.is_dir or not kept.excludes(picked.name)]
+
+
+def _with_parents(source: str, tree: SourceTree, exclude: tuple[str, ...]) -> list[Picked] | None:
+    """The folders that the source starts from, with what matches below them; None when a plain path is not there."""
+    from builder.engine.filtering import Filter, pivot  # for those who use it
+
+    start, pattern = pivot(source)
+    folders = [tree.resolve(path) for path in _paths(start, tree)]
+    if not folders and not _has_meta(start):
+        return None
+    for folder in folders:
+        entry = tree.lookup(folder)
+        if entry is None or entry.kind != "dir":
+            raise BuildError(f"'{show(folder)}' is no folder", hint="what stands before '/./' is the folder to start from")
+        if not _has_meta(start) and not _has_meta(pattern) and not _is_there(folder, _encode(pattern), tree):
+            return None
+    kept = Filter(exclude, pattern)
+    return [_pick(folder, tree, kept)._replace(name=b"") for folder in folders]
+
+
+def _is_there(folder: bytes, path: bytes, tree: SourceTree) -> bool:
+    full = folder + b"/" + path if folder and path else folder or path
+    if tree.lookup(full) is not None:
+        return True
+    if tree.lookup(tree.resolve(full)) is not None:
+        raise BuildError(
+            f"'{show(full)}' leads through a link, and --parents copies links as they are",
+            hint=f"name the folder itself: '{show(tree.resolve(full))}'",
+        )
+    return False
 
 
 def _paths(source: str, tree: SourceTree) -> Iterator[bytes]:
@@ -147,15 +222,18 @@ def _has_meta(path: str) -> bool:
     return any(char in path for char in "*?[\\")
 
 
-def _pick(path: bytes, tree: SourceTree) -> Picked:
+def _pick(path: bytes, tree: SourceTree, kept: Filter | None = None) -> Picked:
     target = tree.resolve(path)
     if tree.lookup(target) is None:
         raise BuildError(
             f"'{show(path)}' is a link to '{show(target)}', which is not there", hint="copy the file that is meant"
         )
     owners: dict[Hashable, bytes] = {}
-    items = [_item(entry, target, tree, owners) for entry in _walk(target, tree)]
-    return Picked(path.rpartition(b"/")[2], tuple(items))
+    name = path.rpartition(b"/")[2]
+    if kept is None:
+        return Picked(name, tuple(_item(entry, target, tree, owners) for entry in _walk(target, tree)))
+    entries, ways = kept.apply(target, tree)
+    return Picked(name, tuple(_item(entry, target, tree, owners) for entry in entries), ways=ways)
 
 
 def _walk(path: bytes, tree: SourceTree) -> Iterator[Entry]:

@@ -69,7 +69,8 @@ class Worker:
         unpack = unpacker(scratch, self._warn(step)) if step.unpack else None
         below = self._roots.tree(root)
         with _at(step.dest_span):
-            dress = Dress(owner, step.chmod, time.time_ns())
+            # A symbolic mode was applied to what was picked.
+            dress = Dress(owner, step.chmod if isinstance(step.chmod, int) else None, time.time_ns())
             lower = partial(self._roots.content, root)
             return place(picked, below, step.dest, dress, unpack=unpack, lower_source=lower)
 

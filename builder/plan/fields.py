@@ -1,4 +1,4 @@
-"""The small languages inside instructions: ports, durations, signals, modes, paths. Pure.
+"""The small languages inside instructions: ports, durations, signals, paths. Pure.
 
 Each raises DockerfileError without a span; the caller knows where.
 """
@@ -98,17 +98,6 @@ def signal(text: str) -> str:
     near = nearest(text[len(prefix) :][:20], _SIGNALS)
     hint = f"did you mean '{prefix}{near}'?" if near else "write a name as SIGTERM or a number from 1 to 64"
     raise DockerfileError(f"'{text}' is not a signal", hint=hint)
-
-
-def mode(text: str) -> int:
-    """`--chmod` in octal, 0 to 7777."""
-    if text and not text.strip("01234567") and len(text) <= 12 and int(text, 8) <= 0o7777:
-        return int(text, 8)
-    if _is_number(text):
-        raise DockerfileError(f"'{text}' is not a mode", hint="a mode has octal digits, 0 to 7777, as 0755")
-    raise DockerfileError(
-        f"the symbolic mode '{text}' is not executed yet", hint="write the mode in octal, as 0755; symbolic modes come later"
-    )
 
 
 def join(base: str, path: str) -> str:

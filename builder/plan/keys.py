@@ -55,8 +55,13 @@ def run_key(step: RunStep, root: Digest | None, platform: Platform, rung: str) -
 
 
 def copy_key(step: CopyStep, root: Digest | None, content: str) -> Key:
-    """`content` is the digest of the selection, which holds names, types, modes, owners, links, and bytes, and no times."""
-    return _key("copy", root, chmod=step.chmod, chown=step.chown, content=content, dest=step.dest, unpack=step.unpack)
+    """`content` is the digest of the selection, which holds names, types, modes, owners, links, and bytes, and no times.
+
+    What `--exclude`, `--parents` and a symbolic `--chmod` do has been done to the selection; a `--link` has no `root`: it is
+    the copy onto nothing.
+    """
+    chmod = step.chmod if isinstance(step.chmod, int) else None
+    return _key("copy", root, chmod=chmod, chown=step.chown, content=content, dest=step.dest, unpack=step.unpack)
 
 
 def workdir_key(step: WorkdirStep, root: Digest | None) -> Key:

@@ -7,12 +7,12 @@ from builder.dockerfile.checks.options import BUILD_ARG as CHECK_ARG
 from builder.dockerfile.checks.warning import Warn
 from builder.errors import DockerfileError, did_you_mean
 from builder.oci.image import DEFAULT_PATH, History
-from builder.plan import fields, stagechecks, triggers
+from builder.plan import copyflags, fields, stagechecks, triggers
 from builder.plan.configure import configure
 from builder.plan.origins import ContextOrigin, StageOrigin
 from builder.plan.references import External, StageReference, from_flag, matching_context
 from builder.plan.running import HOSTNAME_ARG, PROXY_ARGS, history, run_step
-from builder.plan.state import State, flag_word, told_at
+from builder.plan.state import State, flag_word
 from builder.plan.steps import (
     BaseStep,
     CopySource,
@@ -223,6 +223,8 @@ class _Lowering:
         chown, chown_span, chmod, shown = "", instruction.span, None, ""
         # A heredoc is never an archive.
         unpack = instruction.keyword == "ADD" and bool(instruction.sources)
+        exclude: list[str] = []
+        parents = link = False
         for flag in instruction.flags:
             match flag.name:
                 case "from":
@@ -230,12 +232,16 @@ class _Lowering:
                 case "chown":
                     chown, chown_span = state.word(flag_word(flag)), flag.span
                 case "chmod":
-                    word = flag_word(flag)
-                    shown = state.word(word)
-                    chmod = told_at(word, fields.mode, shown) if shown else None
+                    shown, chmod = copyflags.mode(state, flag)
                 case "unpack":
                     unpack = _is_on(flag)
-                case "link" | "parents" | "keep-git-dir" if not _is_on(flag):
+                case "exclude":
+                    exclude += copyflags.exclusion(state, flag)
+                case "link":
+                    link = _is_on(flag)
+                case "parents":
+                    parents = _is_on(flag)
+                case "keep-git-dir" if not _is_on(flag):
                     continue
                 case _:
                     raise _not_yet(instruction.keyword, flag)
@@ -250,7 +256,12 @@ class _Lowering:
 
             # After the other sources, wherever they stand: so has them BuildKit.
             sources += heredocs.files(instruction, state.variables(), state.undefined)
-        dest = state.nonempty(instruction.dest, instruction.keyword)
+        # An empty destination is the WORKDIR (moby/buildkit, dockerfile_copy_test.go, testEmptyDestDir).
+        dest = state.word(instruction.dest)
+        # With --chmod BuildKit copies as if --link were not there (dockerfile2llb/convert_copy.go, dispatchCopy).
+        link = link and not shown
+        if link:
+            copyflags.check_owner(instruction.keyword, chown, chown_span)
         where = self._origin(instruction, name, origin)
         step = len(self.steps)
         self.steps.append(
@@ -268,10 +279,13 @@ class _Lowering:
                 chown_span,
                 chmod,
                 unpack,
+                tuple(exclude),
+                parents,
+                link,
             )
         )
         state.step = step
-        flags = [f"--chown={chown}"] * bool(chown) + [f"--chmod={shown}"] * bool(shown)
+        flags = ["--parents"] * parents + [f"--chown={chown}"] * bool(chown) + [f"--chmod={shown}"] * bool(shown)
         state.history.append(History(" ".join([instruction.keyword, *flags, *map(_shown, sources), dest]), step))
 
     def _origin(self, instruction: Copy, name: str, origin: External | StageReference | None) -> Origin:

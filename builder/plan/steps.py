@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from builder.oci.digest import Descriptor, Digest
     from builder.oci.image import History, ImageConfig
     from builder.oci.platform import Platform
+    from builder.plan.modes import Mode
     from builder.plan.mounts import Mount
     from builder.plan.origins import Origin as Origin
 
@@ -108,8 +109,14 @@ class CopyStep(NamedTuple):
     dest_span: Span
     chown: str
     chown_span: Span
-    chmod: int | None
+    chmod: Mode | None
     unpack: bool
+    exclude: tuple[str, ...] = ()
+    """Patterns of what is left out, below each source."""
+    parents: bool = False
+    """The folders of a source's path are kept, those after `/./` alone where that stands in it."""
+    link: bool = False
+    """The layer is made on nothing, whatever lies below."""
 
 
 class WorkdirStep(NamedTuple):

@@ -22,6 +22,8 @@ FROM ${WORD} AS one
 ENV PATH=$PATH:/opt GREETING="hello $WORD"
 WORKDIR /work
 COPY --chown=1:1 file .
+COPY --chmod=u=rwX,go=rX file moded
+COPY --link --exclude=README.md --exclude=node_modules/** . linked/
 RUN cat file > copy
 COPY <<END plain
 text

@@ -146,6 +146,12 @@ def test_who_is_not_there(name: str, message: str, hint: str | None) -> None:
 
 def test_an_image_without_passwd() -> None:
     nobody = parse(b"", b"")
+    # For --chown, `root` is 0 as in BuildKit; for USER it is a name.
+    assert owner("root", nobody) == owner("root:root", nobody) == owner(":root", nobody) == (0, 0)
+    assert owner("5:root", nobody) == (5, 0)
+    assert owner("root:7", parse(b"root:x:1:2::/:", b"root:x:3:")) == (0, 7)
+    with pytest.raises(BuildError, match="unknown user 'root'"):
+        identity("root", nobody)
     assert identity("", nobody) == identity("root:0".removeprefix("root"), nobody) == Identity(0, 0, (0,), "/")
     assert identity("5:6", nobody) == Identity(5, 6, (6,), "/")
     assert owner("5", nobody) == (5, 5)

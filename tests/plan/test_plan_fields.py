@@ -122,29 +122,6 @@ def test_signals_that_were_probably_meant(text: str, near: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "mode"), [("0", 0), ("755", 0o755), ("0755", 0o755), ("7777", 0o7777), ("000000000644", 0o644)]
-)
-def test_modes(text: str, mode: int) -> None:
-    assert fields.mode(text) == mode
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("8", "'8' is not a mode"),
-        ("10000", "'10000' is not a mode"),
-        ("77777777777777", "'77777777777777' is not a mode"),
-        ("u+x", "the symbolic mode 'u+x' is not executed yet"),
-        ("0x1ff", "the symbolic mode '0x1ff' is not executed yet"),
-    ],
-)
-def test_what_is_no_mode(text: str, message: str) -> None:
-    with pytest.raises(DockerfileError) as caught:
-        fields.mode(text)
-    assert caught.value.message == message
-
-
-@pytest.mark.parametrize(
     ("workdir", "path", "expected"),
     [
         ("", "x", "/x"),

@@ -14,6 +14,7 @@ from builder.dockerfile.syntax import KEYWORDS
 from builder.errors import DockerfileError, Span
 from builder.oci.image import Healthcheck, ImageConfig
 from builder.oci.platform import Platform
+from builder.plan.modes import mode
 from builder.plan.steps import (
     BaseImage,
     BaseStep,
@@ -105,6 +106,32 @@ def test_a_plan_whole() -> None:
     assert [(line.created_by, line.step) for line in plan.history] == [
         ("RUN /bin/sh -c true", 3),
         ("COPY --chown=a:b --chmod=0750 /x y", 4),
+    ]
+
+
+def test_flags_of_copies() -> None:
+    """What each does to the step and to the history line (moby/buildkit, dockerfile2llb/convert_copy.go)."""
+    plan = plan_of(
+        "FROM base\nWORKDIR /w\nARG P=*.md M=go-w\n"
+        "COPY --exclude=$P --link --exclude= --parents --exclude='!keep *' --chown=1:2 a/./b c\n"
+        "COPY --link --chmod=$M --chown=me a ./\n"
+        'COPY --link=false --parents=FALSE a "$NOTHING"\n'
+        "ADD --link=TRUE --unpack=false a .\n"
+        "ADD --chmod= a b/\n"
+    )
+    first, second, third, fourth, fifth = copies(plan)
+    assert (first.exclude, first.parents, first.link, first.chown) == (("*.md", "!keep *"), True, True, "1:2")
+    # With --chmod, --link has no effect in BuildKit: names are looked up, links followed.
+    assert (second.link, second.chmod, second.chown, second.dest) == (False, mode("go-w"), "me", "/w/")
+    assert (third.exclude, third.parents, third.link, third.dest) == ((), False, False, "/w/")
+    assert (fourth.link, fourth.unpack) == (True, False)
+    assert (fifth.chmod, fifth.link, fifth.unpack) == (None, False, True)
+    assert lines(plan)[2:] == [
+        "COPY --parents --chown=1:2 a/./b c",
+        "COPY --chown=me --chmod=go-w a ./",
+        "COPY a ",
+        "ADD a .",
+        "ADD a b/",
     ]
 
 
@@ -549,16 +576,15 @@ def test_a_dockerfile_of_many_variables_is_lowered_in_no_time() -> None:
 
 REFUSED = {
     "RUN": {"device": "a.b/c=d"},
-    "COPY": {"link": "true", "parents": "true", "exclude": "x", "chmod": "u+x"},
-    "ADD": {"link": "true", "checksum": "sha256:0", "keep-git-dir": "true", "exclude": "x", "chmod": "u+x"},
+    "ADD": {"checksum": "sha256:0", "keep-git-dir": "true"},
 }
 """Flags that are refused, with the value for which they are."""
 
 EXECUTED = {
     "FROM": {"platform": "linux/amd64"},
     "RUN": {"mount": "type=tmpfs,target=/x", "network": "none", "security": "insecure"},
-    "COPY": {"from": "0", "chown": "1", "chmod": "1", "link": "false", "parents": "false"},
-    "ADD": {"chown": "1", "chmod": "1", "link": "false", "keep-git-dir": "false", "unpack": "false"},
+    "COPY": {"from": "0", "chown": "1", "chmod": "1", "link": "true", "parents": "true", "exclude": "x"},
+    "ADD": {"chown": "1", "chmod": "u+x", "link": "true", "keep-git-dir": "false", "exclude": "x", "unpack": "true"},
     "HEALTHCHECK": {"interval": "1s", "timeout": "1s", "start-period": "1s", "start-interval": "1s", "retries": "1"},
 }
 ARGUMENTS = {"FROM": "base", "RUN": "x", "COPY": "a b", "ADD": "a b", "HEALTHCHECK": "CMD x"}

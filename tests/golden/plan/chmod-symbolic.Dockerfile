@@ -1,2 +1,3 @@
 FROM base
-COPY --chmod=u+x a /x
+ARG WHO=u
+COPY --chmod=$WHO+q a /x

@@ -1,2 +1,3 @@
 FROM base
-COPY --exclude=*.o a /x
+COPY --exclude=*.o \
+  --exclude=[a-/x a /x

@@ -1,3 +1,3 @@
 FROM base
-COPY --chown=1 \
-  --link a /x
+ARG OWNER=app:app
+COPY --link --chown=$OWNER a /x

@@ -1,0 +1,2 @@
+FROM alpine
+ADD --from=0 a /c/

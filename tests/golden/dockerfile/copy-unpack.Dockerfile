@@ -1,0 +1,2 @@
+FROM alpine
+COPY --unpack a.tar /c/

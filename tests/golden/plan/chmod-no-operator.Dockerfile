@@ -1,0 +1,2 @@
+FROM base
+ADD --chmod=rwx a /x

@@ -1,0 +1,2 @@
+FROM base
+COPY --chmod=0o755 a /x

@@ -1,0 +1,2 @@
+FROM base
+COPY --chmod=17777 a /x
