@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 
+from builder.context.access import Access
 from builder.context.directory import DirectoryContext, NothingIgnored
 from builder.dockerfile import codec
 from builder.dockerfile.text import decode
@@ -23,6 +24,7 @@ from builder.oci.platform import Platform
 from builder.plan.lower import lower
 from builder.plan.stages import platform_args, reachable
 from builder.plan.state import Settings
+from builder.redact import redact
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -70,6 +72,8 @@ class Request(NamedTuple):
     hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 64 << 20
     jobs: int = 1
+    access: Access = Access()
+    """For what is fetched from the network."""
 
 
 class Image(NamedTuple):
@@ -95,7 +99,15 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             for code, message, line in plan.warnings:
                 emit(BuildWarning(code, message, line))
             use_cache = not request.no_cache
-            with Executor(store, contexts.handed_out(), request.platform, emit, roots=roots, use_cache=use_cache) as executor:
+            with Executor(
+                store,
+                contexts.handed_out(),
+                request.platform,
+                emit,
+                roots=roots,
+                use_cache=use_cache,
+                access=request.access,
+            ) as executor:
                 outcome = scheduler.run(plan, executor, emit)
         except BuildError as error:
             if error.span is not None:
@@ -182,7 +194,9 @@ def _parse(source: SourceFile, store: Store) -> Dockerfile:
     from builder.dockerfile.syntax import parse
 
     dockerfile = parse(source)
-    store.put_ast(f"{codec.VERSION}:{key}", codec.dump(dockerfile))
+    # Credentials of URLs do not reach the store.
+    if redact(source.text) == source.text:
+        store.put_ast(f"{codec.VERSION}:{key}", codec.dump(dockerfile))
     return dockerfile
 
 

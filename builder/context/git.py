@@ -12,12 +12,15 @@ from __future__ import annotations
 import os
 import re
 
-from builder.context.access import Access
 from builder.context.directory import DirectoryContext
 from builder.context.gitcommand import Git, GitFailed
 from builder.errors import BuildError, DockerfileError, RegistryError, did_you_mean
 from builder.redact import redact
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.context.access import Access
 
 _FETCHED = "refs/pybuild/fetched"
 _NO_SHALLOW = ("shallow", "--depth", "depth")

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from builder.context.access import Access
 from builder.errors import BuildError, RegistryError
 from builder.redact import redact
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from builder.context.access import Access
 
 TIMEOUT = 3600.0
 """Seconds that one command may take."""

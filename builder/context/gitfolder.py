@@ -14,21 +14,26 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
-from typing import IO, Protocol
 
-from builder.context.gitcommand import Git, remote_section
+from builder.context.gitcommand import remote_section
 from builder.errors import RegistryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import IO, Protocol
+
+    from builder.context.gitcommand import Git
+
+    class _Hash(Protocol):
+        def update(self, data: bytes, /) -> None: ...
+        def digest(self) -> bytes: ...
+        def hexdigest(self) -> str: ...
+
 
 _TYPES = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 _STORED = 0xFFFF
 """The longest block of deflate that is not compressed (RFC 1951, section 3.2.4)."""
-
-
-class _Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-    def digest(self) -> bytes: ...
-    def hexdigest(self) -> str: ...
 
 
 def write(folder: str, git: Git, commit: str, name: str, tag: str) -> None:

@@ -6,10 +6,14 @@ addresses, networks and `*`, and never a proxy for this machine itself. `all_pro
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
-from builder.context.access import Proxies
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
+    from builder.context.access import Proxies
 
 _PORTS = {"http": 80, "https": 443}
 

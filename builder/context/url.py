@@ -14,20 +14,20 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
 
-from builder.context.access import Proxies
-from builder.context.proxies import proxy_for
 from builder.errors import RegistryError
 from builder.redact import redact
 from builder.values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable, Iterator
 
     import urllib3
+
+    from builder.context.access import Proxies
 
 _CHUNK = 1 << 18
 _TRANSIENT = (429, 500, 502, 503, 504)
@@ -158,6 +158,8 @@ class _Client:
         """One request, again where the server may be better in a moment."""
         from urllib3 import exceptions as errors
         from urllib3 import make_headers
+
+        from builder.context.proxies import proxy_for
 
         headers = {"User-Agent": "pybuild", "Accept": "*/*", "Accept-Encoding": "gzip", **conditions}
         if credentials:

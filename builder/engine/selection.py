@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import hashlib
 
-from builder.errors import BuildError, DockerfileError, did_you_mean
+from builder.errors import BuildError, DockerfileError, StoreError, did_you_mean
 from builder.layers.entry import Entry, Item
 from builder.layers.names import show
 from builder.plan import fields
+from builder.plan.steps import CopySource
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from builder.engine.sources import SourceTree
     from builder.errors import Span
-    from builder.plan.steps import CopySource
+    from builder.plan import steps
+    from builder.plan.steps import GitSource, UrlSource
 
 
 class Picked(NamedTuple):
@@ -32,20 +34,32 @@ class Picked(NamedTuple):
     items: tuple[Item, ...]
     span: Span | None = None
     """Where the Dockerfile names it."""
+    unpack: bool = True
+    """Whether ADD may unpack it, should it be an archive."""
 
     @property
     def is_dir(self) -> bool:
         return self.items[0].entry.kind == "dir"
 
 
-def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, keyword: str) -> tuple[Picked, ...]:
+def select(
+    sources: tuple[steps.Source, ...],
+    tree: SourceTree,
+    *,
+    where: str,
+    keyword: str,
+    fetch: Callable[[UrlSource | GitSource], Picked] | None = None,
+) -> tuple[Picked, ...]:
     """The sources in the order of the instruction, wildcards in the order of their names.
 
-    `where` names the tree for messages. Raises DockerfileError for a source that is not there, and when the wildcards
-    among the sources leave nothing at all to copy.
+    `where` names the tree for messages; `fetch` brings what is remote, and its errors go through. Raises DockerfileError for
+    a source that is not there, and when the wildcards among the sources leave nothing at all to copy.
     """
     picked: list[Picked] = []
     for source in sources:
+        if not isinstance(source, CopySource):
+            picked.append(_fetched(source, fetch))
+            continue
         try:
             paths = list(_paths(source.path, tree))
             if not paths and not _has_meta(source.path):
@@ -56,7 +70,7 @@ def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, key
         except BuildError as error:
             raise DockerfileError(error.message, source.span, hint=error.hint) from None
     if not picked:
-        patterns = ", ".join(f"'{source.path}'" for source in sources)
+        patterns = ", ".join(f"'{source.path}'" for source in sources if isinstance(source, CopySource))
         raise DockerfileError(
             f"{keyword}: no file in {where} matches {patterns}",
             sources[0].span if sources else None,
@@ -65,12 +79,15 @@ def select(sources: tuple[CopySource, ...], tree: SourceTree, *, where: str, key
     return tuple(picked)
 
 
-def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool) -> str:
+def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool, unpacks: bool = False) -> str:
     """sha256, in hex, over all that makes the result: names, types, modes (unless --chmod), owners (unless --chown), sizes,
-    content, link targets, hard-link groups, devices and xattrs; no times, no place, and nothing of a source folder itself."""
+    content, link targets, hard-link groups, devices and xattrs; no times, no place, and nothing of a source folder itself.
+    `unpacks`: archives among them are unpacked, but those that must not be."""
     digest = hashlib.sha256(b"pybuild-selection-v1\0")
     for picked in selection:
         digest.update(b"%d:%s%d\n" % (len(picked.name), picked.name, len(picked.items)))
+        if unpacks and not picked.unpack:
+            digest.update(b"packed\n")
         for item in picked.items:
             entry = item.entry
             if entry.kind == "dir" and not entry.path:
@@ -91,10 +108,26 @@ def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool) 
     return digest.hexdigest()
 
 
+def folder(path: bytes, tree: SourceTree) -> Picked:
+    """The folder at `path`, links followed, and all that it holds. Raises BuildError where it is not there."""
+    return _pick(path, tree)
+
+
 def whole(tree: SourceTree) -> Picked:
     """Everything in the tree but the root itself: a folder that stands for an image."""
     picked = _pick(b"", tree)
     return picked._replace(items=picked.items[1:])
+
+
+def _fetched(source: UrlSource | GitSource, fetch: Callable[[UrlSource | GitSource], Picked] | None) -> Picked:
+    if fetch is None:
+        raise AssertionError("a remote source, and nobody to fetch it")
+    try:
+        return fetch(source)
+    except BuildError as error:
+        if not isinstance(error, StoreError):
+            error.span = error.span or source.span
+        raise
 
 
 def _paths(source: str, tree: SourceTree) -> Iterator[bytes]:

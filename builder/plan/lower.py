@@ -5,7 +5,7 @@ from __future__ import annotations
 from builder.dockerfile.ast import Arg, Copy, From, Onbuild, Run, Workdir
 from builder.errors import DockerfileError, did_you_mean
 from builder.oci.image import DEFAULT_PATH, History
-from builder.plan import fields
+from builder.plan import fields, remotes
 from builder.plan.configure import configure
 from builder.plan.stages import External, StageReference, from_flag, matching_context
 from builder.plan.state import State, flag_word, told_at
@@ -19,6 +19,7 @@ from builder.plan.steps import (
     StageOrigin,
     WorkdirStep,
 )
+from builder.redact import redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class _Lowering:
                 "heredocs are not executed yet", instruction.heredocs[0].span, hint="put the text into a file"
             )
         chown, chown_span, chmod, shown = "", instruction.span, None, ""
-        unpack = instruction.keyword == "ADD"
+        remote = remotes.Options()
         for flag in instruction.flags:
             match flag.name:
                 case "from":
@@ -236,14 +237,20 @@ class _Lowering:
                     shown = state.word(word)
                     chmod = told_at(word, fields.mode, shown) if shown else None
                 case "unpack":
-                    unpack = _is_on(flag)
-                case "link" | "parents" | "keep-git-dir" if not _is_on(flag):
+                    remote = remote._replace(unpack=_is_on(flag))
+                case "keep-git-dir":
+                    remote = remote._replace(keep_git_dir=_is_on(flag))
+                case "checksum":
+                    word = flag_word(flag)
+                    remote = remote._replace(checksum=state.word(word), checksum_span=word.span)
+                case "link" | "parents" if not _is_on(flag):
                     continue
                 case _:
                     raise _not_yet(instruction.keyword, flag)
-        sources = tuple(CopySource(state.nonempty(word, instruction.keyword), word.span) for word in instruction.sources)
-        for source in sources:
-            _refuse_remote(source, instruction.keyword)
+        paths = tuple(CopySource(state.nonempty(word, instruction.keyword), word.span) for word in instruction.sources)
+        sources = remotes.resolve(paths, instruction.keyword, remote)
+        is_local = any(isinstance(source, CopySource) for source in sources)
+        unpack = (is_local and instruction.keyword == "ADD") if remote.unpack is None else remote.unpack
         dest = state.nonempty(instruction.dest, instruction.keyword)
         where = self._origin(instruction, name, origin)
         step = len(self.steps)
@@ -266,7 +273,8 @@ class _Lowering:
         )
         state.step = step
         flags = [f"--chown={chown}"] * bool(chown) + [f"--chmod={shown}"] * bool(shown)
-        state.history.append(History(" ".join([instruction.keyword, *flags, *(source.path for source in sources), dest]), step))
+        names = [redact(path.path) for path in paths]
+        state.history.append(History(" ".join([instruction.keyword, *flags, *names, dest]), step))
 
     def _origin(self, instruction: Copy, name: str, origin: External | StageReference | None) -> ContextOrigin | StageOrigin:
         match origin:
@@ -311,14 +319,6 @@ def _not_yet(keyword: str, flag: Flag) -> DockerfileError:
     )
 
 
-def _refuse_remote(source: CopySource, keyword: str) -> None:
-    if source.path.startswith(("http://", "https://", "git@", "git://", "ssh://")):
-        what = (
-            "source can't be a URL for COPY" if keyword == "COPY" else f"ADD of the remote '{source.path}' is not executed yet"
-        )
-        raise DockerfileError(what, source.span, hint="fetch it beforehand and put it into the build context")
-
-
 def _step_name(stage: Stage, number: int, total: int, text: str) -> str:
-    one_line = " ".join(text.split())
+    one_line = redact(" ".join(text.split()))
     return f"[{stage.label} {number}/{total}] {one_line}"

@@ -54,6 +54,34 @@ class CopySource(NamedTuple):
     span: Span
 
 
+class UrlSource(NamedTuple):
+    """A file of ADD that is downloaded, http or https."""
+
+    url: str
+    checksum: str
+    """`sha256:` and 64 digits, or empty."""
+    span: Span
+    unpack: bool = False
+    """Whether an archive is unpacked; a local one is by default, this one is not."""
+
+
+class GitSource(NamedTuple):
+    """A git repository of ADD: the contents of its folder `subdir` are copied (`builder.plan.remotes.GitRemote`)."""
+
+    url: str
+    ref: str
+    """Empty for the repository's default branch."""
+    subdir: str
+    keep_git_dir: bool
+    checksum: str
+    """The commit's first digits, or empty."""
+    span: Span
+    submodules: bool = True
+
+
+Source = CopySource | UrlSource | GitSource
+
+
 class BaseStep(NamedTuple):
     """The file system of a base image."""
 
@@ -92,7 +120,7 @@ class CopyStep(NamedTuple):
     parent: int
     keyword: str
     origin: Origin
-    sources: tuple[CopySource, ...]
+    sources: tuple[Source, ...]
     dest: str
     """Absolute; a trailing slash says that it is a folder."""
     dest_span: Span
@@ -100,6 +128,7 @@ class CopyStep(NamedTuple):
     chown_span: Span
     chmod: int | None
     unpack: bool
+    """Whether local archives are unpacked."""
 
 
 class WorkdirStep(NamedTuple):

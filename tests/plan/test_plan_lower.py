@@ -122,7 +122,7 @@ def test_copies_from_contexts() -> None:
         "FROM base\nCOPY . /\nCOPY --from=Files /a b c/\n",
         settings=SETTINGS._replace(directories=("files",)),
     )
-    assert [(step.origin, [source.path for source in step.sources], step.dest) for step in copies(plan)] == [
+    assert [(step.origin, [source[0] for source in step.sources], step.dest) for step in copies(plan)] == [
         (ContextOrigin(""), ["."], "/"),
         (ContextOrigin("files"), ["/a", "b"], "/c/"),
     ]
@@ -520,7 +520,7 @@ def test_a_dockerfile_of_many_variables_is_lowered_in_no_time() -> None:
 REFUSED = {
     "RUN": {"mount": "type=tmpfs,target=/x", "security": "insecure", "device": "a.b/c=d"},
     "COPY": {"link": "true", "parents": "true", "exclude": "x", "chmod": "u+x"},
-    "ADD": {"link": "true", "checksum": "sha256:0", "keep-git-dir": "true", "exclude": "x", "chmod": "u+x"},
+    "ADD": {"link": "true", "exclude": "x", "chmod": "u+x"},
 }
 """Flags that are refused, with the value for which they are."""
 
@@ -528,10 +528,10 @@ EXECUTED = {
     "FROM": {"platform": "linux/amd64"},
     "RUN": {"network": "none", "security": "sandbox"},
     "COPY": {"from": "0", "chown": "1", "chmod": "1", "link": "false", "parents": "false"},
-    "ADD": {"chown": "1", "chmod": "1", "link": "false", "keep-git-dir": "false", "unpack": "false"},
+    "ADD": {"chown": "1", "chmod": "1", "link": "false", "keep-git-dir": "true", "unpack": "false", "checksum": "abc"},
     "HEALTHCHECK": {"interval": "1s", "timeout": "1s", "start-period": "1s", "start-interval": "1s", "retries": "1"},
 }
-ARGUMENTS = {"FROM": "base", "RUN": "x", "COPY": "a b", "ADD": "a b", "HEALTHCHECK": "CMD x"}
+ARGUMENTS = {"FROM": "base", "RUN": "x", "COPY": "a b", "ADD": "git@a:b c", "HEALTHCHECK": "CMD x"}
 
 
 def test_every_flag_is_executed_or_refused() -> None:
