@@ -22,7 +22,6 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterator
 
     import urllib3
@@ -33,14 +32,6 @@ _CHUNK = 1 << 18
 _TRANSIENT = (429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _LONGEST_WAIT = 10.0
-_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
-"""Where distributions keep their certificates (Go's crypto/x509 looks there, too), for a Python that was built elsewhere."""
 
 
 class Limits(NamedTuple):
@@ -117,7 +108,7 @@ class _Client:
     def __init__(self, proxies: Proxies, limits: Limits) -> None:
         self._proxies = proxies
         self._limits = limits
-        self._managers: dict[str, urllib3.PoolManager] = {}
+        self._managers: dict[tuple[str, bool], urllib3.PoolManager] = {}
 
     def __enter__(self) -> _Client:
         return self
@@ -157,17 +148,16 @@ class _Client:
     def _answer(self, url: str, shown: str, credentials: str, conditions: dict[str, str]) -> urllib3.BaseHTTPResponse:
         """One request, again where the server may be better in a moment."""
         from urllib3 import exceptions as errors
-        from urllib3 import make_headers
 
         from builder.context.proxies import proxy_for
 
         headers = {"User-Agent": "pybuild", "Accept": "*/*", "Accept-Encoding": "gzip", **conditions}
         if credentials:
-            headers.update(make_headers(basic_auth=credentials))
+            headers["Authorization"] = _basic(credentials)
         wait = self._limits.backoff
         for left in range(self._limits.attempts - 1, -1, -1):
             with _told(shown, self._limits):
-                manager = self._manager(proxy_for(url, self._proxies))
+                manager = self._manager(proxy_for(url, self._proxies), secure=url.startswith("https:"))
                 try:
                     response = manager.request(
                         "GET", url, headers=headers, redirect=False, retries=False, preload_content=False, decode_content=False
@@ -188,23 +178,33 @@ class _Client:
             wait *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    def _manager(self, proxy: str) -> urllib3.PoolManager:
-        if proxy not in self._managers:
-            import urllib3
+    def _manager(self, proxy: str, *, secure: bool) -> urllib3.PoolManager:
+        """The connections through a proxy, `secure` or not: the system's certificates take a while to load."""
+        known = self._managers.get((proxy, secure))
+        if known is None:
+            known = self._managers[proxy, secure] = self._new_manager(proxy, secure=secure)
+        return known
 
-            timeout = urllib3.Timeout(connect=self._limits.connect, read=self._limits.idle)
-            context = _trust()
-            if not proxy:
-                self._managers[proxy] = urllib3.PoolManager(ssl_context=context, timeout=timeout)
-            else:
-                address, credentials = _split(proxy)
-                if _origin(address)[0] not in ("http", "https"):
-                    raise RegistryError(f"the proxy '{proxy}' is of an unsupported kind", hint="http and https are supported")
-                headers = urllib3.make_headers(proxy_basic_auth=credentials) if credentials else None
-                self._managers[proxy] = urllib3.ProxyManager(
-                    address, proxy_headers=headers, ssl_context=context, timeout=timeout
-                )
-        return self._managers[proxy]
+    def _new_manager(self, proxy: str, *, secure: bool) -> urllib3.PoolManager:
+        import urllib3
+
+        from builder.context.certificates import trusted
+
+        timeout = urllib3.Timeout(connect=self._limits.connect, read=self._limits.idle)
+        if not proxy:
+            return urllib3.PoolManager(ssl_context=trusted() if secure else None, timeout=timeout)
+        try:
+            address, credentials = _split(proxy)
+            scheme, host, _ = _origin(address)
+        except ValueError:
+            scheme = host = ""
+        if scheme not in ("http", "https") or not host:
+            raise RegistryError(f"the proxy '{proxy}' is of an unsupported kind", hint="http and https are supported")
+        context = trusted() if secure or scheme == "https" else None
+        headers = {"Proxy-Authorization": _basic(credentials)} if credentials else None
+        return urllib3.ProxyManager(
+            address, proxy_headers=headers, ssl_context=context, proxy_ssl_context=context, timeout=timeout
+        )
 
 
 def _conditions(known: Validators) -> dict[str, str]:
@@ -333,6 +333,13 @@ def _split(url: str) -> tuple[str, str]:
     return plain, f"{unquote(name)}:{unquote(password)}" if at else ""
 
 
+def _basic(credentials: str) -> str:
+    """The header's value for `user:password` (RFC 7617, in UTF-8)."""
+    import base64
+
+    return "Basic " + base64.b64encode(credentials.encode("utf-8", "surrogateescape")).decode()
+
+
 def _origin(url: str) -> tuple[str, str, int | None]:
     from urllib.parse import urlsplit
 
@@ -373,18 +380,3 @@ def _time(modified: str) -> int:
         return int(parsedate_to_datetime(modified).timestamp()) * 10**9
     except (ValueError, TypeError, OverflowError):
         return 0
-
-
-def _trust() -> ssl.SSLContext:
-    """The system's certificates."""
-    import os
-    import ssl
-
-    context = ssl.create_default_context()
-    paths = ssl.get_default_verify_paths()
-    if paths.cafile is None and paths.capath is None:
-        for bundle in _BUNDLES:
-            if os.path.isfile(bundle):
-                context.load_verify_locations(bundle)
-                break
-    return context

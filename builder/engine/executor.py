@@ -97,6 +97,8 @@ class Executor:
                 case WorkdirStep():
                     return self._workdir(step, done[step.parent], as_folder)
         except ContentChanged as error:
+            if self._remotes is not None:
+                self._remotes.verify()
             if isinstance(step, CopyStep) and isinstance(step.origin, StageOrigin):
                 # Snapshots never change.
                 raise damaged(error) from error

@@ -47,6 +47,7 @@ class Remotes:
         self._store = store
         self._access = access
         self._emit = emit
+        self._used: dict[Digest, None] = {}
         self._downloads: dict[str, Download] = {}
         self._commits: dict[tuple[str, str, str], git.Commit] = {}
 
@@ -60,6 +61,11 @@ class Remotes:
 
         return self._file(source, to_folder, say) if isinstance(source, UrlSource) else self._folder(source, say)
 
+    def verify(self) -> None:
+        """Look for the cause of a content that is not its digest's. Raises StoreError where what was picked is damaged."""
+        for digest in self._used:
+            self._store.verify_blob(digest)
+
     # URLs
 
     def _file(self, source: UrlSource, to_folder: bool, say: Callable[[str], None]) -> Picked:
@@ -71,6 +77,7 @@ class Remotes:
                 source.span,
                 hint="name it in the destination: ADD URL /folder/NAME",
             )
+        self._used[download.digest] = None
         path = self._store.blob_path(download.digest)
         size = os.stat(path).st_size
         entry = Entry(b"", "file", 0o600, size=size, digest=download.digest.hex, mtime=download.mtime)
@@ -124,6 +131,7 @@ class Remotes:
     def _folder(self, source: GitSource, say: Callable[[str], None]) -> Picked:
         checkout = self._checkout(source, say)
         items = [Item(Entry(b"", "dir", 0o755))]
+        self._used[checkout.contents] = None
         contents = self._store.blob_path(checkout.contents)
         offset = 0
         for entry in load_index(self._store.read_blob(checkout.entries, _ENTRIES_LIMIT)):

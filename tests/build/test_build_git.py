@@ -3,8 +3,11 @@ from a Git repository", "ADD --keep-git-dir", "ADD --checksum")."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -204,3 +207,22 @@ def test_credentials_reach_the_server_and_nothing_else(
         assert "s3cret" not in text and "xxxxx:xxxxx@" in text
     kept = subprocess.run(["grep", "-rlE", "s3cret|bWU6", pybuild.store, out], capture_output=True, text=True)
     assert kept.stdout == ""
+
+
+def test_an_interrupt_ends_git_and_leaves_nothing(pybuild: Pybuild, context: Path, server: Server) -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        begun.set()
+        done.wait(30)
+
+    server.routes["/r.git/info/refs?service=git-upload-pack"] = hang
+    (context / "Dockerfile").write_text(f"FROM scratch\nADD {server.url}/r.git /d/\n")
+    with pybuild.start("--progress=plain", context) as process:
+        assert begun.wait(30)
+        os.kill(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+        done.set()
+    assert process.returncode == 130, told
+    assert_nothing_left(pybuild.store, f"{server.url}/r.git")
+    assert_valid(pybuild.store)

@@ -219,3 +219,17 @@ def test_an_interrupted_download_leaves_nothing(pybuild: Pybuild, context: Path,
     assert process.returncode == 130, told
     assert list((pybuild.store / "blobs" / "sha256").iterdir()) == []
     assert_valid(pybuild.store)
+
+
+def test_a_damaged_download_is_told_with_what_to_do(pybuild: Pybuild, context: Path, server: Server) -> None:
+    server.routes["/f"] = answer(b"data")
+    text = f"FROM scratch\nADD --checksum={sha256(b'data')} {server.url}/f /d/\n"
+    run_build(pybuild, context, text)
+    blob = pybuild.store / "blobs" / "sha256" / sha256(b"data")[7:]
+    blob.write_bytes(b"dada")
+    told = refused(pybuild, context, text.replace("/d/", "/other/"), code=7)
+    assert (
+        f"blob {sha256(b'data')} is corrupt: its content does not have this digest" in told and f"hint: remove {blob}" in told
+    )
+    blob.unlink()
+    run_build(pybuild, context, text.replace("/d/", "/other/"))

@@ -127,10 +127,10 @@ def test_redirects_are_followed_and_credentials_stay_at_home(server: Server) -> 
         server.routes["/1"] = answer(status=301, Location="/2?q")
         server.routes["/2?q"] = answer(status=307, Location=f"{other.url}/3")
         other.routes["/3"] = answer(b"there")
-        url = server.url.replace("//", "//user:p%40ss@")
+        url = server.url.replace("//", "//user:p%40ss%E2%82%AC@")
         assert got(f"{url}/1")[1] == b"there"
         sent = [asked.headers.get("Authorization") for asked in (*server.asked, *other.asked)]
-        assert sent == ["Basic dXNlcjpwQHNz", "Basic dXNlcjpwQHNz", None]
+        assert sent == ["Basic dXNlcjpwQHNz4oKs", "Basic dXNlcjpwQHNz4oKs", None]
     server.routes["/loop"] = answer(status=302, Location="/loop")
     assert "redirects more than 10 times" in failure(f"{server.url}/loop")
     assert server.paths().count("/loop") == 11
@@ -229,6 +229,51 @@ def test_servers_are_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             assert "the secure connection failed: IP address mismatch" in failure(f"{other.url}/f")
 
 
+LINES = st.sampled_from(
+    [
+        *(
+            b"HTTP/1.1 200 OK",
+            b"HTTP/1.1 304 ",
+            b"HTTP/1.1 302 Found",
+            b"HTTP/9.9 abc",
+            b"Content-Length: 3",
+            b"Content-Length: -1",
+        ),
+        *(
+            b"Content-Length: 99999999999999999999",
+            b"Transfer-Encoding: chunked",
+            b"Content-Encoding: gzip",
+            b"ETag: \xff",
+            b"",
+            b"abc",
+        ),
+        *(b"Location: http://[::1", b"Location: //\xff:0/", b"Location: \xe9", b"Last-Modified: Mon, 99 Foo 99999", b"3", b"0"),
+        *(b"Content-Disposition: a; filename*=x'y'%ff", b"Content-Disposition: ;;=\xff", b"Retry-After: 0", b"x" * 70000),
+    ]
+)
+
+
+@given(st.lists(LINES | st.binary(max_size=20), max_size=8), st.sampled_from([b"\r\n", b"\n"]))
+@settings(max_examples=100, deadline=None)
+def test_any_answer_is_a_file_or_an_error(lines: list[bytes], end: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(end.join(lines))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            limits = Limits(connect=1, idle=1, attempts=1, redirects=0, size=1000)
+            got(f"http://127.0.0.1:{listener.getsockname()[1]}/f", Validators('"1"', MONDAY), limits)
+        except RegistryError as error:
+            assert error.exit_code == 5
+        thread.join()
+
+
 def test_through_a_proxy(server: Server) -> None:
     """The proxy is asked by the whole URL, and told its own password alone."""
     server.routes["http://far.invalid/f"] = answer(b"through")
@@ -239,6 +284,8 @@ def test_through_a_proxy(server: Server) -> None:
     assert server.asked[0].headers["Proxy-Authorization"] == "Basic bWU6cHc="
     with pytest.raises(RegistryError, match=r"the proxy 'socks5://xxxxx:xxxxx@h:1' is of an unsupported kind"):
         fetch("http://far.invalid/f", out.append, proxies=(("all_proxy", "socks5://me:pw@h:1"),), limits=QUICK)
+    with pytest.raises(RegistryError, match=r"the proxy 'http://\[x' is of an unsupported kind"):
+        fetch("http://far.invalid/f", out.append, proxies=(("http_proxy", "[x"),), limits=QUICK)
     with pytest.raises(RegistryError, match="the proxy failed"):
         fetch("http://far.invalid/f", out.append, proxies=(("http_proxy", "nothing.invalid:1"),), limits=QUICK)
 
