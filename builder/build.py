@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 
+from builder.context.access import Access
 from builder.context.directory import DirectoryContext, NothingIgnored
 from builder.dockerfile import codec
 from builder.dockerfile.text import decode
@@ -24,6 +25,7 @@ from builder.plan import checking
 from builder.plan.lower import lower
 from builder.plan.stages import platform_args, reachable
 from builder.plan.state import Settings
+from builder.redact import redact
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -71,6 +73,8 @@ class Request(NamedTuple):
     hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 64 << 20
     jobs: int = 1
+    access: Access = Access()
+    """For what is fetched from the network."""
 
 
 class Image(NamedTuple):
@@ -94,7 +98,15 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             roots = Roots(store)
             plan = _checked_plan(dockerfile, request, store, roots, contexts, emit)
             use_cache = not request.no_cache
-            with Executor(store, contexts.handed_out(), request.platform, emit, roots=roots, use_cache=use_cache) as executor:
+            with Executor(
+                store,
+                contexts.handed_out(),
+                request.platform,
+                emit,
+                roots=roots,
+                use_cache=use_cache,
+                access=request.access,
+            ) as executor:
                 outcome = scheduler.run(plan, executor, emit)
         except BuildError as error:
             if error.span is not None:
@@ -222,7 +234,9 @@ def _cached_tree(kind: str, source: SourceFile, store: Store, parse: Callable[[]
         except ValueError:
             pass  # A damaged row of a disposable cache: the text is parsed again.
     dockerfile = parse()
-    store.put_ast(key, codec.dump(dockerfile))
+    # Credentials of URLs do not reach the store.
+    if redact(source.text) == source.text:
+        store.put_ast(key, codec.dump(dockerfile))
     return dockerfile
 
 

@@ -54,10 +54,11 @@ class BuildError(Exception):
         hint: str | None = None,
         source: SourceFile | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        # A URL may be in it, from a Dockerfile or from what a server says.
+        self.message = _redacted(message)
+        super().__init__(self.message)
         self.span = span
-        self.hint = hint
+        self.hint = _redacted(hint) if hint else hint
         self.source = source
 
     def at(self, source: SourceFile, span: Span | None = None) -> BuildError:
@@ -189,7 +190,7 @@ def render(error: BuildError, *, color: bool = False) -> str:
 
 def _excerpt(source: SourceFile, span: Span, red: str, reset: str) -> list[str]:
     """The first line with carets under what is meant, and those that the span goes on to: a continued RUN is all of them."""
-    text = source.line(span.line)
+    text = _redacted(source.line(span.line), keep_width=True)
     # A line of megabytes is legal; what is shown is a window around the column.
     start = max(0, span.column - 1 - 60)
     shown = text[start : start + _WIDTH]
@@ -201,11 +202,20 @@ def _excerpt(source: SourceFile, span: Span, red: str, reset: str) -> list[str]:
     lead = "".join("\t" if c == "\t" else " " for c in _visible(shown[:at]))
     out = [f"  {span.line:>{gutter}} | {_visible(shown)}", f"  {' ' * gutter} | {lead}{red}{'^' * width}{reset}"]
     for number in range(span.line + 1, last + 1):
-        text = _visible(source.line(number)[:_WIDTH])
+        text = _visible(_redacted(source.line(number), keep_width=True)[:_WIDTH])
         out.append(f"  {number:>{gutter}} | {text}" if text else f"  {number:>{gutter}} |")
     if span.end_line > last:
         out.append(f"  {' ' * gutter} | ... and {span.end_line - last} more")
     return out
+
+
+def _redacted(text: str, *, keep_width: bool = False) -> str:
+    """`text` without the credentials of its URLs."""
+    if "://" not in text:
+        return text
+    from builder.redact import redact  # a build without errors has no use for it
+
+    return redact(text, keep_width=keep_width)
 
 
 def _visible(text: str) -> str:

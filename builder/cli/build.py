@@ -12,6 +12,7 @@ from builder.cli.environment import build_args
 from builder.cli.faults import discard, told
 from builder.cli.flags import near_command
 from builder.cli.lookup import new_name
+from builder.context.access import Access
 from builder.errors import BuildError, UsageError
 from builder.events import BuildFailed, Debug
 from builder.oci.reference import Reference
@@ -148,7 +149,15 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         hosts=parse_hosts(parsed.texts("add-host")),
         shm_size=parsed.number("shm-size") or 64 << 20,
         jobs=parsed.number("jobs") or os.cpu_count() or 1,
+        access=_access(environment),
     )
+
+
+def _access(environment: Environment) -> Access:
+    """What fetching may use of this machine. The agent is not in it: a Dockerfile gets that by --ssh alone."""
+    known_hosts = f"{environment.home}/.ssh/known_hosts" if environment.home.startswith("/") else ""
+    access = Access(proxies=environment.proxies, known_hosts=known_hosts)
+    return access._replace(path=environment.path) if environment.path else access
 
 
 def layouts(contexts: list[ContextSpec]) -> dict[str, Place]:

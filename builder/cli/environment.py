@@ -38,6 +38,8 @@ class Environment(NamedTuple):
     proxies: tuple[tuple[str, str], ...]
     """The proxy variables that are set, upper case before lower case, under the names in which they are set."""
     root: str
+    path: str = ""
+    """PATH: where git and ssh are looked for. Not in the SPEC's list; every program has it."""
 
     def store_root(self, flag: str | None, uid: int) -> str:
         """The store's folder (SPEC section 6): ``--root``, PYBUILD_ROOT, or the user's own. Raises UsageError."""
@@ -88,6 +90,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         xdg_runtime_dir=_absolute(environ.get("XDG_RUNTIME_DIR", "")),
         proxies=tuple(proxies),
         root=environ.get("PYBUILD_ROOT", ""),
+        path=environ.get("PATH", ""),
     )
 
 

@@ -6,6 +6,7 @@ writers) are imported at the first step that the cache does not know.
 
 from __future__ import annotations
 
+from builder.context.access import Access
 from builder.engine import selection
 from builder.engine.roots import Root, damaged
 from builder.engine.sources import StackTree
@@ -20,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from builder.engine.remotes import Remotes
     from builder.engine.roots import Roots
     from builder.engine.sources import SourceTree
     from builder.engine.work import Worker
@@ -51,7 +53,15 @@ class Executor:
     """Runs steps of one build, one at a time. Close it: it may have started the fork server."""
 
     def __init__(
-        self, store: Store, contexts: Contexts, platform: Platform, emit: Emit, *, roots: Roots, use_cache: bool
+        self,
+        store: Store,
+        contexts: Contexts,
+        platform: Platform,
+        emit: Emit,
+        *,
+        roots: Roots,
+        use_cache: bool,
+        access: Access = Access(),  # noqa: B008  a frozen value
     ) -> None:
         self._store = store
         self._contexts = contexts
@@ -59,6 +69,8 @@ class Executor:
         self._emit = emit
         self._use_cache = use_cache
         self._roots = roots
+        self._access = access
+        self._remotes: Remotes | None = None
         self._worker: Worker | None = None
         self._rung_class = ""
 
@@ -81,10 +93,12 @@ class Executor:
                 case RunStep():
                     return self._run(step, number, done[step.parent])
                 case CopyStep():
-                    return self._copy(step, done, as_folder)
+                    return self._copy(step, number, done, as_folder)
                 case WorkdirStep():
                     return self._workdir(step, done[step.parent], as_folder)
         except ContentChanged as error:
+            if self._remotes is not None:
+                self._remotes.verify()
             if isinstance(step, CopyStep) and isinstance(step.origin, StageOrigin):
                 # Snapshots never change.
                 raise damaged(error) from error
@@ -100,17 +114,24 @@ class Executor:
         hit = self._cached(key, root)
         return hit or self._record(key, root, self._work().run(step, number, root))
 
-    def _copy(self, step: CopyStep, done: dict[int, Root], as_folder: bool) -> Result:
+    def _copy(self, step: CopyStep, number: int, done: dict[int, Root], as_folder: bool) -> Result:
         root = done[step.parent]
         # --link: the layer is made on nothing and put on what lies below, whatever that is.
         below = Root() if step.link else root
         tree, where = self._source(step, done)
         picked = selection.select(
-            step.sources, tree, where=where, keyword=step.keyword, exclude=step.exclude, parents=step.parents
+            step.sources,
+            tree,
+            where=where,
+            keyword=step.keyword,
+            exclude=step.exclude,
+            parents=step.parents,
+            fetch=lambda source: self._fetcher().pick(source, number, to_folder=step.dest.endswith("/")),
         )
         if step.chmod is not None and not isinstance(step.chmod, int):
             picked = selection.with_modes(picked, step.chmod)
-        content = selection.content_digest(picked, owners=not step.chown, modes=not isinstance(step.chmod, int))
+        modes = not isinstance(step.chmod, int)
+        content = selection.content_digest(picked, owners=not step.chown, modes=modes, unpacks=step.unpack)
         key = keys.copy_key(step, below.chain, content)
         hit = self._cached(key, root)
         if hit is None:
@@ -154,6 +175,13 @@ class Executor:
 
             self._worker = Worker(self._store, self._roots, self._emit)
         return self._worker
+
+    def _fetcher(self) -> Remotes:
+        if self._remotes is None:
+            from builder.engine.remotes import Remotes
+
+            self._remotes = Remotes(self._store, self._access, self._emit)
+        return self._remotes
 
     def _cached(self, key: keys.Key, root: Root) -> Result | None:
         record = self._store.lookup(key.hex) if self._use_cache else None

@@ -13,9 +13,16 @@ from builder.values import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
 
-    from builder.engine.sources import SourceTree
     from builder.layers.entry import Entry
+
+    class Folders(Protocol):
+        """What is asked of a source tree, or of a merged index."""
+
+        def lookup(self, path: bytes) -> Entry | None: ...
+
+        def children(self, path: bytes) -> list[bytes]: ...
 
 
 class Filtered(NamedTuple):
@@ -36,7 +43,7 @@ class Filter:
         """Whether a source that is no folder is left out, by its name."""
         return self._excluded.ignored(name)
 
-    def apply(self, source: bytes, tree: SourceTree) -> Filtered:
+    def apply(self, source: bytes, tree: Folders) -> Filtered:
         """`source` is a canonical path of `tree`, which is there."""
         taken: dict[bytes, Entry] = {}
         passed: dict[bytes, Entry] = {}

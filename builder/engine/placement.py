@@ -82,7 +82,7 @@ def place(
                 f"several sources need a folder to go to, and '{dest}' is none",
                 hint=f"end it with a slash: '{dest.rstrip('/')}/'",
             )
-        members = unpack(picked) if unpack and not picked.is_dir else None
+        members = unpack(picked) if unpack and picked.unpack and not picked.is_dir else None
         if members is not None:
             _unpack(draft, members, path, dress)
         else:

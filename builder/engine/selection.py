@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 
-from builder.errors import BuildError, DockerfileError, did_you_mean
+from builder.errors import BuildError, DockerfileError, StoreError, did_you_mean
 from builder.layers.entry import BytesSource, Entry, Item
 from builder.layers.names import show
 from builder.plan import fields
@@ -19,13 +19,13 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from builder.engine.filtering import Filter
     from builder.engine.sources import SourceTree
     from builder.errors import Span
     from builder.plan.modes import SymbolicMode
-    from builder.plan.steps import Source
+    from builder.plan.steps import GitSource, Source, UrlSource
 
 
 class Picked(NamedTuple):
@@ -36,8 +36,8 @@ class Picked(NamedTuple):
     items: tuple[Item, ...]
     span: Span | None = None
     """Where the Dockerfile names it."""
-    local: bool = True
-    """From a file system: other archives are never unpacked, whatever they look like."""
+    unpack: bool = True
+    """Whether ADD may unpack it, should it be an archive."""
     ways: frozenset[bytes] = frozenset()
     """Folders among the items that only hold what is copied: where they are there already, they keep their owner."""
 
@@ -54,17 +54,20 @@ def select(
     keyword: str,
     exclude: tuple[str, ...] = (),
     parents: bool = False,
+    fetch: Callable[[UrlSource | GitSource], Picked] | None = None,
 ) -> tuple[Picked, ...]:
     """The sources in the order of the instruction, wildcards in the order of their names; none where all are excluded.
 
-    `where` names the tree for messages. Raises DockerfileError for a source that is not there, and when the wildcards
-    among the sources match nothing at all (but for `parents`, as BuildKit has it).
+    `where` names the tree for messages; `fetch` brings what is remote, and its errors go through. Raises DockerfileError for
+    a source that is not there, and when the wildcards among the sources match nothing at all (but for `parents`, as BuildKit
+    has it).
     """
     picked: list[Picked] = []
     matched = parents
     for source in sources:
-        if isinstance(source, InlineSource):
-            picked.append(_inline(source))
+        if not isinstance(source, CopySource):
+            brought = _inline(source) if isinstance(source, InlineSource) else _fetched(source, fetch)
+            picked += _without_excluded(brought, exclude) if exclude else [brought]
             matched = True
             continue
         try:
@@ -92,12 +95,15 @@ def select(
     return tuple(picked)
 
 
-def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool) -> str:
+def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool, unpacks: bool = False) -> str:
     """sha256, in hex, over all that makes the result: names, types, modes (unless --chmod), owners (unless --chown), sizes,
-    content, link targets, hard-link groups, devices and xattrs; no times, no place, and nothing of a source folder itself."""
+    content, link targets, hard-link groups, devices and xattrs; no times, no place, and nothing of a source folder itself.
+    `unpacks`: archives among them are unpacked, but those that must not be."""
     digest = hashlib.sha256(b"pybuild-selection-v1\0")
     for picked in selection:
         digest.update(b"%d:%s%d\n" % (len(picked.name), picked.name, len(picked.items)))
+        if unpacks and not picked.unpack:
+            digest.update(b"packed\n")
         for item in picked.items:
             entry = item.entry
             if entry.kind == "dir" and not entry.path:
@@ -122,7 +128,7 @@ def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool) 
 def _inline(source: InlineSource) -> Picked:
     digest = hashlib.sha256(source.data).hexdigest()
     entry = Entry(b"", "file", 0o644, size=len(source.data), digest=digest, mtime=time.time_ns())
-    return Picked(_encode(source.name), (Item(entry, BytesSource(source.data)),), source.span, local=False)
+    return Picked(_encode(source.name), (Item(entry, BytesSource(source.data)),), source.span, unpack=False)
 
 
 def with_modes(selection: tuple[Picked, ...], mode: SymbolicMode) -> tuple[Picked, ...]:
@@ -135,6 +141,11 @@ def with_modes(selection: tuple[Picked, ...], mode: SymbolicMode) -> tuple[Picke
         return item._replace(entry=entry._replace(mode=mode.apply(entry.mode, folder=entry.kind == "dir")))
 
     return tuple(picked._replace(items=tuple(map(changed, picked.items))) for picked in selection)
+
+
+def folder(path: bytes, tree: SourceTree) -> Picked:
+    """The folder at `path`, links followed, and all that it holds. Raises BuildError where it is not there."""
+    return _pick(path, tree)
 
 
 def whole(tree: SourceTree) -> Picked:
@@ -183,6 +194,32 @@ def _is_there(folder: bytes, path: bytes, tree: SourceTree) -> bool:
             hint=f"name the folder itself: '{show(tree.resolve(full))}'",
         )
     return False
+
+
+def _without_excluded(picked: Picked, exclude: tuple[str, ...]) -> list[Picked]:
+    """What `--exclude` leaves of something that lies in no tree."""
+    from builder.engine.filtering import Filter  # for those who use it
+    from builder.layers.index import Tree
+
+    kept = Filter(exclude)
+    if not picked.is_dir:
+        return [] if kept.excludes(picked.name) else [picked]
+    tree = Tree()
+    tree.apply((item.entry for item in picked.items), 0)
+    entries, ways = kept.apply(b"", tree)
+    paths = {entry.path for entry in entries}
+    return [picked._replace(items=tuple(item for item in picked.items if item.entry.path in paths), ways=ways)]
+
+
+def _fetched(source: UrlSource | GitSource, fetch: Callable[[UrlSource | GitSource], Picked] | None) -> Picked:
+    if fetch is None:
+        raise AssertionError("a remote source, and nobody to fetch it")
+    try:
+        return fetch(source)
+    except BuildError as error:
+        if not isinstance(error, StoreError):
+            error.span = error.span or source.span
+        raise
 
 
 def _paths(source: str, tree: SourceTree) -> Iterator[bytes]:

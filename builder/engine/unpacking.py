@@ -33,7 +33,7 @@ def unpacker(scratch: str, warn: Callable[[str], None]) -> Unpack:
 
     def unpack(picked: Picked) -> list[Item] | None:
         nonlocal count
-        if picked.items[0].source is None or not picked.local or not _may_be_archive(picked):
+        if picked.items[0].source is None or not _may_be_archive(picked):
             return None
         count += 1
         name = show(picked.name)

@@ -220,7 +220,7 @@ def _range_chunks(descriptor: int, file: str, offset: int, size: int) -> Iterato
     while offset < end:
         chunk = os.pread(descriptor, min(CHUNK, end - offset), offset)
         if not chunk:
-            raise BuildError(f"'{file}' is shorter than it was", hint="build again when nothing else writes to it")
+            raise ContentChanged(f"'{file}' is shorter than it was", hint="build again when nothing else writes to it")
         yield chunk
         offset += len(chunk)
 

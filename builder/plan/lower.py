@@ -7,26 +7,25 @@ from builder.dockerfile.checks.options import BUILD_ARG as CHECK_ARG
 from builder.dockerfile.checks.warning import Warn
 from builder.errors import DockerfileError, did_you_mean
 from builder.oci.image import DEFAULT_PATH, History
-from builder.plan import copyflags, fields, stagechecks, triggers
+from builder.plan import fields, stagechecks, triggers
 from builder.plan.configure import configure
+from builder.plan.copying import copy_step
 from builder.plan.origins import ContextOrigin, StageOrigin
 from builder.plan.references import External, StageReference, from_flag, matching_context
 from builder.plan.running import HOSTNAME_ARG, PROXY_ARGS, history, run_step
-from builder.plan.state import State, flag_word
+from builder.plan.state import State
 from builder.plan.steps import (
     BaseStep,
-    CopySource,
-    CopyStep,
-    InlineSource,
     Plan,
     WorkdirStep,
 )
+from builder.redact import redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from builder.dockerfile.ast import Flag, Instruction
+    from builder.dockerfile.ast import Instruction
     from builder.errors import Span
     from builder.oci.platform import Platform
     from builder.plan.origins import Origin
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from builder.plan.state import Settings
     from builder.plan.steps import (
         BaseImage,
-        Source,
         Step,
     )
 
@@ -220,73 +218,11 @@ class _Lowering:
         state.history.append(history(state, step))
 
     def _copy(self, state: State, instruction: Copy, name: str, origin: External | StageReference | None) -> None:
-        chown, chown_span, chmod, shown = "", instruction.span, None, ""
-        # A heredoc is never an archive.
-        unpack = instruction.keyword == "ADD" and bool(instruction.sources)
-        exclude: list[str] = []
-        parents = link = False
-        for flag in instruction.flags:
-            match flag.name:
-                case "from":
-                    continue
-                case "chown":
-                    chown, chown_span = state.word(flag_word(flag)), flag.span
-                case "chmod":
-                    shown, chmod = copyflags.mode(state, flag)
-                case "unpack":
-                    unpack = _is_on(flag)
-                case "exclude":
-                    exclude += copyflags.exclusion(state, flag)
-                case "link":
-                    link = _is_on(flag)
-                case "parents":
-                    parents = _is_on(flag)
-                case "keep-git-dir" if not _is_on(flag):
-                    continue
-                case _:
-                    raise _not_yet(instruction.keyword, flag)
-        sources: tuple[Source, ...] = tuple(
-            CopySource(state.nonempty(word, instruction.keyword), word.span) for word in instruction.sources
-        )
-        for source in sources:
-            if isinstance(source, CopySource):
-                _refuse_remote(source, instruction.keyword)
-        if instruction.heredocs:
-            from builder.plan import heredocs
-
-            # After the other sources, wherever they stand: so has them BuildKit.
-            sources += heredocs.files(instruction, state.variables(), state.undefined)
-        # An empty destination is the WORKDIR (moby/buildkit, dockerfile_copy_test.go, testEmptyDestDir).
-        dest = state.word(instruction.dest)
-        # With --chmod BuildKit copies as if --link were not there (dockerfile2llb/convert_copy.go, dispatchCopy).
-        link = link and not shown
-        if link:
-            copyflags.check_owner(instruction.keyword, chown, chown_span)
+        # It may add a base's step.
         where = self._origin(instruction, name, origin)
-        step = len(self.steps)
-        self.steps.append(
-            CopyStep(
-                step,
-                name,
-                instruction.span,
-                state.step,
-                instruction.keyword,
-                where,
-                sources,
-                fields.destination(state.config.workdir, dest),
-                instruction.dest.span,
-                chown,
-                chown_span,
-                chmod,
-                unpack,
-                tuple(exclude),
-                parents,
-                link,
-            )
-        )
-        state.step = step
-        flags = ["--parents"] * parents + [f"--chown={chown}"] * bool(chown) + [f"--chmod={shown}"] * bool(shown)
-        state.history.append(History(" ".join([instruction.keyword, *flags, *map(_shown, sources), dest]), step))
+        step = copy_step(state, instruction, len(self.steps), name, where)
+        self.steps.append(step)
+        state.step = step.id
 
     def _origin(self, instruction: Copy, name: str, origin: External | StageReference | None) -> Origin:
         if origin is not None:
@@ -340,39 +276,11 @@ def _unused(name: str, known: Collection[str]) -> str:
     return f"--build-arg {name} is not declared by any ARG" + (f" ({hint})" if hint else "")
 
 
-def _is_on(flag: Flag) -> bool:
-    return (flag.value or "true").lower() == "true"
-
-
-def _not_yet(keyword: str, flag: Flag) -> DockerfileError:
-    shown = f"--{flag.name}" + (f"={flag.value}" if flag.value else "")
-    return DockerfileError(
-        f"{keyword} {shown} is not executed yet", flag.span, hint="it is parsed and known; a later version runs it"
-    )
-
-
-def _refuse_remote(source: CopySource, keyword: str) -> None:
-    if source.path.startswith(("http://", "https://", "git@", "git://", "ssh://")):
-        what = (
-            "source can't be a URL for COPY" if keyword == "COPY" else f"ADD of the remote '{source.path}' is not executed yet"
-        )
-        raise DockerfileError(what, source.span, hint="fetch it beforehand and put it into the build context")
-
-
-def _shown(source: Source) -> str:
-    """As the history has it."""
-    match source:
-        case CopySource(path=path):
-            return path
-        case InlineSource(name=name):
-            return f"<<{name}"
-
-
 def _step_name(stage: Stage, number: int, total: int, instruction: Run | Copy | Workdir, triggered: bool) -> str:
     text = instruction.text
     if isinstance(instruction, Run) and instruction.heredocs:
         from builder.plan import heredocs
 
         text = heredocs.summary(instruction)
-    one_line = " ".join(text.split())
+    one_line = redact(" ".join(text.split()))
     return f"[{stage.label} {number}/{total}] {'ONBUILD ' if triggered else ''}{one_line}"

@@ -51,7 +51,32 @@ class InlineSource(NamedTuple):
     span: Span
 
 
-Source = CopySource | InlineSource
+class UrlSource(NamedTuple):
+    """A file of ADD that is downloaded, http or https."""
+
+    url: str
+    checksum: str
+    """`sha256:` and 64 digits, or empty."""
+    span: Span
+    unpack: bool = False
+    """Whether an archive is unpacked; a local one is by default, this one is not."""
+
+
+class GitSource(NamedTuple):
+    """A git repository of ADD: the contents of its folder `subdir` are copied (`builder.plan.remotes.GitRemote`)."""
+
+    url: str
+    ref: str
+    """Empty for the repository's default branch."""
+    subdir: str
+    keep_git_dir: bool
+    checksum: str
+    """The commit's first digits, or empty."""
+    span: Span
+    submodules: bool = True
+
+
+Source = CopySource | InlineSource | UrlSource | GitSource
 
 
 class Script(NamedTuple):
@@ -111,6 +136,7 @@ class CopyStep(NamedTuple):
     chown_span: Span
     chmod: Mode | None
     unpack: bool
+    """Whether local archives are unpacked."""
     exclude: tuple[str, ...] = ()
     """Patterns of what is left out, below each source."""
     parents: bool = False

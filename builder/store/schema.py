@@ -43,7 +43,15 @@ _BLOBS_OF_IMAGES: Step = (
     "ALTER TABLE images ADD COLUMN blobs TEXT",
 )
 
-STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES)
+_FETCHED: Step = (
+    # `key` is a hash, of a URL without its credentials: the store keeps no secret that a URL may hold. `mtime` is in ns.
+    "CREATE TABLE downloads (key TEXT PRIMARY KEY, digest TEXT NOT NULL, name TEXT NOT NULL, etag TEXT NOT NULL,"
+    " modified TEXT NOT NULL, mtime INTEGER NOT NULL) WITHOUT ROWID",
+    # `key` is a hash of a commit and of what is taken from it.
+    "CREATE TABLE checkouts (key TEXT PRIMARY KEY, entries TEXT NOT NULL, contents TEXT NOT NULL) WITHOUT ROWID",
+)
+
+STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.oci.digest import Descriptor
+    from builder.store.fetched import Checkout, Download, FetchedThings
 
 __all__ = ["BlobWriter", "ImageRecord", "Record", "Scratch", "Store"]
 
@@ -173,6 +174,29 @@ class Store:
     def put_ast(self, key: str, data: bytes) -> None:
         """Keep a parsed Dockerfile; the oldest beyond 1,000 go."""
         self._records.put_ast(key, data)
+
+    # What came from the network.
+
+    def download(self, key: str) -> Download | None:
+        """What was downloaded under this key, as long as its blob is there."""
+        return self._fetched().download(key)
+
+    def put_download(self, key: str, download: Download) -> None:
+        """Remember a download; its blob is in the store already. The last one wins."""
+        self._fetched().put_download(key, download)
+
+    def checkout(self, key: str) -> Checkout | None:
+        """The files of a commit that were fetched under this key, as long as their blobs are there."""
+        return self._fetched().checkout(key)
+
+    def put_checkout(self, key: str, checkout: Checkout) -> None:
+        """Remember the files of a commit; their blobs are in the store already."""
+        self._fetched().put_checkout(key, checkout)
+
+    def _fetched(self) -> FetchedThings:
+        from builder.store.fetched import FetchedThings  # for builds that fetch
+
+        return FetchedThings(self._database, self._blobs)
 
     # Images.
 

@@ -234,22 +234,6 @@ def test_archives_that_cannot_be(pybuild: Pybuild, context: Path) -> None:
     assert "Dockerfile:3:11: error: '/t' is no folder" in said
 
 
-def test_what_comes_from_afar_is_refused_by_name(pybuild: Pybuild, context: Path) -> None:
-    for source in (
-        "https://example.com/a.tar",
-        "http://example.com/a",
-        "git@github.com:a/b.git",
-        "https://github.com/a/b.git#v1:docs",
-        "git://host/x",
-        "ssh://git@host/x",
-    ):
-        said = refused(pybuild, context, f"FROM scratch\nADD file {source} /x/\n")
-        assert f"Dockerfile:2:10: error: ADD of the remote '{source}' is not executed yet" in said
-    for flag in ("--checksum=sha256:00", "--keep-git-dir"):
-        said = refused(pybuild, context, f"FROM scratch\nADD {flag} file /x/\n")
-        assert f"Dockerfile:2:5: error: ADD {flag}" in said and "is not executed yet" in said
-
-
 def test_the_bytes_of_an_archive_count_and_not_its_name(pybuild: Pybuild, context: Path) -> None:
     text = "FROM scratch\nADD plain /x\n"
     assert run_build(pybuild, context, text).count("CACHED") == 1

@@ -95,10 +95,6 @@ STATIC = [
     Case("yet-mount", 3, "FROM base\nRUN --mount=type=cache,target=/c echo\n"),
     Case("insecure", 3, "FROM base\nRUN --security=insecure echo\n"),
     Case("yet-device", 3, "FROM base\nRUN --device=vendor.com/gpu=all echo\n"),
-    Case("yet-add-url", 3, "FROM base\nADD https://example.com/a.tgz /a/\n"),
-    Case("yet-add-git", 3, "FROM base\nADD git@github.com:moby/buildkit.git /a/\n"),
-    Case("yet-checksum", 3, "FROM base\nADD --checksum=sha256:00 https://example.com/a /a\n"),
-    Case("yet-keep-git-dir", 3, "FROM base\nADD --keep-git-dir=true https://example.com/a.git /a\n"),
     Case("yet-platform", 3, "FROM --platform=linux/s390x base\n"),
     Case("user-unknown", 1, "FROM base\nUSER rooot\nRUN id\n"),
 ]

@@ -569,6 +569,7 @@ def test_a_full_environment() -> None:
             "HTTPS_PROXY": "http://q",
             "NO_PROXY": "",
             "PYBUILD_ROOT": "/r",
+            "PATH": "/b",
         }
     )
     assert environment._asdict() == {
@@ -589,6 +590,7 @@ def test_a_full_environment() -> None:
         "xdg_runtime_dir": "",
         "proxies": (("http_proxy", "http://p"), ("HTTPS_PROXY", "http://q")),
         "root": "/r",
+        "path": "/b",
     }
     assert environment.store_root("/f", 0) == "/f"
     assert environment.store_root(None, 0) == "/r"

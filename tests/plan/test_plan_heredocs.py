@@ -82,7 +82,11 @@ def copy_of(text: str) -> tuple[CopyStep, Plan]:
 
 def sources(text: str) -> list[str | tuple[str, bytes]]:
     step, _ = copy_of(text)
-    return [source.path if isinstance(source, CopySource) else (source.name, source.data) for source in step.sources]
+    found: list[str | tuple[str, bytes]] = []
+    for source in step.sources:
+        assert isinstance(source, CopySource | InlineSource)
+        found.append(source.path if isinstance(source, CopySource) else (source.name, source.data))
+    return found
 
 
 @pytest.mark.parametrize("keyword", ["COPY", "ADD"])

@@ -28,7 +28,7 @@ SHELL ["/bin/ash", "-eo", "pipefail", "-c"]
 ENV PATH="/opt/bin:$PATH" GREETING='hello world' `
     LANG=C.UTF-8
 LABEL "com.example.vendor"="ACME `"Inc`"" version=1.0
-ADD --chown=app:app --checksum=sha256:00 https://example.com/x.tgz /x/
+ADD --chown=app:app https://example.com/x.tgz /x/
 COPY ["a b", "c", "/d/"]
 RUN --mount=type=cache,target=/c,sharing=locked --network=none make -j"$(nproc)"
 HEALTHCHECK --interval=1m30s --retries=3 CMD ["curl", "-f", "http://localhost/"]
@@ -41,7 +41,7 @@ WORKDIR /srv/${GREETING%% *}
 FROM scratch
 COPY --from=build --chmod=0755 --link /x /x
 COPY <<EOF /etc/motd
-${GREETING:?}
+${GREETING:-hello}
 EOF
 CMD echo $PATH
 ''',
@@ -103,11 +103,8 @@ def test_a_text_near_a_dockerfile_is_a_plan_or_an_error(text: str, edits: list[t
 
 @pytest.mark.parametrize("text", REAL)
 def test_the_texts_themselves_are_read(text: str) -> None:
-    """The control of the test above: what is edited was a Dockerfile, up to what is not built yet."""
-    try:
-        plan_of(text)
-    except DockerfileError as error:
-        assert error.message.endswith(("not executed yet", "is not executed yet"))
+    """The control of the test above: what is edited was a Dockerfile."""
+    plan_of(text)
 
 
 @settings(max_examples=100)

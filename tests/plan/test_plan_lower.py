@@ -576,7 +576,6 @@ def test_a_dockerfile_of_many_variables_is_lowered_in_no_time() -> None:
 
 REFUSED = {
     "RUN": {"device": "a.b/c=d"},
-    "ADD": {"checksum": "sha256:0", "keep-git-dir": "true"},
 }
 """Flags that are refused, with the value for which they are."""
 
@@ -584,10 +583,18 @@ EXECUTED = {
     "FROM": {"platform": "linux/amd64"},
     "RUN": {"mount": "type=tmpfs,target=/x", "network": "none", "security": "insecure"},
     "COPY": {"from": "0", "chown": "1", "chmod": "1", "link": "true", "parents": "true", "exclude": "x"},
-    "ADD": {"chown": "1", "chmod": "u+x", "link": "true", "keep-git-dir": "false", "exclude": "x", "unpack": "true"},
+    "ADD": {
+        "chown": "1",
+        "chmod": "u+x",
+        "link": "true",
+        "exclude": "x",
+        "keep-git-dir": "true",
+        "unpack": "false",
+        "checksum": "abc",
+    },
     "HEALTHCHECK": {"interval": "1s", "timeout": "1s", "start-period": "1s", "start-interval": "1s", "retries": "1"},
 }
-ARGUMENTS = {"FROM": "base", "RUN": "x", "COPY": "a b", "ADD": "a b", "HEALTHCHECK": "CMD x"}
+ARGUMENTS = {"FROM": "base", "RUN": "x", "COPY": "a b", "ADD": "git@a:b c", "HEALTHCHECK": "CMD x"}
 
 
 def test_every_flag_is_executed_or_refused() -> None:

@@ -196,6 +196,18 @@ def test_an_older_database_is_upgraded_with_its_rows(tmp_path: Path) -> None:
     schema.upgrade(path, Faults(str(root)), (*schema.STEPS, NEXT))
 
 
+def test_a_database_of_version_1_gets_what_came_since(tmp_path: Path) -> None:
+    root, path = tmp_path / "store", str(tmp_path / "store" / "db.sqlite")
+    Store(str(root)).close()
+    os.unlink(path)
+    schema.upgrade(path, Faults(str(root)), schema.STEPS[:1])
+    with closing(database(root)) as db:
+        db.execute("INSERT INTO images (name, config, created) VALUES ('name', ?, 0)", (str(LAYER),))
+    with Store(str(root)) as store:
+        assert [image.name for image in store.images()] == ["name"]
+        assert store.download("key") is None and store.checkout("key") is None
+
+
 def test_an_upgrade_that_fails_leaves_the_older_database(tmp_path: Path) -> None:
     root, path = tmp_path / "store", str(tmp_path / "store" / "db.sqlite")
     with Store(str(root)) as store:

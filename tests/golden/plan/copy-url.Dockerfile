@@ -1,2 +1,2 @@
 FROM base
-COPY http://x.invalid/b /x
+COPY a http://x.invalid/b /x/

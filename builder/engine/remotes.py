@@ -1,0 +1,212 @@
+"""ADD of URLs and git repositories: fetched at most once a build, kept in the store, and handed on as items like any others.
+
+What is kept for a URL is its content and what the server said of its version, so that the next build asks whether it changed;
+with a checksum, whose content is there, nobody is asked. What is kept for git is the files of a commit; only where a name
+stands for it is asked. Keys hold the content and the name, never the URL (DESIGN, "Keys").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+
+from builder import canonical
+from builder.context import git, url
+from builder.engine import selection
+from builder.engine.selection import Picked
+from builder.errors import BuildError, DockerfileError, RegistryError, StoreError
+from builder.events import StepLog
+from builder.layers.entry import Entry, Item, RangeSource
+from builder.layers.index import dump_index, load_index
+from builder.layers.source import Sources
+from builder.oci.digest import Digest
+from builder.plan.steps import UrlSource
+from builder.redact import redact
+from builder.store.fetched import Checkout, Download
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.context.access import Access
+    from builder.events import Emit
+    from builder.plan.steps import GitSource
+    from builder.store.store import Store
+
+UNNAMED = "__unnamed__"
+"""What BuildKit calls a file whose URL has no name for it."""
+_ENTRIES_LIMIT = 1 << 30
+_TOLD_EVERY = 0.2
+
+
+class Remotes:
+    """The remote sources of one build. Not for several threads."""
+
+    def __init__(self, store: Store, access: Access, emit: Emit) -> None:
+        self._store = store
+        self._access = access
+        self._emit = emit
+        self._used: dict[Digest, None] = {}
+        self._downloads: dict[str, Download] = {}
+        self._commits: dict[tuple[str, str, str], git.Commit] = {}
+
+    def pick(self, source: UrlSource | GitSource, step: int, *, to_folder: bool) -> Picked:
+        """What the source holds, its content in the store. `step` is the step's number in events; `to_folder` says that the
+        destination ends in a slash. Raises RegistryError (network, server, checksum) and DockerfileError (what is not there).
+        """
+
+        def say(text: str) -> None:
+            self._emit(StepLog(step, text.encode("utf-8", "replace")))
+
+        return self._file(source, to_folder, say) if isinstance(source, UrlSource) else self._folder(source, say)
+
+    def verify(self) -> None:
+        """Look for the cause of a content that is not its digest's. Raises StoreError where what was picked is damaged."""
+        for digest in self._used:
+            self._store.verify_blob(digest)
+
+    # URLs
+
+    def _file(self, source: UrlSource, to_folder: bool, say: Callable[[str], None]) -> Picked:
+        download = self._download(source, say)
+        name = url.name_in(source.url) or download.name
+        if not name and to_folder:
+            raise DockerfileError(
+                f"neither {source.url} nor its server has a name for the file",
+                source.span,
+                hint="name it in the destination: ADD URL /folder/NAME",
+            )
+        self._used[download.digest] = None
+        path = self._store.blob_path(download.digest)
+        size = os.stat(path).st_size
+        entry = Entry(b"", "file", 0o600, size=size, digest=download.digest.hex, mtime=download.mtime)
+        return Picked(os.fsencode(name or UNNAMED), (Item(entry, RangeSource(path, 0, size)),), source.span, source.unpack)
+
+    def _download(self, source: UrlSource, say: Callable[[str], None]) -> Download:
+        address = source.url.partition("#")[0]
+        # No credentials: the server checks those, at each question whether the file changed.
+        key = hashlib.sha256(redact(address).encode("utf-8", "surrogateescape")).hexdigest()
+        known = self._store.download(key)
+        expected = Digest.parse(source.checksum) if source.checksum else None
+        if expected is not None:
+            known = known if known is not None and known.digest == expected else None
+            if known is None and self._store.has_blob(expected) and url.name_in(address):
+                known = Download(expected, "", "", "", 0)
+            if known is not None:
+                return known
+        if expected is not None or address not in self._downloads:
+            self._downloads[address] = self._fetch(address, known, expected, say)
+            self._store.put_download(key, self._downloads[address])
+        return self._downloads[address]
+
+    def _fetch(self, address: str, known: Download | None, expected: Digest | None, say: Callable[[str], None]) -> Download:
+        shown = redact(address)
+        say(f"downloading {shown}\n")
+        validators = url.Validators(known.etag, known.modified) if known is not None else url.Validators()
+        with self._store.blob_writer() as blob:
+            fetched = url.fetch(
+                address, blob.write, known=validators, proxies=self._access.proxies, progress=_progress(shown, say)
+            )
+            if known is not None and not fetched.changed:
+                say(f"\r{shown} has not changed\n")
+                digest = known.digest
+            else:
+                digest = self._commit(blob.commit, expected, shown)
+                say(f"\rdownloaded {_megabytes(fetched.size)}\n")
+        name = fetched.name or (known.name if known is not None and not fetched.changed else "")
+        return Download(digest, name, *fetched.validators, fetched.mtime)
+
+    def _commit(self, commit: Callable[[Digest | None], tuple[Digest, int]], expected: Digest | None, shown: str) -> Digest:
+        try:
+            return commit(expected)[0]
+        except StoreError:
+            raise
+        except BuildError as error:
+            hint = "if the new file is the right one, write its checksum"
+            raise RegistryError(f"the checksum of {shown} is not the one expected: {error.message}", hint=hint) from None
+
+    # git
+
+    def _folder(self, source: GitSource, say: Callable[[str], None]) -> Picked:
+        checkout = self._checkout(source, say)
+        items = [Item(Entry(b"", "dir", 0o755))]
+        self._used[checkout.contents] = None
+        contents = self._store.blob_path(checkout.contents)
+        offset = 0
+        for entry in load_index(self._store.read_blob(checkout.entries, _ENTRIES_LIMIT)):
+            items.append(Item(entry, RangeSource(contents, offset, entry.size) if entry.kind == "file" else None))
+            offset += entry.size
+        return Picked(b"", tuple(items), source.span)
+
+    def _checkout(self, source: GitSource, say: Callable[[str], None]) -> Checkout:
+        keeps = source.keep_git_dir and not source.subdir
+        if len(source.checksum) in (40, 64) and not keeps:
+            # The commit says all, and it is known which one must come.
+            known = self._store.checkout(_checkout_key(source, git.Commit(source.checksum)))
+            if known is not None:
+                return known
+        named = (source.url, source.ref, source.checksum)
+        if named not in self._commits:
+            with self._store.scratch() as folder:
+                self._commits[named] = git.resolve(*named, folder, self._access)
+        commit = self._commits[named]
+        key = _checkout_key(source, commit)
+        known = self._store.checkout(key)
+        if known is None:
+            say(f"fetching {redact(source.url)} at commit {commit.id}\n")
+            known = self._fetch_commit(source, commit)
+            self._store.put_checkout(key, known)
+        return known
+
+    def _fetch_commit(self, source: GitSource, commit: git.Commit) -> Checkout:
+        with self._store.scratch() as folder:
+            found = git.fetch(
+                source.url,
+                commit,
+                folder,
+                self._access,
+                subdir=source.subdir,
+                keep_git_dir=source.keep_git_dir,
+                submodules=source.submodules,
+            )
+            picked = selection.folder(found.path, found.tree)
+            with self._store.blob_writer() as blob, Sources() as sources:
+                for item in picked.items:
+                    if item.source is not None:
+                        for chunk in sources.chunks(item.source):
+                            blob.write(chunk)
+                contents, _ = blob.commit()
+            found.tree.close()
+        entries = [_normal(item.entry, found.time) for item in picked.items[1:]]
+        return Checkout(self._store.put_blob(dump_index(entries))[0], contents)
+
+
+def _checkout_key(source: GitSource, commit: git.Commit) -> str:
+    """All that the files depend on: the commit holds its content, and `.git` says where it came from, too."""
+    said: dict[str, object] = {"commit": commit.id, "subdir": source.subdir, "submodules": source.submodules, "version": 1}
+    if source.keep_git_dir and not source.subdir:
+        said["git"] = [redact(source.url), commit.name, commit.tag]
+    return hashlib.sha256(canonical.dumps(said).encode()).hexdigest()
+
+
+def _normal(entry: Entry, time: int) -> Entry:
+    """As git knows it: run or not. Folders are 0755, and the time is the commit's."""
+    mode = entry.mode if entry.kind == "symlink" else 0o755 if entry.kind == "dir" or entry.mode & 0o100 else 0o644
+    return entry._replace(mode=mode, mtime=time * 10**9)
+
+
+def _progress(shown: str, say: Callable[[str], None]) -> Callable[[int, int], None]:
+    told = time.monotonic()
+
+    def progress(done: int, size: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _TOLD_EVERY:
+            told = time.monotonic()
+            say(f"\r{shown}: {_megabytes(done)}{f' of {_megabytes(size)}' if size else ''}")
+
+    return progress
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size} bytes"

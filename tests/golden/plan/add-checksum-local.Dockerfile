@@ -1,0 +1,2 @@
+FROM base
+ADD --checksum=sha256:00 a.tar /x

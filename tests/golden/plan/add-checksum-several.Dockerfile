@@ -1,0 +1,2 @@
+FROM base
+ADD --checksum=abc http://x.invalid/a.git b /x/

@@ -1,2 +1,0 @@
-FROM base
-ADD --checksum=sha256:0 https://x.invalid/a /x

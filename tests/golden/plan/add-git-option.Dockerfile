@@ -1,0 +1,2 @@
+FROM base
+ADD u@-x:a /x/

@@ -1,0 +1,2 @@
+FROM base
+ADD https://x.invalid/a.git#main:../../etc /x/

@@ -1,0 +1,2 @@
+FROM base
+ADD git@x.invalid:a?submodules=no /x/

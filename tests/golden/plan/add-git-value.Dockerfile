@@ -1,0 +1,2 @@
+FROM base
+ADD git@x.invalid:a?tag= /x/

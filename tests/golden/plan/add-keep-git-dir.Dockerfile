@@ -1,2 +1,0 @@
-FROM base
-ADD --keep-git-dir a /x

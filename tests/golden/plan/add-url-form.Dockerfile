@@ -1,0 +1,2 @@
+FROM base
+ADD "https://x.invalid:80x/a" /x/

@@ -1,3 +1,0 @@
-FROM base
-ARG HOST=x.invalid
-ADD a https://$HOST/b /x/

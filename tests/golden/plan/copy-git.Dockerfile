@@ -1,0 +1,2 @@
+FROM base
+COPY git@x.invalid:a /x
