@@ -22,7 +22,7 @@
     history = ["RUN /bin/sh -c ..."]      # the last lines; a line ends in " (empty)" when it made no layer
 
     error = '''the whole message'''       # or, where the wording is not settled:
-    error_at = "Dockerfile:3:5"
+    error_at = "Dockerfile:3:5"           # the column may be left out
     error_says = ["words of the message"]
     code = 3
 """
