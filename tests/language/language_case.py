@@ -1,30 +1,30 @@
 """A golden case: a folder with a Dockerfile and a `case.toml` that says what the context holds and what must come out.
 
-    reference = "where the expectation comes from"
-    flags = ["--build-arg", "A=1"]        # more of the command line
-    dockerfile = "Dockerfile"             # or another file of the folder, as -f has it
-    roots = ["app"]                       # compare only these parts of the tree; all of it without
-    layers = 2                            # on top of the base's
+reference = "where the expectation comes from"
+flags = ["--build-arg", "A=1"]        # more of the command line
+dockerfile = "Dockerfile"             # or another file of the folder, as -f has it
+roots = ["app"]                       # compare only these parts of the tree; all of it without
+layers = 2                            # on top of the base's
 
-    [files]                               # the context, beside the Dockerfile
-    "a.txt" = "a file of this text, 0644"
-    "bin/run" = { text = "...", mode = "755" }
-    "d/" = "700"                          # a folder
-    "l" = { link = "target" }             # a symlink; hard = "a.txt", kind = "fifo" likewise
-    "x.tar.gz" = { tar = { "f" = "text" } }
+[files]                               # the context, beside the Dockerfile
+"a.txt" = "a file of this text, 0644"
+"bin/run" = { text = "...", mode = "755" }
+"d/" = "700"                          # a folder
+"l" = { link = "target" }             # a symlink; hard = "a.txt", kind = "fifo" likewise
+"x.tar.gz" = { tar = { "f" = "text" } }
 
-    [[before]]                            # images that are built first, in the same context
-    dockerfile = "base.Dockerfile"
-    tag = "parent"
+[[before]]                            # images that are built first, in the same context
+dockerfile = "base.Dockerfile"
+tag = "parent"
 
-    [config]                              # the whole inner config but what every image has: Env of PATH, WorkingDir /
-    [tree]                                # what differs from the base: values as in [files], with owner = "0:0"
-    history = ["RUN /bin/sh -c ..."]      # the last lines; a line ends in " (empty)" when it made no layer
+[config]                              # the whole inner config but what every image has: Env of PATH, WorkingDir /
+[tree]                                # what differs from the base: values as in [files], with owner = "0:0"
+history = ["RUN /bin/sh -c ..."]      # the last lines; a line ends in " (empty)" when it made no layer
 
-    error = '''the whole message'''       # or, where the wording is not settled:
-    error_at = "Dockerfile:3:5"           # the column may be left out
-    error_says = ["words of the message"]
-    code = 3
+error = '''the whole message'''       # or, where the wording is not settled:
+error_at = "Dockerfile:3:5"           # the column may be left out
+error_says = ["words of the message"]
+code = 3
 """
 
 from __future__ import annotations
@@ -40,8 +40,25 @@ from typing import Any, NamedTuple
 from tests.language.language_image import PATH, Node, Tree
 
 KEYS = frozenset(
-    "reference flags dockerfile roots layers files before config tree history error error_at error_says code said unsaid"
-    " environment bases absent".split()
+    [
+        "reference",
+        "flags",
+        "dockerfile",
+        "roots",
+        "layers",
+        "files",
+        "before",
+        "config",
+        "tree",
+        "history",
+        "error",
+        "error_at",
+        "error_says",
+        "code",
+        "said",
+        "unsaid",
+        "bases",
+    ]
 )
 
 

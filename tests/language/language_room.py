@@ -13,7 +13,7 @@ from tests.language.language_image import Image, Layouts, Tree, changes
 
 
 class Room:
-    """A store that all cases of a module share, with the folder `base` in it as an image, and what reads the images they make."""
+    """A store that all cases of a module share, with the folder `base` in it as an image, and a reader of what they make."""
 
     def __init__(self, folder: Path, base: Path, name: str) -> None:
         (folder / "home").mkdir()
@@ -75,9 +75,7 @@ def refuse(room: Room, case: Case, folder: Path) -> None:
     """Build a case that must fail, and compare the message and the exit code."""
     context = prepare(case, folder)
     before(room, case, context)
-    done = room.run(
-        context, "-f", case.said.get("dockerfile", "Dockerfile"), *room.contexts(case), *case.said.get("flags", [])
-    )
+    done = room.run(context, "-f", case.said.get("dockerfile", "Dockerfile"), *room.contexts(case), *case.said.get("flags", []))
     message = error_of(done.stderr)
     assert "Traceback" not in done.stderr
     if "error" in case.said:

@@ -19,17 +19,40 @@ from tests.language.language_room import Room, build, refuse
 GOLDEN = ROOT / "tests" / "golden" / "language" / "realistic"
 CASES = [load(path.parent) for path in sorted(GOLDEN.glob("*/case.toml"))]
 
-TOOLS = (
-    "npm yarn pnpm node go cargo mvn gradle jlink apt-get apk dpkg-buildpackage pip python composer docker-php-ext-install"
-    " bundle cmake gcc hugo curl ansible-galaxy dotnet mix adduser addgroup"
-).split()
+TOOLS = [
+    "npm",
+    "yarn",
+    "pnpm",
+    "node",
+    "go",
+    "cargo",
+    "mvn",
+    "gradle",
+    "jlink",
+    "apt-get",
+    "apk",
+    "dpkg-buildpackage",
+    "pip",
+    "python",
+    "composer",
+    "docker-php-ext-install",
+    "bundle",
+    "cmake",
+    "gcc",
+    "hugo",
+    "curl",
+    "ansible-galaxy",
+    "dotnet",
+    "mix",
+    "adduser",
+    "addgroup",
+]
 
 
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory, busybox_base: Path) -> Room:
-    folder = tmp_path_factory.mktemp("realistic")
+def stand_in(folder: Path, busybox: Path) -> Path:
+    """The base for all of them, below `folder`."""
     base = folder / "base"
-    shutil.copytree(busybox_base, base, symlinks=True)
+    shutil.copytree(busybox, base, symlinks=True)
     programs = base / "usr" / "local" / "bin"
     programs.mkdir(parents=True)
     shutil.copyfile(GOLDEN / "tool", programs / "tool")
@@ -38,7 +61,13 @@ def room(tmp_path_factory: pytest.TempPathFactory, busybox_base: Path) -> Room:
         (programs / name).symlink_to("tool")
     (base / "tools.log").touch()
     (base / "tools.log").chmod(0o666)
-    return Room(folder, base, "stand-in")
+    return base
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory, busybox_base: Path) -> Room:
+    folder = tmp_path_factory.mktemp("realistic")
+    return Room(folder, stand_in(folder, busybox_base), "stand-in")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -48,6 +77,8 @@ def test_a_realistic_dockerfile(case: Case, room: Room, tmp_path: Path) -> None:
 
 def test_they_are_many_and_of_a_realistic_size() -> None:
     """The issue: at least 30 of 20 to 100 lines."""
-    lines = {case.name: len((case.folder / case.said.get("dockerfile", "Dockerfile")).read_text().splitlines()) for case in CASES}
+    lines = {
+        case.name: len((case.folder / case.said.get("dockerfile", "Dockerfile")).read_text().splitlines()) for case in CASES
+    }
     assert len(lines) >= 30
     assert not {name: count for name, count in lines.items() if not 20 <= count <= 100}
