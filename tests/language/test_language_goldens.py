@@ -6,31 +6,36 @@ from the reference or from BuildKit's own tests, which it cites; none was taken 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.language.language_case import Case, load
-from tests.language.language_room import Room, build, refuse
+from tests.language.language_room import Room, build_ahead
 
 GOLDEN = ROOT / "tests" / "golden" / "language"
 CASES = [load(path.parent) for path in sorted(GOLDEN.glob("*/case.toml"))]
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory, busybox_base: Path) -> Room:
-    return Room(tmp_path_factory.mktemp("language"), busybox_base, "busybox")
+def builds(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, busybox_base: Path
+) -> Iterator[dict[str, Future[None]]]:
+    folder = tmp_path_factory.mktemp("language")
+    yield from build_ahead(Room(folder, busybox_base, "busybox"), request, folder / "cases")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.fails], ids=lambda case: case.name)
-def test_what_comes_out(case: Case, room: Room, tmp_path: Path) -> None:
-    build(room, case, tmp_path)
+def test_what_comes_out(case: Case, builds: dict[str, Future[None]]) -> None:
+    builds[case.name].result()
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.fails], ids=lambda case: case.name)
-def test_what_is_refused(case: Case, room: Room, tmp_path: Path) -> None:
-    refuse(room, case, tmp_path)
+def test_what_is_refused(case: Case, builds: dict[str, Future[None]]) -> None:
+    builds[case.name].result()
 
 
 def test_there_are_enough_of_them() -> None:

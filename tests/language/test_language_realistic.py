@@ -8,13 +8,15 @@ Folders: `tests/golden/language/realistic/<kind>/`, in the format of `language_c
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.language.language_case import Case, load
-from tests.language.language_room import Room, build, refuse
+from tests.language.language_room import Room, build_ahead
 
 GOLDEN = ROOT / "tests" / "golden" / "language" / "realistic"
 CASES = [load(path.parent) for path in sorted(GOLDEN.glob("*/case.toml"))]
@@ -65,14 +67,16 @@ def stand_in(folder: Path, busybox: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory, busybox_base: Path) -> Room:
+def builds(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, busybox_base: Path
+) -> Iterator[dict[str, Future[None]]]:
     folder = tmp_path_factory.mktemp("realistic")
-    return Room(folder, stand_in(folder, busybox_base), "stand-in")
+    yield from build_ahead(Room(folder, stand_in(folder, busybox_base), "stand-in"), request, folder / "cases")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_realistic_dockerfile(case: Case, room: Room, tmp_path: Path) -> None:
-    (refuse if case.fails else build)(room, case, tmp_path)
+def test_a_realistic_dockerfile(case: Case, builds: dict[str, Future[None]]) -> None:
+    builds[case.name].result()
 
 
 def test_they_are_many_and_of_a_realistic_size() -> None:
