@@ -1,0 +1,7 @@
+FROM scratch
+HEALTHCHECK --retries=2 CMD true
+VOLUME /v
+STOPSIGNAL SIGINT
+SHELL ["/bin/ash", "-c"]
+EXPOSE 80
+USER 5

@@ -1,0 +1,2 @@
+FROM scratch
+ENV B=old A=1

@@ -1,0 +1,2 @@
+FROM scratch
+LABEL kept=base version=0.1

@@ -1,0 +1,3 @@
+FROM scratch
+ONBUILD COPY --from=otherstage /testfile /out/foo
+ONBUILD COPY --from=busybox /etc/passwd /out/passwd

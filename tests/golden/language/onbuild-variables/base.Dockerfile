@@ -1,0 +1,6 @@
+FROM busybox
+ENV BASE=b
+ARG V=base
+ONBUILD ARG V=trigger
+ONBUILD LABEL v=$V-$BASE
+ONBUILD WORKDIR /srv/$V
