@@ -18,7 +18,6 @@ from builder.engine.times import created
 from builder.errors import BuildError, UsageError, did_you_mean
 from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
 from builder.layers.entry import EPOCH
-from builder.oci.digest import Digest
 from builder.oci.image import assemble
 from builder.oci.platform import Platform
 from builder.plan import checking
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from builder.engine.sources import SourceTree
     from builder.errors import SourceFile
     from builder.events import Emit
+    from builder.oci.digest import Digest
     from builder.oci.reference import Reference
     from builder.plan.stages import Stages
     from builder.plan.steps import BaseImage, Plan, Warn
@@ -113,8 +113,9 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
                 error.at(source)
             raise
         config = _assemble(plan, outcome, request)
-        image_id = _keep(config, plan.base.blobs, request, store)
         manifest = _export(request, plan, config, outcome.root, store, roots, emit)
+        # Named last: a build that fails to deliver leaves no image behind.
+        image_id = _keep(config, plan.base.blobs, request, store)
         store.sync()
         names = tuple(tag.familiar for tag in request.tags)
         size = roots.size(outcome.root)
@@ -382,10 +383,9 @@ def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes
 
 
 def _keep(config: bytes, blobs: Blobs, request: Request, store: Store) -> Digest:
-    """Put the image into the store, under its names or, without one, for its id. What is there is not written again."""
-    image_id = Digest.of(config)
-    if not store.has_blob(image_id):
-        store.put_blob(config)
+    """Put the image into the store, under its names or, without one, for its id. What is there, and whole, is not written
+    again."""
+    image_id, _ = store.put_blob(config)
     for name in [str(tag) for tag in request.tags] or [""]:
         store.tag(name, image_id, blobs)
     return image_id

@@ -129,6 +129,9 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         args.setdefault("SOURCE_DATE_EPOCH", str(epoch))
     args = {**dict(environment.proxies), **args}
     tags = tuple(new_name(text) for text in parsed.texts("tag"))
+    outputs = _outputs(parsed.texts("output"), tags)
+    # The store's own output names the image as --tag does.
+    tags = tuple(dict.fromkeys([*tags, *(name for output in outputs if output.type == "image" for name in output.names)]))
     file = parsed.text("file") or ""
     network = parsed.text("network") or "default"
     return Request(
@@ -138,7 +141,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         directories={spec.name: spec.path for spec in contexts if spec.kind == "directory"},
         layouts=layouts(contexts),
         tags=tags,
-        outputs=_outputs(parsed.texts("output"), tags),
+        outputs=outputs,
         target=parsed.text("target") or "",
         build_args=args,
         labels=tuple(sorted((name, value or "") for name, value in parsed.pairs("label").items())),
@@ -200,6 +203,8 @@ def _output(spec: OutputSpec, tags: tuple[Reference, ...]) -> Output:
             raise UsageError(f"the key '{key}' of the output type '{spec.type}' is not built yet")
     if spec.attrs.get("oci-mediatypes") == "false" or spec.attrs.get("force-compression") == "true":
         raise UsageError(f"the output type '{spec.type}' has OCI media types and keeps foreign layers as they are")
+    if spec.type == "image" and "compression" in spec.attrs:
+        raise UsageError("the store compresses no layer", hint="compression counts for type=oci and type=docker")
     names = tuple(new_name(name) for name in spec.attrs.get("name", "").split(",") if name) or tags
     if spec.dest == "-" and os.isatty(1):
         raise UsageError("an archive does not go to a terminal", hint="add dest=FILE, or redirect stdout")

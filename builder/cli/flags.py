@@ -83,6 +83,8 @@ def parse(argv: Sequence[str]) -> Parsed:
 
 def near_command(word: str) -> str | None:
     """A hint for a context that does not exist and may be a mistyped command."""
+    if word in COMMANDS:
+        return f"the command comes before its flags: pybuild {word} ..."
     return did_you_mean(word, COMMANDS) if "/" not in word else None
 
 

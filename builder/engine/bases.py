@@ -91,7 +91,7 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
             external.span,
             hint=near
             or did_you_mean(_short(reference), names)
-            or f"pybuild import ROOTFS.tar {reference.familiar}, or --build-context {external.name}=oci-layout://FOLDER",
+            or f"pybuild import ROOTFS.tar {reference._replace(digest=None).familiar}, or --build-context {external.name}=oci-layout://FOLDER",
         )
     parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
     blobs = found.blobs

@@ -41,9 +41,9 @@ class Dress(NamedTuple):
     """The true time (ns) of the folders that are made."""
 
     def folder(self, path: bytes) -> Entry:
-        """A folder on the way to the destination."""
+        """A folder on the way to the destination; `--chmod` is for it too (moby/buildkit, testCopyChmod)."""
         uid, gid = self.owner or (0, 0)
-        return Entry(path, "dir", 0o755, uid, gid, mtime=self.now)
+        return Entry(path, "dir", 0o755 if self.mode is None else self.mode, uid, gid, mtime=self.now)
 
     def copied(self, entry: Entry, path: bytes) -> Entry:
         entry = self.owned(entry)
@@ -77,14 +77,14 @@ def place(
         # All was excluded: what a copy begins with is done all the same.
         draft.make_folders(draft.resolve(path if folder else path.rpartition(b"/")[0]), dress.folder)
     for picked in selection:
-        if len(selection) > 1 and not folder and not picked.is_dir and not _is_dir(draft, draft.resolve(path)):
+        members = unpack(picked) if unpack and picked.unpack and not picked.is_dir else None
+        if members is not None:
+            _unpack(draft, members, path, dress)
+        elif len(selection) > 1 and not folder and not picked.is_dir and not _is_dir(draft, draft.resolve(path)):
             raise BuildError(
                 f"several sources need a folder to go to, and '{dest}' is none",
                 hint=f"end it with a slash: '{dest.rstrip('/')}/'",
             )
-        members = unpack(picked) if unpack and picked.unpack and not picked.is_dir else None
-        if members is not None:
-            _unpack(draft, members, path, dress)
         else:
             _copy(draft, picked, path, folder, dress)
     items = draft.result()
@@ -128,13 +128,13 @@ def _make_top(draft: Draft, path: bytes, dress: Dress) -> None:
     _check_folder(draft, path)
     if draft.lookup(path) is None:
         draft.make_folders(path.rpartition(b"/")[0], dress.folder)
-        draft.put(path, Node(dress.copied(dress.folder(path), path), None))
+        draft.put(path, Node(dress.folder(path), None))
 
 
 def _unpack(draft: Draft, members: list[Item], dest: bytes, dress: Dress) -> None:
     """`--chown` owns all that the archive names, and `--chmod` has no say in it (BuildKit's `unpack`)."""
     root = draft.resolve(dest)
-    draft.make_folders(root, dress.folder)
+    draft.make_folders(root, dress._replace(mode=None).folder)
     owned = (item._replace(entry=dress.owned(item.entry)) for item in members)
     settle.unpack(owned, draft, root, root_entry=False, follow_folders=True)
 

@@ -299,7 +299,8 @@ class stored:
 def damaged(error: BuildError) -> StoreError:
     """What a content that is not its digest's comes to where it lies in the store."""
     hint = "remove its folder 'snapshots' and build again with --no-cache"
-    return StoreError(f"the store is damaged: {error.message}", hint=hint)
+    what = f"the content of '{error.name}' is not what was put there" if isinstance(error, ContentChanged) else error.message
+    return StoreError(f"the store is damaged: {what}", hint=hint)
 
 
 def _foreign_name(layer: Layer) -> Digest:

@@ -98,7 +98,7 @@ class Draft:
         if path and entry is not None and entry.kind != "dir":
             raise BuildError(
                 f"'/{show(path)}' is no folder, but something is put into it",
-                hint="choose another destination, or remove that file first",
+                hint="choose another path, or remove that file first",
             )
         self._note_parents(path)
         for folder in reversed(missing):

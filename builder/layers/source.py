@@ -181,11 +181,17 @@ class _Root:
 
 
 class ContentChanged(BuildError):
-    """A content is not what was seen before."""
+    """The content of the file `name` is not what was seen before."""
+
+    name = ""
 
 
 def changed(path: bytes) -> ContentChanged:
-    return ContentChanged(f"'{show(path)}' changed while it was read", hint="build again when nothing else writes to it")
+    """The error for content that is not what was seen before."""
+    name = show(path)
+    error = ContentChanged(f"'{name}' changed while it was read", hint="build again when nothing else writes to it")
+    error.name = name
+    return error
 
 
 def _check(name: bytes) -> None:

@@ -43,7 +43,9 @@ class Reference(NamedTuple):
             raise _invalid(text, f"'{domain}' is not a registry's name", None)
         for component in path.split("/"):
             if not _is_component(component):
-                lower = f"write '{name.lower()}{text[len(name) :]}'" if component != component.lower() else None
+                lower = (
+                    f"write '{name.lower()}{text[len(name) :]}'" if all(map(_is_component, path.lower().split("/"))) else None
+                )
                 raise _invalid(
                     text,
                     f"'{component}' is not a name",

@@ -57,8 +57,9 @@ def configure(state: State, instruction: Configuring) -> None:
         case Maintainer():
             state.configure(f"MAINTAINER {instruction.name}", author=instruction.name)
         case User():
-            user = state.nonempty(instruction.user, "USER")
-            state.configure(f"USER {user}", user=user)
+            # Nothing is root (dockerfile2llb/convert.go, dispatchUser).
+            user = state.word(instruction.user)
+            state.configure(f"USER {user}".rstrip(), user=user)
         case Stopsignal():
             text = told_at(instruction.signal, fields.signal, state.word(instruction.signal))
             state.configure(f"STOPSIGNAL {text}", stop_signal=text)

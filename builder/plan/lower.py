@@ -256,8 +256,9 @@ class _Lowering:
 
     def _workdir(self, state: State, instruction: Workdir, name: str) -> None:
         first, state.workdir_set = not state.workdir_set, True
-        given = state.nonempty(instruction.path, "WORKDIR")
-        if first:
+        # Nothing leaves it where it is (dockerfile2llb/convert.go, dispatchWorkdir).
+        given = state.word(instruction.path)
+        if first and given:
             state.warnings += stagechecks.first_workdir(instruction.path, given)
         path = fields.join(state.config.workdir or "/", given)
         state.config = state.config._replace(workdir=path)

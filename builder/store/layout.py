@@ -40,7 +40,13 @@ def prepare(root: str, faults: Faults) -> None:
             _locked(root, _upgrade, faults)
         else:
             _check_usable(root)
-            os.makedirs(root, 0o700, exist_ok=True)
+            try:
+                os.makedirs(root, 0o700, exist_ok=True)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                # A file system that takes no folders, as /proc.
+                raise StoreError(
+                    f"the store {root} cannot be made: {error.strerror}", hint="choose another folder with --root"
+                ) from error
             _locked(root, _create, faults)
 
 

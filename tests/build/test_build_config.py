@@ -464,3 +464,17 @@ def test_named_contexts_hide_images_and_stages(pybuild: Pybuild, busybox_base: P
     flags = ("--build-context", f"alpine={busybox_base}", "--build-context", f"build={files}")
     built = build(pybuild, tmp_path, text, *flags)
     assert len(built.diff_ids) == 3
+
+
+def test_the_output_of_the_store_names_the_image(pybuild: Pybuild, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /file\n")
+    done = pybuild("-q", "-t", "kept", "-o", 'type=image,"name=one:1,two"', tmp_path)
+    assert done.returncode == 0, done.stderr
+    listed = [line.split()[:3] for line in pybuild("images").stdout.splitlines()[1:]]
+    short = done.stdout.removeprefix("sha256:")[:12]
+    assert sorted(listed) == [["kept", "latest", short], ["one", "1", short], ["two", "latest", short]]
+    refused = pybuild("-o", "type=image,compression=zstd", tmp_path)
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "error: the store compresses no layer\n  hint: compression counts for type=oci and type=docker\n",
+    )

@@ -41,7 +41,7 @@ def test_a_damaged_folder_of_the_store_is_told_as_the_stores(pybuild: Pybuild, b
     (context / "Dockerfile").write_text("FROM base AS one\nRUN echo good > /file\nFROM base\nCOPY --from=one /file /copy\n")
     done = pybuild(*flags, context)
     assert done.returncode == 7, done.stderr
-    assert "error: the store is damaged: 'copy' changed while it was read" in done.stderr
+    assert "error: the store is damaged: the content of 'copy' is not what was put there" in done.stderr
     assert "hint: remove its folder 'snapshots' and build again with --no-cache" in done.stderr
 
 
@@ -83,3 +83,26 @@ def test_a_base_ships_in_the_blobs_it_came_in_whatever_else_the_store_has_seen(p
         ("zstd", "kept:gzip"): "gzip",
         ("zstd", "kept:zstd"): "zstd",
     }
+
+
+def test_a_damaged_config_is_made_again(pybuild: Pybuild, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /file\n")
+    image_id = pybuild("-q", "-t", "it", context).stdout.strip().removeprefix("sha256:")
+    os.truncate(pybuild.store / "blobs" / "sha256" / image_id, 10)
+    assert pybuild("inspect", "it").returncode == 7
+    assert pybuild("-q", "-t", "it", context).returncode == 0
+    assert pybuild("inspect", "it").returncode == 0
+
+
+def test_an_image_that_could_not_be_delivered_has_no_name(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM base\nRUN echo good > /file\n")
+    flags = ["--build-context", f"base={busybox_base}"]
+    assert pybuild(*flags, context).returncode == 0
+    [damaged] = (pybuild.store / "snapshots").glob("*/file")
+    damaged.write_text("evil\n")
+    assert pybuild(*flags, "-t", "it", "-o", f"type=local,dest={tmp_path}/out", context).returncode == 7
+    assert "it" not in pybuild("images").stdout

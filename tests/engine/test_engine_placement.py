@@ -69,14 +69,15 @@ def merged(below: Tree, items: list[Item]) -> Seen:
     return seen(below)
 
 
-def make(path: str, uid: int = 0, gid: int = 0) -> None:
-    """mkdir -p, 0755; never through what is no folder."""
+def make(path: str, uid: int = 0, gid: int = 0, mode: int | None = None) -> None:
+    """mkdir -p, 0755 unless told; never through what is no folder."""
     if os.path.isdir(path):
         return
     if os.path.lexists(path):
         raise NotADirectoryError(20, "no folder")
-    make(os.path.dirname(path), uid, gid)
-    os.mkdir(path, 0o755)
+    make(os.path.dirname(path), uid, gid, mode)
+    os.mkdir(path)
+    os.chmod(path, 0o755 if mode is None else mode)
     os.chown(path, uid, gid)
 
 
@@ -112,16 +113,15 @@ def copy_on_disk(source: str, name: str, dest: str, dress: Dress) -> None:
         if not stat.S_ISLNK(info.st_mode):
             os.chmod(path, stat.S_IMODE(info.st_mode) if dress.mode is None else dress.mode)
 
-    make(os.path.realpath(os.path.dirname(dest)), *owner)
+    # moby/buildkit, testCopyChmod and issue 4945: --chmod is for the folders that are made as well.
+    make(os.path.realpath(os.path.dirname(dest)), *owner, dress.mode)
     at = os.path.realpath(dest)
     if os.path.isdir(source):
         if not os.path.lexists(at):
-            make(at, *owner)
-            # moby/buildkit issue 4945: --chmod is for the folder that the contents go to as well.
-            os.chmod(at, 0o755 if dress.mode is None else dress.mode)
+            make(at, *owner, dress.mode)
         copy(source, at, top=True)
     else:
-        make(os.path.dirname(at), *owner)
+        make(os.path.dirname(at), *owner, dress.mode)
         copy(source, f"{at}/{name}" if os.path.isdir(at) else at, top=True)
 
 

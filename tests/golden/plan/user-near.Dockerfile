@@ -1,3 +1,0 @@
-FROM base
-ARG APP_USER=app
-USER ${APP_UESR}
