@@ -53,6 +53,7 @@ def run_step(state: State, instruction: Run, number: int, name: str, origins: di
         mounts,
         security,
         script,
+        next((flag.span for flag in instruction.flags if flag.name == "security"), None),
     )
     return step, warnings
 

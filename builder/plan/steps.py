@@ -117,6 +117,8 @@ class RunStep(NamedTuple):
     """In the order of the flags: a later one may lie in an earlier one."""
     security: Literal["sandbox", "insecure"] = "sandbox"
     script: Script | None = None
+    security_span: Span | None = None
+    """Where `--security` stands."""
 
 
 class CopyStep(NamedTuple):

@@ -32,7 +32,7 @@ def _refusal(step: RunStep) -> DockerfileError | None:
     if step.security == "insecure":
         return DockerfileError(
             "RUN --security=insecure is not allowed",
-            step.span,
+            step.security_span,
             hint="it gives the command all of the builder's rights; a later version runs it with --allow",
         )
     return None
