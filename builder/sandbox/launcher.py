@@ -6,6 +6,7 @@ of its own, so nobody hands out answers.
 
 from __future__ import annotations
 
+import _thread
 import os
 import select
 import socket
@@ -43,9 +44,12 @@ class Launcher:
         self._start_error: OSError | None = None
         self._closed = False
         self._wanted, self._started = threading.Event(), threading.Event()
-        # It starts here and not with the server, so that no Ctrl-C can come between the two.
-        self._keeper = threading.Thread(target=self._keep_server, name="sandbox-server", daemon=True)
-        self._keeper.start()
+        # Held while the keeper runs.
+        self._kept = _thread.allocate_lock()
+        self._kept.acquire()
+        # It starts here and not with the server, so that no Ctrl-C can come between the two. No Thread object: its end runs
+        # callbacks of weak references, and Python drops a Ctrl-C that comes in one of those.
+        _thread.start_new_thread(self._keep_server, ())
 
     def __enter__(self) -> Launcher:
         return self
@@ -87,7 +91,8 @@ class Launcher:
                 self._socket.close()
                 self._socket = None
         self._wanted.set()
-        self._keeper.join()
+        with self._kept:
+            pass
 
     def _filter(self, spec: SandboxSpec) -> bytes:
         if "seccomp" in spec.without:
@@ -121,16 +126,21 @@ class Launcher:
     def _keep_server(self) -> None:
         """PDEATHSIG follows the thread that started a process: this one stays for as long as the server does, while the
         thread that runs the first step may end."""
-        self._wanted.wait()
-        if self._far_socket is None:
-            return
         try:
-            pid, self._fallbacks = spawn_server(self._far_socket.fileno())
+            self._wanted.wait()
+            if self._far_socket is not None:
+                self._serve(self._far_socket)
+        finally:
+            self._kept.release()
+
+    def _serve(self, far_socket: socket.socket) -> None:
+        try:
+            pid, self._fallbacks = spawn_server(far_socket.fileno())
         except OSError as error:
             self._start_error = error
             return
         finally:
-            self._far_socket.close()
+            far_socket.close()
             self._started.set()
         try:
             os.waitpid(pid, 0)
