@@ -155,6 +155,21 @@ def test_the_image_is_the_same_in_another_store(
     assert first.returncode == 0 and first.stdout == second.stdout
 
 
+def test_patterns_leave_out_what_was_fetched(
+    pybuild: Pybuild, context: Path, server: Server, repository: Repository, tmp_path: Path
+) -> None:
+    """`--exclude` holds for repositories, URLs and heredocs as it does for files."""
+    (tmp_path / "www" / "f.md").write_text("f")
+    (context / "Dockerfile").write_text(
+        f"FROM scratch\nADD --exclude=docs --exclude=*.md {server.url}/project.git#v1 {server.url}/f.md <<a.md <<b /p/\n"
+        "A\na.md\nB\nb\n"
+    )
+    done = pybuild("-o", f"type=local,dest={tmp_path}/out", context)
+    assert done.returncode == 0, done.stderr
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*"))
+    assert found == ["p", "p/README", "p/b", "p/bin", "p/bin/run"]
+
+
 def test_what_goes_wrong_is_told_with_its_place(
     pybuild: Pybuild, context: Path, server: Server, repository: Repository, tmp_path: Path
 ) -> None:

@@ -163,7 +163,7 @@ def test_files(pybuild: Pybuild, tmp_path: Path) -> None:
         "mixed": a_dir(),
         "mixed/a": a_file(b"a"),
         "mixed/b c": a_file(b"y\n"),
-        "p": a_dir(),
+        "p": a_dir(0o777),
         "p/all": a_file(b"x\n", 0o777),
         "p/owned": a_file(b"x\n", owner="77:88"),
         "w": a_dir(),
