@@ -52,9 +52,9 @@ class Images:
             if loser is not None:
                 connection.execute("DELETE FROM images WHERE name = ?", (name,))
                 connection.execute(
-                    "INSERT INTO images (name, config, created, blobs) SELECT '', ?1, ?2, ?3"
-                    " WHERE NOT EXISTS (SELECT 1 FROM images WHERE config = ?1)",
-                    loser,
+                    "INSERT INTO images (name, config, created, blobs) SELECT '', ?, ?, ?"
+                    " WHERE NOT EXISTS (SELECT 1 FROM images WHERE config = ?)",
+                    (*loser, loser[0]),
                 )
             connection.execute(
                 "INSERT INTO images (name, config, created, blobs) VALUES (?, ?, ?, ?)",
