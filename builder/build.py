@@ -142,12 +142,12 @@ def parsed(request: Request) -> Dockerfile:
 
 
 def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, Plan]:
-    """The plan of what `request` would build, with the bases that it needs in the store, and no step done. Raises BuildError
-    kinds, told where."""
+    """The plan of what `request` would build, with the bases that it needs in the store, and no step done; what there is to
+    warn of is told. Raises BuildError kinds, told where."""
     source = read_dockerfile(request)
     with _Contexts(request, source, emit) as contexts:
         try:
-            return source, _plan(_parse(source, store), request, store, Roots(store), contexts, [])
+            return source, _checked_plan(_parse(source, store), request, store, Roots(store), contexts, emit)
         except BuildError as error:
             if error.span is not None:
                 error.at(source)

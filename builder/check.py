@@ -131,9 +131,14 @@ def _of_layout(name: str, request: Request) -> ImageConfig:
 
 def _of_store(name: str, images: Peek) -> ImageConfig | None:
     digits = name.removeprefix("sha256:")
-    # As a build takes an id for it.
-    is_id = len(digits) >= 12 and all(c in "0123456789abcdef" for c in digits)
-    record = images.find_image(digits if is_id else str(Reference.parse(name)))
+    by_id = images.find_image(digits) if len(digits) >= 12 and not digits.strip("0123456789abcdef") else None
+    try:
+        # A name comes before an id, as in a build.
+        record = images.find_image(str(Reference.parse(name))) or by_id
+    except BuildError:
+        if by_id is None:
+            raise
+        record = by_id
     data = images.read_blob(record.config) if record is not None else None
     return None if data is None else parse_config(data).config
 

@@ -12,7 +12,8 @@ MASK = "xxxxx"
 # The last `@` before the path ends the user's part, as browsers and curl have it: passwords may hold an `@`.
 _USER = r"""([a-zA-Z][a-zA-Z0-9+.-]*)://([^/\s?#"]*)@"""
 _NAMES = r"[\w.-]*(?:token|secret|signature|password|passwd|credential)[\w.-]*|sig|key|auth|api_?key"
-_SECRET = rf"""(?ai)([?&](?:{_NAMES})=)([^&#\s"']+)"""
+# A colon that ends the URL in a message is no part of the value.
+_SECRET = rf"""(?ai)([?&](?:{_NAMES})=)((?:[^&#\s"':]|:(?=[^&#\s"']))+)"""
 
 
 def redact(text: str, *, keep_width: bool = False) -> str:

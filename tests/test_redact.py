@@ -26,6 +26,8 @@ from builder.redact import redact
         ("git@github.com:a/b", "git@github.com:a/b"),
         ("https://h/?X-Amz-Signature=ab12&token=t&page=3", "https://h/?X-Amz-Signature=xxxxx&token=xxxxx&page=3"),
         ("https://h/?sig=a#b", "https://h/?sig=xxxxx#b"),
+        ("https://h/?token=t: no such file", "https://h/?token=xxxxx: no such file"),
+        ("https://h/?token=a:b&x=1", "https://h/?token=xxxxx&x=1"),
         ("user:password@host", "user:password@host"),
     ],
 )

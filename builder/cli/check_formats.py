@@ -6,6 +6,7 @@ import json
 import os
 
 from builder.dockerfile.checks.rules import RULES
+from builder.redact import redact
 from builder.report.json import error_fields
 from builder.report.text import clean
 
@@ -36,7 +37,7 @@ def text(report: Report) -> str:
 def _paragraph(warn: Warn, source: SourceFile) -> str:
     page = f" - {_page(warn)}" if warn.code in RULES else ""
     where = _excerpt(source, warn.span) if warn.span else ""
-    return f"\nWARNING: {warn.code}{page}\n{clean(warn.message)}\n{where}"
+    return f"\nWARNING: {warn.code}{page}\n{clean(redact(warn.message))}\n{where}"
 
 
 def _page(warn: Warn) -> str:
@@ -66,7 +67,7 @@ def _excerpt(source: SourceFile, span: Span) -> str:
 
 
 def _line(line: str) -> str:
-    cut = line.rstrip("\r")
+    cut = redact(line.rstrip("\r"))
     return clean(cut if len(cut) <= _LONGEST_LINE else cut[: _LONGEST_LINE - 3] + "...")
 
 

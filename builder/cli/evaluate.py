@@ -12,7 +12,6 @@ import json
 from builder.build import parsed, planned, staged
 from builder.cli.output_spec import split_csv
 from builder.errors import BuildError, UsageError, did_you_mean
-from builder.events import BuildWarning
 from builder.plan.outline import outline, targets
 from builder.values import NamedTuple
 
@@ -79,8 +78,6 @@ def plan_json(request: Request, store: Store, emit: Emit) -> str:
     from builder.plan.document import document
 
     source, plan = planned(request, store, emit)
-    for code, message, span in plan.warnings:
-        emit(BuildWarning(code, message, *(span[:2] if span else (0, 0)), source.name))
     return json.dumps(document(plan, source.name), indent=2) + "\n"
 
 

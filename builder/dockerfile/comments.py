@@ -1,7 +1,7 @@
 """Comments that describe a stage or an ARG: `# name what it is`, right above its FROM or ARG. Pure.
 
-Source: moby/buildkit, frontend/dockerfile/parser/parser.go (an instruction's comments are the lines directly above it, an
-empty line ends them) and instructions/parse.go (the first one that begins with the name and a space describes it).
+Source: moby/buildkit, frontend/dockerfile/parser/parser.go (an instruction's comments are the lines directly above it; an empty
+line ends them, and so does a `#` alone) and instructions/parse.go (the first one that begins with the name and a space).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Comments:
     def above(self, line: int) -> list[str]:
         """The comments directly above line `line` (from 1), top first, without `#` and the space around."""
         first = line - 1
-        while first > 0 and self._lines[first - 1].lstrip(SPACE).startswith("#"):
+        while first > 0 and (text := self._lines[first - 1].strip(SPACE)).startswith("#") and text != "#":
             first -= 1
         return [text.strip(SPACE)[1:].strip(SPACE) for text in self._lines[first : line - 1]]
 

@@ -15,6 +15,7 @@ from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import ImageConfig, assemble, descriptor_json
 from builder.oci.platform import Platform
 from builder.plan.steps import CopySource, RunStep, parents
+from builder.redact import redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def _value(value: object, file: str) -> Any:
             return sorted(_value(each, file) for each in value)
         case tuple() if hasattr(value, "_asdict"):
             named = {name: _value(each, file) for name, each in value._asdict().items()}
+            if "url" in named:
+                named["url"] = redact(named["url"])
             return {"kind": name, **named} if (name := kind(type(value))) else named
         case tuple() | list():
             return [_value(each, file) for each in value]

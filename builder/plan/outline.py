@@ -229,12 +229,13 @@ class _File:
                 continue
             words = {field.key: field.value or Word("", field.span) for field in mountflags.split(flag)}
             fields = {key: stage.shown(word, self._escape) for key, word in words.items()}
-            kind, id_ = fields.get("type", "bind"), fields.get("id", "")
+            kind, id_ = fields.get("type", "bind").lower(), fields.get("id", "")
             source, target = fields.get("source", ""), fields.get("target", "")
             required = fields.get("required", "false").lower() in ("", "1", "t", "true")
             match kind:
                 case "secret":
-                    stage.secrets.append(Provision(source or id_ or target.rpartition("/")[2], required, instruction.span))
+                    name = source or id_ or target.rstrip("/").rpartition("/")[2]
+                    stage.secrets.append(Provision(name, required, instruction.span))
                 case "ssh":
                     stage.ssh.append(Provision(id_ or "default", required, instruction.span))
                 case "cache":

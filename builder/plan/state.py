@@ -164,7 +164,7 @@ class State:
             self.warnings.append(undefined_variable(word, name, self.variables()))
 
     def nonempty(self, word: Word, keyword: str) -> str:
-        """The same, refusing what expands to nothing."""
+        """`word` expanded; DockerfileError where that is nothing."""
         text = self.word(word)
         if not text:
             from builder.plan.hints import empty_argument

@@ -63,7 +63,7 @@ class UrlSource(NamedTuple):
 
 
 class GitSource(NamedTuple):
-    """A git repository of ADD: the contents of its folder `subdir` are copied (`builder.plan.remotes.GitRemote`)."""
+    """A git repository of ADD: the contents of its folder `subdir` are copied (`builder.plan.giturl.GitRemote`)."""
 
     url: str
     ref: str

@@ -246,3 +246,22 @@ def test_a_build_tells_at_its_end_and_fails_where_it_is_asked_to(pybuild: Pybuil
         "    |              ^^\n"
         "  hint: mend what the warnings say, or leave a rule out: # check=skip=NAME;error=true\n",
     )
+
+
+def test_credentials_are_shown_by_no_command(pybuild: Pybuild, tmp_path: Path) -> None:
+    """A check shows the lines around a warning, and a plan the addresses that it fetches from."""
+    (tmp_path / "Dockerfile").write_text(
+        "FROM scratch as it\nADD https://me:canary@example.com/f?token=canary2 /f\nADD https://me:canary@example.com/x.git /g\n"
+    )
+    for command in (["check"], ["check", "--format=json"], ["build", "--print-plan"], ["build", "--call=outline"]):
+        done = pybuild(*command, tmp_path)
+        assert "canary" not in done.stdout + done.stderr
+        assert "example.com" in done.stdout or "outline" in command[-1] or "json" in command[-1]
+
+
+def test_a_printed_plan_is_checked_as_a_build_is(pybuild: Pybuild, tmp_path: Path) -> None:
+    text = "FROM scratch as it\nCOPY Dockerfile /\n"
+    for directive, code, told in (("", 0, True), ("# check=skip=all\n", 0, False), ("# check=error=true\n", 3, True)):
+        (tmp_path / "Dockerfile").write_text(directive + text)
+        done = pybuild("build", "--print-plan", tmp_path)
+        assert (done.returncode, "casing do not match" in done.stderr) == (code, told), done.stderr

@@ -553,6 +553,8 @@ def do(what: str, path: str, other: str) -> None:
                 os.link(path, other, follow_symlinks=False)
             case "symlink":
                 os.symlink(other, path)
+            case "copy" if f"{other}/".startswith(f"{path}/"):
+                pass  # A folder into itself never ends.
             case "copy":
                 shutil.copytree(path, other, symlinks=True) if os.path.isdir(path) else shutil.copy2(path, other)
             case "chmod":
