@@ -294,7 +294,7 @@ class _Scanner:
                 return self._trimmed(name, operator, start)
             case "/" if not colon:
                 return self._replaced(name, start)
-            case "":
+            case "" | "\n":
                 raise self._unclosed(start, "}")
             case _:
                 raise self._error(f"'{colon}{operator}' is not a modifier of a variable", start, self.at, hint=_MODIFIERS)

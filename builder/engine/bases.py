@@ -85,6 +85,8 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
         near = did_you_mean(external.name, available.stage_names)
         if near and external.role != "FROM":
             raise DockerfileError(f"unknown stage '{external.name}'", external.span, hint=near)
+        if near and external.name.lower() in (name.lower() for name in available.stage_names):
+            near = f"FROM sees the stages before it: move the stage '{external.name}' up"
         names = [_short(Reference.parse(record.name)) for record in store.images() if record.name]
         raise DockerfileError(
             f"there is no image '{reference.familiar}' in the store, and registries are not reached yet",

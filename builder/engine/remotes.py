@@ -140,12 +140,6 @@ class Remotes:
         return Picked(b"", tuple(items), source.span)
 
     def _checkout(self, source: GitSource, say: Callable[[str], None]) -> Checkout:
-        keeps = source.keep_git_dir and not source.subdir
-        if len(source.checksum) in (40, 64) and not keeps:
-            # The commit says all, and it is known which one must come.
-            known = self._store.checkout(_checkout_key(source, git.Commit(source.checksum)))
-            if known is not None:
-                return known
         named = (source.url, source.ref, source.checksum)
         if named not in self._commits:
             with self._store.scratch() as folder:

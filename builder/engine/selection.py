@@ -174,6 +174,8 @@ def _with_parents(source: str, tree: SourceTree, exclude: tuple[str, ...]) -> li
     folders = [tree.resolve(path) for path in _paths(start, tree)]
     if not folders and not _has_meta(start):
         return None
+    if _has_meta(start):
+        folders = [folder for folder in folders if (there := tree.lookup(folder)) is not None and there.kind == "dir"]
     for folder in folders:
         entry = tree.lookup(folder)
         if entry is None or entry.kind != "dir":

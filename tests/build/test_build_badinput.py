@@ -622,3 +622,10 @@ def test_warnings(program: Pybuild, context: Path) -> None:
     events = [json.loads(line) for line in done.stderr.splitlines()]
     codes = [(event["code"], event["line"]) for event in events if event["type"] == "warning"]
     assert codes == [("ReservedStageName", 1), ("UnusedBuildArg", None), ("UnusedBuildArg", None)]
+
+
+def test_a_stage_that_comes_later_is_no_base(pybuild: Pybuild, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM later AS one\nFROM scratch AS later\nFROM one\n")
+    done = pybuild(tmp_path)
+    assert done.returncode == 3
+    assert "hint: FROM sees the stages before it: move the stage 'later' up" in done.stderr

@@ -243,6 +243,13 @@ def test_what_is_excluded_is_not_in_the_key(pybuild: Pybuild, context: Path) -> 
 # --parents
 
 
+def test_a_wildcard_before_the_pivot_means_folders(pybuild: Pybuild, context: Path) -> None:
+    """A file beside them is no place to start from, and no reason to fail."""
+    fill(context, "p/a/package.json", "p/b/package.json", "p/README.md")
+    found = ship(pybuild, context, "FROM scratch\nCOPY --parents p/*/./package.json /x/\n")
+    assert names(found, "x") == ["package.json"]
+
+
 def test_parents_are_kept(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
     """The reference's examples and BuildKit's testCopyParents."""
     fill(context, "x/a.txt", "y/a.txt", "x/y/a.txt", "x/y/b.txt", "src/a.txt", "src/x/b.txt", "src/x/y/c.txt", "src/x/z/d.md")

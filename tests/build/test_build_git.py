@@ -116,7 +116,7 @@ def test_a_run_sees_the_commits_time(
 def test_a_commit_is_fetched_once(
     pybuild: Pybuild, context: Path, server: Server, repository: Repository, tmp_path: Path
 ) -> None:
-    """A branch is looked up each time, a commit or a full checksum asks nobody; equal files are a hit, whatever the name."""
+    """A branch is looked up each time, a full commit asks nobody; equal files are a hit, whatever the name."""
     one, two = repository("rev-parse", "v1^{}"), repository("rev-parse", "main")
     text = f"FROM scratch\nADD {server.url}/project.git#main /p\n"
     told = run_build(pybuild, context, text)
@@ -127,10 +127,14 @@ def test_a_commit_is_fetched_once(
     assert ran(told) == "0 ran, 1 cached" and "fetching" not in told
     looked_up = server.paths()[asked:]
     assert not any("objects" in path for path in looked_up) and looked_up
-    for line in (f"ADD {server.url}/project.git#{two} /p", f"ADD --checksum={two} git://nobody.invalid/r#main /p"):
+    for line in (f"ADD {server.url}/project.git#{two} /p", f"ADD --checksum={two} git://nobody.invalid/r#{two} /p"):
         asked = len(server.asked)
         assert ran(run_build(pybuild, context, f"FROM scratch\n{line}\n")) == "0 ran, 1 cached"
         assert len(server.asked) == asked
+    # That the commit is known says nothing of what the tag is.
+    (context / "Dockerfile").write_text(f"FROM scratch\nADD --checksum={two} {server.url}/project.git#v1 /p\n")
+    moved = pybuild(context)
+    assert (moved.returncode, "is not the one expected" in moved.stderr) == (5, True), moved.stderr
     # By another protocol and another commit of the same files.
     repository.commit({}, "nothing new")
     repository.publish()

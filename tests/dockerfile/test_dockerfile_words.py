@@ -236,6 +236,7 @@ def test_heredoc_bodies_keep_their_quotes(body: str, expected: str) -> None:
         ('ab"c$PWD', "the double quote is not closed", 3, 9),
         ('"a\\', "the double quote is not closed", 1, 4),
         ("x${", "'${' is not closed", 2, 4),
+        ("x${A\ny", "'${' is not closed", 2, 7),
         ("x${PWD", "'${' is not closed", 2, 7),
         ("x${PWD:", "'${' is not closed", 2, 8),
         ("x${PWD:-a", "'${' is not closed", 2, 10),
