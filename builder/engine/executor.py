@@ -126,7 +126,7 @@ class Executor:
             keyword=step.keyword,
             exclude=step.exclude,
             parents=step.parents,
-            fetch=lambda source: self._fetcher().pick(source, number, to_folder=step.dest.endswith("/")),
+            fetch=lambda source: self._fetcher().pick(source, number),
         )
         if step.chmod is not None and not isinstance(step.chmod, int):
             picked = selection.with_modes(picked, step.chmod)

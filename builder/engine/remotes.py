@@ -15,7 +15,7 @@ from builder import canonical
 from builder.context import git, url
 from builder.engine import selection
 from builder.engine.selection import Picked
-from builder.errors import BuildError, DockerfileError, RegistryError, StoreError
+from builder.errors import BuildError, RegistryError, StoreError
 from builder.events import StepLog
 from builder.layers.entry import Entry, Item, RangeSource
 from builder.layers.index import dump_index, load_index
@@ -51,15 +51,14 @@ class Remotes:
         self._downloads: dict[str, Download] = {}
         self._commits: dict[tuple[str, str, str], git.Commit] = {}
 
-    def pick(self, source: UrlSource | GitSource, step: int, *, to_folder: bool) -> Picked:
-        """What the source holds, its content in the store. `step` is the step's number in events; `to_folder` says that the
-        destination ends in a slash. Raises RegistryError (network, server, checksum) and DockerfileError (what is not there).
-        """
+    def pick(self, source: UrlSource | GitSource, step: int) -> Picked:
+        """What the source holds, its content in the store. `step` is the step's number in events. Raises RegistryError
+        (network, server, checksum) and DockerfileError (what is not there)."""
 
         def say(text: str) -> None:
             self._emit(StepLog(step, text.encode("utf-8", "replace")))
 
-        return self._file(source, to_folder, say) if isinstance(source, UrlSource) else self._folder(source, say)
+        return self._file(source, say) if isinstance(source, UrlSource) else self._folder(source, say)
 
     def verify(self) -> None:
         """Look for the cause of a content that is not its digest's. Raises StoreError where what was picked is damaged."""
@@ -68,15 +67,9 @@ class Remotes:
 
     # URLs
 
-    def _file(self, source: UrlSource, to_folder: bool, say: Callable[[str], None]) -> Picked:
+    def _file(self, source: UrlSource, say: Callable[[str], None]) -> Picked:
         download = self._download(source, say)
         name = url.name_in(source.url) or download.name
-        if not name and to_folder:
-            raise DockerfileError(
-                f"neither {source.url} nor its server has a name for the file",
-                source.span,
-                hint="name it in the destination: ADD URL /folder/NAME",
-            )
         self._used[download.digest] = None
         path = self._store.blob_path(download.digest)
         size = os.stat(path).st_size
