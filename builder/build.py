@@ -3,78 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 
-from builder.context.access import Access
-from builder.context.directory import DirectoryContext, NothingIgnored
+from builder.context.directory import DirectoryContext
 from builder.dockerfile import codec
-from builder.dockerfile.text import decode
 from builder.engine import scheduler
 from builder.engine.bases import Available, resolve
 from builder.engine.executor import Contexts, Executor
 from builder.engine.roots import Roots
 from builder.engine.times import created
-from builder.errors import BuildError, UsageError, did_you_mean
+from builder.errors import BuildError
 from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
 from builder.layers.entry import EPOCH
 from builder.oci.image import assemble
-from builder.oci.platform import Platform
 from builder.plan import checking
 from builder.plan.lower import lower
 from builder.plan.stages import platform_args, reachable
 from builder.plan.state import Settings
+from builder.reading import read_dockerfile, read_ignore
 from builder.redact import redact
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Literal
 
     from builder.context.directory import Ignore
-    from builder.context.oci_layout import Place
     from builder.dockerfile.ast import Dockerfile, Instruction
-    from builder.engine.exporting import Output
     from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
     from builder.engine.sources import SourceTree
     from builder.errors import SourceFile
     from builder.events import Emit
     from builder.oci.digest import Digest
-    from builder.oci.reference import Reference
     from builder.plan.stages import Stages
     from builder.plan.steps import BaseImage, Plan, Warn
+    from builder.request import Request
     from builder.store.store import Store
 
-DOCKERFILE_LIMIT = 64 << 20
 COMMENT = "pybuild.dockerfile.v1"
-
-
-class Request(NamedTuple):
-    """What the user asked for; everything that a build depends on beside the store and the files that it names."""
-
-    context: str
-    dockerfile: str = ""
-    """Path; empty for `Dockerfile`, then `Containerfile`, in the context."""
-    dockerfile_text: bytes | None = None
-    """The Dockerfile itself, when it came on stdin."""
-    directories: Mapping[str, str] = {}
-    layouts: Mapping[str, Place] = {}
-    tags: tuple[Reference, ...] = ()
-    outputs: tuple[Output, ...] = ()
-    target: str = ""
-    build_args: Mapping[str, str] = {}
-    labels: tuple[tuple[str, str], ...] = ()
-    platform: Platform = Platform("linux", "amd64")
-    no_cache: bool = False
-    source_date_epoch: int | None = None
-    network: Literal["host", "none"] = "host"
-    hosts: tuple[tuple[str, str], ...] = ()
-    shm_size: int = 64 << 20
-    jobs: int = 1
-    access: Access = Access()
-    """For what is fetched from the network."""
 
 
 class Image(NamedTuple):
@@ -152,54 +119,6 @@ def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, Pla
             if error.span is not None:
                 error.at(source)
             raise
-
-
-def read_dockerfile(request: Request) -> SourceFile:
-    """The Dockerfile's text. Raises UsageError when there is none, DockerfileError when it is no text."""
-    _check_folder(f"the build context '{request.context}'", request.context)
-    for name, path in request.directories.items():
-        _check_folder(f"the build context '{name}={path}'", path)
-    if request.dockerfile_text is not None:
-        return decode("Dockerfile", request.dockerfile_text)
-    candidates = (
-        [request.dockerfile]
-        if request.dockerfile
-        else [os.path.join(request.context, name) for name in ("Dockerfile", "Containerfile")]
-    )
-    for path in candidates:
-        try:
-            with open(path, "rb") as file:
-                return decode(os.path.normpath(path), file.read(DOCKERFILE_LIMIT))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except IsADirectoryError:
-            raise UsageError(f"the Dockerfile '{path}' is a folder", hint="name the file with -f") from None
-        except PermissionError:
-            raise UsageError(f"the Dockerfile '{path}' cannot be read: permission denied") from None
-    near = _near(candidates[0])
-    if request.dockerfile:
-        raise UsageError(f"there is no Dockerfile at '{request.dockerfile}'", hint=near)
-    raise UsageError(
-        f"there is no Dockerfile in the build context '{request.context}'",
-        hint=f"{near} name it with -f" if near else "name it with -f, or run pybuild in the folder that holds it",
-    )
-
-
-def _check_folder(shown: str, path: str) -> None:
-    if os.path.isdir(path):
-        return
-    if not os.path.lexists(path):
-        raise UsageError(f"{shown} does not exist", hint=_near(path) or "give the folder that holds the sources")
-    name = os.path.basename(path).lower()
-    wrong = f"a Dockerfile is named with -f: pybuild -f {path} ." if "dockerfile" in name or "containerfile" in name else None
-    raise UsageError(f"{shown} is no folder", hint=wrong or "give the folder that holds the sources")
-
-
-def _near(path: str) -> str | None:
-    """A hint for a path that is not there: the nearest name in its folder."""
-    folder, name = os.path.split(os.path.normpath(path))
-    known = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
-    return did_you_mean(os.path.join(folder, name), [os.path.join(folder, other) for other in known])
 
 
 def _parse(source: SourceFile, store: Store) -> Dockerfile:
@@ -288,21 +207,6 @@ class _Contexts:
 
     def _warn(self, message: str) -> None:
         self._emit(BuildWarning("ContextContent", message))
-
-
-def read_ignore(context: str, dockerfile: str) -> Ignore:
-    """`<Dockerfile>.dockerignore` beside the Dockerfile comes before the context's own .dockerignore. `dockerfile` is the path
-    that was read; empty where it says nothing about this context, or came on stdin."""
-    for path in (*([f"{dockerfile}.dockerignore"] if dockerfile else []), os.path.join(context, ".dockerignore")):
-        try:
-            with open(path, "rb") as file:
-                data = file.read(DOCKERFILE_LIMIT)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        from builder.dockerfile.ignore import Matcher
-
-        return Matcher.parse(decode(os.path.normpath(path), data).text, os.path.normpath(path))
-    return NothingIgnored()
 
 
 def _checked_plan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from builder.build import read_dockerfile, read_ignore
 from builder.dockerfile.checks.options import Options
 from builder.dockerfile.syntax import parse
 from builder.engine.bases import CONFIG_LIMIT
@@ -15,15 +14,16 @@ from builder.plan.lower import lower
 from builder.plan.stages import External, matching_context, platform_args, reachable
 from builder.plan.state import Settings
 from builder.plan.steps import BaseImage
+from builder.reading import read_dockerfile, read_ignore
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from builder.build import Request
     from builder.dockerfile.ast import Dockerfile
     from builder.dockerfile.checks.warning import Warn
     from builder.errors import SourceFile
     from builder.plan.stages import Stages
+    from builder.request import Request
     from builder.store.peek import Peek
 
 _NEEDS_BASE = ("UndefinedVar",)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from builder.build import Request, build
+from builder.build import build
 from builder.cli.context_spec import parse_build_context, parse_context, parse_hosts, parse_platform
 from builder.cli.environment import build_args
 from builder.cli.faults import discard, told
@@ -17,6 +17,7 @@ from builder.errors import BuildError, UsageError
 from builder.events import BuildFailed, Debug
 from builder.oci.reference import Reference
 from builder.report.reporter import open_reporter, screen
+from builder.request import Request
 from builder.store.store import Store
 
 TYPE_CHECKING = False

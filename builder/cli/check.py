@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from builder.build import Request
 from builder.check import check
 from builder.cli import check_formats
 from builder.cli.build import STDIN_LIMIT, layouts, platforms
@@ -13,6 +12,7 @@ from builder.cli.context_spec import parse_build_context, parse_context, parse_p
 from builder.cli.environment import build_args
 from builder.cli.faults import complain
 from builder.errors import DockerfileError
+from builder.request import Request
 from builder.store.peek import Peek
 
 TYPE_CHECKING = False

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, Literal
 
-    from builder.build import Request
     from builder.errors import SourceFile, Span
     from builder.events import Emit
     from builder.plan.outline import Outline, Provision, Target
+    from builder.request import Request
     from builder.store.store import Store
 
     Method = Literal["build", "check", "outline", "targets"]

@@ -5,6 +5,7 @@ Source: the Dockerfile reference, "COPY" and "ADD"; moby/buildkit, dockerfile2ll
 
 from __future__ import annotations
 
+from builder.dockerfile.checks.warning import Warn
 from builder.oci.image import History
 from builder.plan import copyflags, fields, remotes
 from builder.plan.state import flag_word
@@ -70,7 +71,10 @@ class _Flags:
         for flag in instruction.flags:
             self._read(state, flag, instruction.keyword)
         # With --chmod BuildKit copies as if --link were not there (dockerfile2llb/convert_copy.go, dispatchCopy).
-        self.link = self.link and not self.chmod_text
+        if self.link and self.chmod_text:
+            self.link = False
+            message = f"{instruction.keyword} --link has no effect beside --chmod, as in BuildKit"
+            state.warnings.append(Warn("LinkIgnored", message, instruction.span))
         if self.link:
             copyflags.check_owner(instruction.keyword, self.chown, self.chown_span)
 

@@ -53,8 +53,8 @@ def layers_of(layout: Path) -> tuple[list[str], list[str]]:
 
     index = json.loads((layout / "index.json").read_text())
     manifest = blob(index["manifests"][0]["digest"])
-    config = blob(manifest["config"]["digest"])  # type: ignore[index]
-    return config["rootfs"]["diff_ids"], [layer["digest"] for layer in manifest["layers"]]  # type: ignore[index, attr-defined]
+    config = blob(manifest["config"]["digest"])  # type: ignore[index]  # JSON
+    return config["rootfs"]["diff_ids"], [layer["digest"] for layer in manifest["layers"]]  # type: ignore[index, attr-defined]  # JSON
 
 
 def a_context(tmp_path: Path) -> Path:

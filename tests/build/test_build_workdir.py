@@ -64,7 +64,7 @@ def test_it_is_relative_to_the_one_before_and_what_exists_makes_no_layer(pybuild
     }
     assert (found["top"], found["with space"]) == (a_dir(), a_dir())
     config = config_of(layout)
-    assert config["config"]["WorkingDir"] == "/"  # type: ignore[index]
+    assert config["config"]["WorkingDir"] == "/"  # type: ignore[index]  # JSON
     history = config["history"]
     assert isinstance(history, list)
     assert [(line["created_by"], line.get("empty_layer", False)) for line in history[-9:]] == [
@@ -78,7 +78,7 @@ def test_it_is_relative_to_the_one_before_and_what_exists_makes_no_layer(pybuild
         ("WORKDIR /with space", False),
         ("WORKDIR /", True),
     ]
-    assert len(config["rootfs"]["diff_ids"]) == 1 + 5  # type: ignore[index]
+    assert len(config["rootfs"]["diff_ids"]) == 1 + 5  # type: ignore[index]  # JSON
 
 
 def test_commands_run_in_it_and_copies_are_relative_to_it(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def test_flags_of_copies() -> None:
     assert (first.exclude, first.parents, first.link, first.chown) == (("*.md", "!keep *"), True, True, "1:2")
     # With --chmod, --link has no effect in BuildKit: names are looked up, links followed.
     assert (second.link, second.chmod, second.chown, second.dest) == (False, mode("go-w"), "me", "/w/")
+    told = [warning.message for warning in plan.warnings if warning.code == "LinkIgnored"]
+    assert told == ["COPY --link has no effect beside --chmod, as in BuildKit"]
     assert (third.exclude, third.parents, third.link, third.dest) == ((), False, False, "/w/")
     assert (fourth.link, fourth.unpack) == (True, False)
     assert (fifth.chmod, fifth.link, fifth.unpack) == (None, False, True)
