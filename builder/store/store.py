@@ -13,6 +13,7 @@ from builder.store.faults import Faults
 from builder.store.images import ImageRecord, Images
 from builder.store.layers import Layers
 from builder.store.lease import Lease, Scratch, sweep
+from builder.store.locks import Locks
 from builder.store.records import Record, Records
 
 TYPE_CHECKING = False
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from builder.oci.digest import Descriptor
     from builder.store.fetched import Checkout, Download, FetchedThings
+    from builder.store.locks import Lock
 
 __all__ = ["BlobWriter", "ImageRecord", "Record", "Scratch", "Store"]
 
@@ -52,6 +54,7 @@ class Store:
         self._layers = Layers(self.root, self._database, self._blobs, self._durability, self._lease)
         self._records = Records(self._database, self._layers, self._durability)
         self._images = Images(self._database)
+        self._locks = Locks(self.root, faults)
 
     def __enter__(self) -> Store:
         return self
@@ -73,6 +76,10 @@ class Store:
     def scratch(self) -> Scratch:
         """``with store.scratch() as folder``: an empty private folder on the store's file system, removed at the end."""
         return self._lease.scratch()
+
+    def lock(self, name: str, holder: str, *, shared: bool = False) -> Lock:
+        """A lock that threads and processes of this store share by its name; `holder` is what those who wait are told."""
+        return self._locks.lock(name, holder, shared=shared)
 
     # Blobs.
 
