@@ -47,6 +47,8 @@ class Result(NamedTuple):
     cached: bool
     diff_id: Digest | None
     size: int
+    key: keys.Key | None = None
+    """What the result depends on; a base has none."""
 
 
 class Executor:
@@ -185,17 +187,17 @@ class Executor:
 
     def _cached(self, key: keys.Key, root: Root) -> Result | None:
         record = self._store.lookup(key.hex) if self._use_cache else None
-        return self._result(record, root, cached=True) if record is not None else None
+        return self._result(record, root, key, cached=True) if record is not None else None
 
     def _record(self, key: keys.Key, before: Root, after: Root, *, onto: Root | None = None) -> Result:
         """Record what a step gave, and return what counts: another process may have been first. `onto` is what the new layer
         lies on in the image, where that is not `before`."""
         diff_id = after.layers[-1].diff_id if after != before else None
         kept = self._store.put_record(Record(key.hex, key.preimage, diff_id), replace=not self._use_cache)
-        return self._result(kept, before if onto is None else onto, cached=False)
+        return self._result(kept, before if onto is None else onto, key, cached=False)
 
-    def _result(self, record: Record, before: Root, *, cached: bool) -> Result:
+    def _result(self, record: Record, before: Root, key: keys.Key, *, cached: bool) -> Result:
         if record.diff_id is None:
-            return Result(before, cached, None, 0)
+            return Result(before, cached, None, 0, key)
         root = before.on_top(record.diff_id)
-        return Result(root, cached, record.diff_id, self._roots.layer_size(root.layers[-1]))
+        return Result(root, cached, record.diff_id, self._roots.layer_size(root.layers[-1]), key)

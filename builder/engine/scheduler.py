@@ -13,6 +13,8 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from builder.engine.executor import Executor, Result
     from builder.engine.roots import Root
     from builder.events import Emit
@@ -22,10 +24,22 @@ if TYPE_CHECKING:
 class Outcome(NamedTuple):
     root: Root
     """The target's file system."""
-    changed: frozenset[int]
-    """Ids of the steps that made a layer."""
-    ran: int
-    cached: int
+    results: Mapping[int, Result]
+    """Of each step, by its id."""
+
+    @property
+    def changed(self) -> frozenset[int]:
+        """Ids of the steps that made a layer."""
+        return frozenset(step for step, result in self.results.items() if result.diff_id is not None)
+
+    @property
+    def ran(self) -> int:
+        return sum(not result.cached for result in self.results.values())
+
+    @property
+    def cached(self) -> int:
+        """How many steps came from the cache; bases, which have no key, do not count."""
+        return sum(result.cached and result.key is not None for result in self.results.values())
 
 
 def run(plan: Plan, executor: Executor, emit: Emit) -> Outcome:
@@ -33,35 +47,25 @@ def run(plan: Plan, executor: Executor, emit: Emit) -> Outcome:
     emit(PlanReady(len(plan.steps)))
     refuse_unexecuted(plan)
     looked_into = _looked_into(plan)
-    roots: dict[int, Root] = {}
-    changed: set[int] = set()
-    ran = cached = 0
+    results: dict[int, Result] = {}
     brought = dict(plan.triggers)
     for step in plan.steps:
         try:
-            result = _one(step, executor, roots, step.id in looked_into, emit)
+            results[step.id] = _one(step, executor, results, step.id in looked_into, emit)
         except BuildError as error:
             if step.id in brought:
                 triggers.told(error, brought[step.id], step.span)
             raise
-        roots[step.id] = result.root
-        if isinstance(step, BaseStep):
-            continue
-        if result.diff_id is not None:
-            changed.add(step.id)
-        if result.cached:
-            cached += 1
-        else:
-            ran += 1
-    return Outcome(roots[plan.target], frozenset(changed), ran, cached)
+    return Outcome(results[plan.target].root, results)
 
 
-def _one(step: Step, executor: Executor, roots: dict[int, Root], as_folder: bool, emit: Emit) -> Result:
+def _one(step: Step, executor: Executor, results: dict[int, Result], as_folder: bool, emit: Emit) -> Result:
     number, line = step.id + 1, step.span.line
     emit(StepStarted(number, step.name, line))
     begun = time.monotonic()
     try:
-        result = executor.execute(step, number, roots, as_folder=as_folder)
+        done = {id: known.root for id, known in results.items()}
+        result = executor.execute(step, number, done, as_folder=as_folder)
     except (BuildError, OSError, KeyboardInterrupt) as error:
         seconds = time.monotonic() - begun
         interrupted = isinstance(error, KeyboardInterrupt)
