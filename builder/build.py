@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 
+from builder.cancellation import Cancellation
 from builder.context.directory import DirectoryContext
 from builder.dockerfile import codec
 from builder.engine import scheduler
@@ -62,7 +63,8 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
     with _Contexts(request, source, emit) as contexts:
         try:
             dockerfile = _parse(source, store)
-            roots = Roots(store)
+            stop = Cancellation()
+            roots = Roots(store, stop)
             plan = _checked_plan(dockerfile, request, store, roots, contexts, emit)
             use_cache = not request.no_cache
             with Executor(
@@ -73,8 +75,9 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
                 roots=roots,
                 use_cache=use_cache,
                 access=request.access,
+                stop=stop,
             ) as executor:
-                outcome = scheduler.run(plan, executor, emit)
+                outcome = scheduler.run(plan, executor, emit, jobs=request.jobs)
         except BuildError as error:
             if error.span is not None:
                 error.at(source)

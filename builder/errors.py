@@ -60,6 +60,8 @@ class BuildError(Exception):
         self.span = span
         self.hint = _redacted(hint) if hint else hint
         self.source = source
+        self.cancelled: tuple[str, ...] = ()
+        """Names of the steps that ran beside the one that failed, and were ended."""
 
     def at(self, source: SourceFile, span: Span | None = None) -> BuildError:
         """The same error, told where it happened unless it knows already; returns itself for `raise error.at(...)`."""
@@ -185,6 +187,9 @@ def render(error: BuildError, *, color: bool = False) -> str:
         out += [f"    {_visible(line)}" for line in error.tail]
     if error.hint:
         out.append(f"  {cyan}hint:{reset} {_visible(error.hint)}")
+    if error.cancelled:
+        out.append("  cancelled:")
+        out += [f"    {_visible(name)}" for name in error.cancelled]
     return "\n".join(out)
 
 

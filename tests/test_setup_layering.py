@@ -10,13 +10,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "builder"
 
-_VALUES = {"errors", "values", "canonical", "redact", "oci"}
+_VALUES = {"errors", "values", "canonical", "redact", "oci", "cancellation"}
 _PURE = _VALUES | {"dockerfile", "plan", "events"}
 _DISK = {"layers", "store", "context", "export", "sandbox", "registry"}
 ALLOWED = {
     "values": set[str](),
     "canonical": set[str](),
     "redact": set[str](),
+    "cancellation": {"errors"},
     "errors": {"values", "redact"},
     "events": {"errors", "values"},
     "oci": {"errors", "values", "canonical"},

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from builder.events import Emit
 
 STDIN_LIMIT = 64 << 20
+FEWEST_JOBS = 4
+"""Steps that may run at once where nobody says how many: on a small machine, too, since many of them wait for the network."""
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -152,7 +154,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         network="none" if network == "none" else "host",
         hosts=parse_hosts(parsed.texts("add-host")),
         shm_size=parsed.number("shm-size") or 64 << 20,
-        jobs=parsed.number("jobs") or os.cpu_count() or 1,
+        jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),
         access=_access(environment),
     )
 

@@ -1,8 +1,14 @@
-"""What fetching may use of this machine. Pure; the command line fills it in, since it alone reads the environment."""
+"""What fetching may use of this machine, and who may stop it. Pure: the command line fills it in, which alone reads the
+environment."""
 
 from __future__ import annotations
 
+from builder.cancellation import NEVER
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.cancellation import Cancellation
 
 Proxies = tuple[tuple[str, str], ...]
 """Names as `https_proxy`, in either case, and their values."""
@@ -16,3 +22,4 @@ class Access(NamedTuple):
     """The agent that git may ask over ssh; empty for none."""
     known_hosts: str = ""
     """The file with the keys of ssh hosts; empty for the system's own alone."""
+    stop: Cancellation = NEVER

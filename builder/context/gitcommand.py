@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from builder.cancellation import Cancellation
     from builder.context.access import Access
 
 TIMEOUT = 3600.0
@@ -85,6 +86,7 @@ class Git:
         with open(os.path.join(home, ".gitconfig"), "w", encoding="utf-8") as file:
             file.write(_CONFIG)
         self._env = _environment(home, folder, access)
+        self._stop = access.stop
         if secret:
             # By the environment: arguments are seen by every user of the machine, and a file would outlive a crash.
             scope = "/".join(self.url.split("/")[:3])
@@ -117,7 +119,7 @@ class Git:
             file.write(stdin)
         try:
             env = {**self._env, "GIT_WORK_TREE": work_tree} if work_tree else self._env
-            code = _wait(("git", *arguments), env, work_tree or self.folder, paths)
+            code = _wait(("git", *arguments), env, work_tree or self.folder, paths, self._stop)
             if code:
                 with open(paths[2], "rb") as file:
                     raise GitFailed(file.read(_STDERR_LIMIT).decode("utf-8", "replace"))
@@ -179,7 +181,7 @@ def _environment(home: str, folder: str, access: Access) -> dict[str, str]:
     return env | dict(access.proxies)
 
 
-def _wait(argv: Sequence[str], env: dict[str, str], cwd: str, paths: Sequence[str]) -> int:
+def _wait(argv: Sequence[str], env: dict[str, str], cwd: str, paths: Sequence[str], stop: Cancellation) -> int:
     """Run to the end; the exit code. `paths`: files for stdin, stdout and stderr."""
     import select
     import shutil
@@ -205,7 +207,10 @@ def _wait(argv: Sequence[str], env: dict[str, str], cwd: str, paths: Sequence[st
         try:
             poll = select.poll()
             poll.register(ended, select.POLLIN)
-            if not poll.poll(TIMEOUT * 1000):
+            with stop.ending(lambda: os.killpg(process.pid, signal.SIGKILL)):
+                in_time = poll.poll(TIMEOUT * 1000)
+            stop.check()
+            if not in_time:
                 raise RegistryError(f"git {argv[1]} took longer than {TIMEOUT:.0f} s", hint="the server is too slow: try again")
         finally:
             os.close(ended)

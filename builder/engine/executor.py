@@ -6,10 +6,13 @@ writers) are imported at the first step that the cache does not know.
 
 from __future__ import annotations
 
+from _thread import allocate_lock  # `threading` costs 1 ms at start
+
+from builder.cancellation import Cancellation
 from builder.context.access import Access
 from builder.engine import selection
 from builder.engine.roots import Root, damaged
-from builder.engine.sources import StackTree
+from builder.engine.sources import StackTree, Stoppable
 from builder.errors import BuildError, StoreError
 from builder.layers.source import ContentChanged
 from builder.plan import keys
@@ -19,7 +22,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from builder.engine.remotes import Remotes
     from builder.engine.roots import Roots
@@ -51,8 +54,23 @@ class Result(NamedTuple):
     """What the result depends on; a base has none."""
 
 
+class _Job(NamedTuple):
+    """A step that the cache does not know."""
+
+    key: keys.Key
+    step: Step
+    number: int
+    below: Root
+    """What its layer is made on."""
+    onto: Root
+    """What the layer lies on in the image: the same, but for `--link`."""
+
+
 class Executor:
-    """Runs steps of one build, one at a time. Close it: it may have started the fork server."""
+    """Runs the steps of one build, several at once if need be. Close it: it may have started the fork server.
+
+    `stop`, once cancelled, ends what runs, and every further step with Interrupted.
+    """
 
     def __init__(
         self,
@@ -64,6 +82,7 @@ class Executor:
         roots: Roots,
         use_cache: bool,
         access: Access = Access(),  # noqa: B008  a frozen value
+        stop: Cancellation | None = None,
     ) -> None:
         self._store = store
         self._contexts = contexts
@@ -71,7 +90,10 @@ class Executor:
         self._emit = emit
         self._use_cache = use_cache
         self._roots = roots
-        self._access = access
+        self.stop = stop or Cancellation()
+        self._access = access._replace(stop=self.stop)
+        # Guards what is made once, at the first step that needs it.
+        self._lock = allocate_lock()
         self._remotes: Remotes | None = None
         self._worker: Worker | None = None
         self._rung_class = ""
@@ -84,20 +106,22 @@ class Executor:
             self._worker.close()
             self._worker = None
 
-    def execute(self, step: Step, number: int, done: dict[int, Root], *, as_folder: bool) -> Result:
-        """The step's result, from the cache or by doing it. `number` is its number in events; `as_folder` says that a RUN
-        will look into a layer that is made here. Raises BuildError kinds with the step's span.
+    def execute(self, step: Step, number: int, done: Mapping[int, Result], *, as_folder: bool) -> Result:
+        """The step's result, from the cache or by doing it; `done` has those of the steps that it needs. `number` is its
+        number in events; `as_folder` says that a RUN will look into a layer that is made here. Raises BuildError kinds with
+        the step's span.
         """
         try:
+            self.stop.check()
             match step:
                 case BaseStep():
                     return Result(Root.of(step.base.diff_ids), True, None, 0)
                 case RunStep():
-                    return self._run(step, number, done[step.parent])
+                    return self._run(step, number, done[step.parent].root)
                 case CopyStep():
                     return self._copy(step, number, done, as_folder)
                 case WorkdirStep():
-                    return self._workdir(step, done[step.parent], as_folder)
+                    return self._workdir(step, number, done[step.parent].root, as_folder)
         except ContentChanged as error:
             if self._remotes is not None:
                 self._remotes.verify()
@@ -113,17 +137,18 @@ class Executor:
 
     def _run(self, step: RunStep, number: int, root: Root) -> Result:
         key = keys.run_key(step, root.chain, self._platform, self._rung())
-        hit = self._cached(key, root)
-        return hit or self._record(key, root, self._work().run(step, number, root))
+        return self._cached(key, root) or self._made(
+            _Job(key, step, number, root, root), lambda: self._work().run(step, number, root)
+        )
 
-    def _copy(self, step: CopyStep, number: int, done: dict[int, Root], as_folder: bool) -> Result:
-        root = done[step.parent]
+    def _copy(self, step: CopyStep, number: int, done: Mapping[int, Result], as_folder: bool) -> Result:
+        root = done[step.parent].root
         # --link: the layer is made on nothing and put on what lies below, whatever that is.
         below = Root() if step.link else root
         tree, where = self._source(step, done)
         picked = selection.select(
             step.sources,
-            tree,
+            Stoppable(tree, self.stop),
             where=where,
             keyword=step.keyword,
             exclude=step.exclude,
@@ -135,27 +160,27 @@ class Executor:
         modes = not isinstance(step.chmod, int)
         content = selection.content_digest(picked, owners=not step.chown, modes=modes, unpacks=step.unpack)
         key = keys.copy_key(step, below.chain, content)
-        hit = self._cached(key, root)
-        if hit is None:
-            made = self._work().copy(step, picked, below, as_folder=as_folder)
-            return self._record(key, below, made, onto=root)
-        if hit.diff_id is not None and as_folder:
-            self._roots.remember(hit.root.layers[-1], lambda scratch: self._work().place(step, picked, below, scratch))
-        return hit
+        result = self._cached(key, root) or self._made(
+            _Job(key, step, number, below, root), lambda: self._work().copy(step, picked, below, as_folder=as_folder)
+        )
+        if result.cached and result.diff_id is not None and as_folder:
+            self._roots.remember(result.root.layers[-1], lambda scratch: self._work().place(step, picked, below, scratch))
+        return result
 
-    def _source(self, step: CopyStep, done: dict[int, Root]) -> tuple[SourceTree, str]:
+    def _source(self, step: CopyStep, done: Mapping[int, Result]) -> tuple[SourceTree, str]:
         match step.origin:
             case ContextOrigin(name=name):
                 return self._contexts.open(name), self._contexts.describe(name)
             case StageOrigin(step=source):
-                root = done[source]
+                root = done[source].root
                 tree = StackTree(self._roots.tree(root), lambda entry, layer: self._roots.locate(root, entry, layer))
                 return tree, "the stage it copies from"
 
-    def _workdir(self, step: WorkdirStep, root: Root, as_folder: bool) -> Result:
+    def _workdir(self, step: WorkdirStep, number: int, root: Root, as_folder: bool) -> Result:
         key = keys.workdir_key(step, root.chain)
-        hit = self._cached(key, root)
-        return hit or self._record(key, root, self._work().workdir(step, root, as_folder=as_folder))
+        return self._cached(key, root) or self._made(
+            _Job(key, step, number, root, root), lambda: self._work().workdir(step, root, as_folder=as_folder)
+        )
 
     def _rung(self) -> str:
         """The class of sandbox that this machine gives, as keys name it (DESIGN: root and user namespaces give the same
@@ -172,29 +197,41 @@ class Executor:
         return self._rung_class
 
     def _work(self) -> Worker:
-        if self._worker is None:
-            from builder.engine.work import Worker
+        with self._lock:
+            if self._worker is None:
+                from builder.engine.work import Worker
 
-            self._worker = Worker(self._store, self._roots, self._emit)
-        return self._worker
+                self._worker = Worker(self._store, self._roots, self._emit, self.stop)
+            return self._worker
 
     def _fetcher(self) -> Remotes:
-        if self._remotes is None:
-            from builder.engine.remotes import Remotes
+        with self._lock:
+            if self._remotes is None:
+                from builder.engine.remotes import Remotes
 
-            self._remotes = Remotes(self._store, self._access, self._emit)
-        return self._remotes
+                self._remotes = Remotes(self._store, self._access, self._emit)
+            return self._remotes
 
-    def _cached(self, key: keys.Key, root: Root) -> Result | None:
+    def _cached(self, key: keys.Key, onto: Root) -> Result | None:
         record = self._store.lookup(key.hex) if self._use_cache else None
-        return self._result(record, root, key, cached=True) if record is not None else None
+        return self._result(record, onto, key, cached=True) if record is not None else None
 
-    def _record(self, key: keys.Key, before: Root, after: Root, *, onto: Root | None = None) -> Result:
-        """Record what a step gave, and return what counts: another process may have been first. `onto` is what the new layer
-        lies on in the image, where that is not `before`."""
-        diff_id = after.layers[-1].diff_id if after != before else None
-        kept = self._store.put_record(Record(key.hex, key.preimage, diff_id), replace=not self._use_cache)
-        return self._result(kept, before if onto is None else onto, key, cached=False)
+    def _made(self, job: _Job, make: Callable[[], Root]) -> Result:
+        """The result of doing a step; of another's doing it where another thread or process is at the same key already."""
+        if not self._use_cache:
+            return self._recorded(job, make())
+        from builder.engine.turns import Turn
+
+        with Turn(self._store, job.key, job.step.name, self._emit, job.number, self.stop) as turn:
+            # Who had to wait finds it made, unless the other failed.
+            known = self._cached(job.key, job.onto) if turn.waited else None
+            return known or self._recorded(job, make())
+
+    def _recorded(self, job: _Job, after: Root) -> Result:
+        """Record what a step gave, and return what counts: another process may have been first."""
+        diff_id = after.layers[-1].diff_id if after != job.below else None
+        kept = self._store.put_record(Record(job.key.hex, job.key.preimage, diff_id), replace=not self._use_cache)
+        return self._result(kept, job.onto, job.key, cached=False)
 
     def _result(self, record: Record, before: Root, key: keys.Key, *, cached: bool) -> Result:
         if record.diff_id is None:

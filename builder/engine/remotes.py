@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 
 from builder import canonical
@@ -29,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from builder.cancellation import Cancellation
     from builder.context.access import Access
     from builder.events import Emit
     from builder.plan.steps import GitSource
@@ -41,7 +43,7 @@ _TOLD_EVERY = 0.2
 
 
 class Remotes:
-    """The remote sources of one build. Not for several threads."""
+    """The remote sources of one build, each fetched once, however many threads want it."""
 
     def __init__(self, store: Store, access: Access, emit: Emit) -> None:
         self._store = store
@@ -50,6 +52,8 @@ class Remotes:
         self._used: dict[Digest, None] = {}
         self._downloads: dict[str, Download] = {}
         self._commits: dict[tuple[str, str, str], git.Commit] = {}
+        self._guard = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
 
     def pick(self, source: UrlSource | GitSource, step: int) -> Picked:
         """What the source holds, its content in the store. `step` is the step's number in events. Raises RegistryError
@@ -58,11 +62,17 @@ class Remotes:
         def say(text: str) -> None:
             self._emit(StepLog(step, text.encode("utf-8", "replace")))
 
-        return self._file(source, say) if isinstance(source, UrlSource) else self._folder(source, say)
+        with self._turn(source.url):
+            return self._file(source, say) if isinstance(source, UrlSource) else self._folder(source, say)
+
+    def _turn(self, url: str) -> threading.Lock:
+        """Who has it may fetch from `url`; who comes later finds what it brought."""
+        with self._guard:
+            return self._turns.setdefault(url.partition("#")[0], threading.Lock())
 
     def verify(self) -> None:
         """Look for the cause of a content that is not its digest's. Raises StoreError where what was picked is damaged."""
-        for digest in self._used:
+        for digest in list(self._used):
             self._store.verify_blob(digest)
 
     # URLs
@@ -99,7 +109,11 @@ class Remotes:
         validators = url.Validators(known.etag, known.modified) if known is not None else url.Validators()
         with self._store.blob_writer() as blob:
             fetched = url.fetch(
-                address, blob.write, known=validators, proxies=self._access.proxies, progress=_progress(shown, say)
+                address,
+                blob.write,
+                known=validators,
+                proxies=self._access.proxies,
+                progress=_progress(shown, say, self._access.stop),
             )
             if known is not None and not fetched.changed:
                 say(f"\r{shown} has not changed\n")
@@ -183,11 +197,12 @@ def _normal(entry: Entry, time: int) -> Entry:
     return entry._replace(mode=mode, mtime=time * 10**9)
 
 
-def _progress(shown: str, say: Callable[[str], None]) -> Callable[[int, int], None]:
+def _progress(shown: str, say: Callable[[str], None], stop: Cancellation) -> Callable[[int, int], None]:
     told = time.monotonic()
 
     def progress(done: int, size: int) -> None:
         nonlocal told
+        stop.check()
         if time.monotonic() - told >= _TOLD_EVERY:
             told = time.monotonic()
             say(f"\r{shown}: {_megabytes(done)}{f' of {_megabytes(size)}' if size else ''}")

@@ -10,7 +10,9 @@ The readers and writers of layers are imported where they are used: a fully cach
 from __future__ import annotations
 
 import os
+from _thread import _local, allocate_lock  # `threading` costs 1 ms at start
 
+from builder.cancellation import NEVER
 from builder.errors import BuildError, StoreError
 from builder.layers.entry import EPOCH, FileSource, Item
 from builder.layers.names import show
@@ -20,9 +22,10 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
+    from builder.cancellation import Cancellation
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
     from builder.store.store import Store
@@ -55,11 +58,14 @@ class Root(NamedTuple):
 
 
 class Roots:
-    """The layers of one store, for one build. Not for several threads."""
+    """The layers of one store, for one build. Usable from several threads: each has merged trees of its own."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, stop: Cancellation = NEVER) -> None:
         self._store = store
-        self._trees: dict[Digest | None, Tree] = {}
+        self._stop = stop
+        self._own = _local()
+        # Held while the folder of a layer is made that is missing: what two would make at once is made by one.
+        self._making = allocate_lock()
         self._entries: dict[Digest, list[Entry]] = {}
         self._tars: dict[Digest, dict[bytes, Source]] = {}
         self._pending: dict[Digest, Callable[[str], list[Item]]] = {}
@@ -67,24 +73,32 @@ class Roots:
     # Looking
 
     def tree(self, root: Root) -> Tree:
-        """The merged index. It must not be changed by the caller, and is valid until the next call."""
+        """The merged index. It must not be changed by the caller, and is valid until this thread's next call."""
         from builder.layers.index import Tree
 
-        known = self._trees.get(root.chain)
+        trees = self._trees()
+        known = trees.get(root.chain)
         if known is not None:
             return known
         start = 0
         tree = Tree()
         for end in range(len(root.layers) - 1, 0, -1):
             # A tree grows with its stack: the one below is used up, since it is rarely asked for again.
-            below = self._trees.pop(root.layers[end - 1].chain, None)
+            below = trees.pop(root.layers[end - 1].chain, None)
             if below is not None:
                 tree, start = below, end
                 break
         for number in range(start, len(root.layers)):
             tree.apply(self.entries(root.layers[number]), number)
-        self._trees[root.chain] = tree
+        trees[root.chain] = tree
         return tree
+
+    def _trees(self) -> dict[Digest | None, Tree]:
+        try:
+            trees: dict[Digest | None, Tree] = self._own.trees
+        except AttributeError:
+            trees = self._own.trees = {}
+        return trees
 
     def entries(self, layer: Layer) -> list[Entry]:
         """What the layer does to the stack below it, canonical."""
@@ -138,11 +152,11 @@ class Roots:
             return root
         if not as_folder:
             with self._store.blob_writer() as writer:
-                summary = write_layer(items, writer.write)
+                summary = write_layer(self._wanted(items), writer.write)
                 if not self._store.has_blob(summary.diff_id):
                     writer.commit(summary.diff_id)
         else:
-            summary = write_layer(items, None)
+            summary = write_layer(self._wanted(items), None)
         result = root.on_top(summary.diff_id)
         layer = result.layers[-1]
         if as_folder and self._folder(layer) is None:
@@ -206,15 +220,18 @@ class Roots:
         out = []
         for number, layer in enumerate(root.layers):
             folder = self._folder(layer)
-            if folder is None:
-                below = Root(root.layers[:number])
-                pending = self._pending.get(layer.diff_id)
-                self._make_folder(below, layer, pending or self._reader(layer))
-                folder = self._folder(layer)
-                if folder is None:
-                    raise StoreError(f"the folder of layer {layer.diff_id} vanished", hint="another process changed the store")
-            out.append(folder)
+            out.append(folder or self._made(Root(root.layers[:number]), layer))
         return out
+
+    def _made(self, below: Root, layer: Layer) -> str:
+        with self._making:
+            folder = self._folder(layer)
+            if folder is None:
+                self._make_folder(below, layer, self._pending.get(layer.diff_id) or self._reader(layer))
+                folder = self._folder(layer)
+        if folder is None:
+            raise StoreError(f"the folder of layer {layer.diff_id} vanished", hint="another process changed the store")
+        return folder
 
     def remember(self, layer: Layer, items: Callable[[str], list[Item]]) -> None:
         """A cached COPY whose sources are at hand: should its folder be needed, it is made from these (true times).
@@ -244,6 +261,12 @@ class Roots:
 
     def layer_size(self, layer: Layer) -> int:
         return self._store.layer_size(self._index_name(layer))
+
+    def _wanted(self, items: list[Item]) -> Iterator[Item]:
+        """The items, for as long as the work is not cancelled."""
+        for item in items:
+            self._stop.check()
+            yield item
 
     def _put_index(self, name: Digest, entries: Sequence[Entry]) -> None:
         from builder.layers.index import dump_index

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Protocol
 
+    from builder.cancellation import Cancellation
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
 
@@ -71,3 +72,21 @@ class StackTree:
     def inode(self, entry: Entry) -> Hashable | None:
         owner = entry.link if entry.kind == "hardlink" else entry.path
         return (self._tree.layer_of(entry.path), owner)
+
+
+class Stoppable:
+    """A tree whose content is read only as long as it is wanted."""
+
+    def __init__(self, tree: SourceTree, stop: Cancellation) -> None:
+        self._digest = tree.digest
+        self._stop = stop
+        self.lookup = tree.lookup
+        self.children = tree.children
+        self.resolve = tree.resolve
+        self.ignored = tree.ignored
+        self.source = tree.source
+        self.inode = tree.inode
+
+    def digest(self, entry: Entry) -> str:
+        self._stop.check()
+        return self._digest(entry)

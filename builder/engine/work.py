@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from builder.cancellation import Cancellation
     from builder.engine.roots import Root, Roots
     from builder.engine.selection import Picked
     from builder.errors import Span
@@ -43,12 +45,14 @@ TAIL_LINES = 12
 
 
 class Worker:
-    """Does steps, one at a time. Close it: it may have started the fork server."""
+    """Does steps, several at once if need be. Close it: it may have started the fork server."""
 
-    def __init__(self, store: Store, roots: Roots, emit: Emit) -> None:
+    def __init__(self, store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> None:
         self._store = store
         self._roots = roots
         self._emit = emit
+        self._stop = stop
+        self._lock = threading.Lock()
         self._launcher: Launcher | None = None
         self._told: set[str] = set()
 
@@ -93,7 +97,10 @@ class Worker:
                 tail.add(data)
                 self._emit(StepLog(number, data))
 
-            outcome = self._sandboxes().run(prepared.spec, output=output)
+            launcher = self._sandboxes()
+            # What was cancelled ends by the end of the fork server.
+            with self._stop.ending(launcher.end_all):
+                outcome = launcher.run(prepared.spec, output=output)
             self._tell(outcome.fallbacks)
             if outcome.code or outcome.failed_at:
                 hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
@@ -105,9 +112,10 @@ class Worker:
     def _tell(self, fallbacks: tuple[str, ...]) -> None:
         """What this machine does not give to a sandbox, once a build: a warning where it protects less, a note elsewhere."""
         for name in fallbacks:
-            if name in self._told:
-                continue
-            self._told.add(name)
+            with self._lock:
+                if name in self._told:
+                    continue
+                self._told.add(name)
             if name in _WEAKER:
                 self._emit(BuildWarning("WeakerSandbox", _WEAKER[name]))
             else:
@@ -128,10 +136,12 @@ class Worker:
 
     def _sandboxes(self) -> Launcher:
         """The fork server's client, started at the first RUN that must run."""
-        if self._launcher is None:
-            require()
-            self._launcher = Launcher()
-        return self._launcher
+        with self._lock:
+            self._stop.check()
+            if self._launcher is None:
+                require()
+                self._launcher = Launcher()
+            return self._launcher
 
     def _warn(self, step: Step) -> Callable[[str], None]:
         return lambda message: self._emit(BuildWarning("LayerContent", message, step.span.line))

@@ -159,6 +159,7 @@ def error_fields(error: BuildError) -> dict[str, Value]:
         "exit_code": error.exit_code,
         "code": step.code if step else None,
         "tail": [_text(line) for line in step.tail] if step else [],
+        "cancelled": [_text(name) for name in error.cancelled],
     }
 
 

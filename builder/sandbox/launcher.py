@@ -83,14 +83,18 @@ class Launcher:
             )
         return _outcome(reply, self._fallbacks)
 
-    def close(self) -> None:
-        """Ends every run (they raise Interrupted) and the fork server, and waits for both."""
+    def end_all(self) -> None:
+        """Ends every run (they raise Interrupted) and the fork server, and waits for neither. None starts any more."""
         with self._lock:
             self._closed = True
             if self._socket is not None:
                 self._socket.close()
                 self._socket = None
         self._wanted.set()
+
+    def close(self) -> None:
+        """The same, and waits for both."""
+        self.end_all()
         with self._kept:
             pass
 

@@ -2,7 +2,7 @@
 
 The kernel drops a lock when its process ends, however it ends. The holder removes the file while it still has the lock, so
 that files do not gather; whoever got the lock of a removed file takes the new one's. A file that a killed process left is
-nobody's, and the next one takes it.
+nobody's: the next one takes it, and `sweep` removes it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,18 @@ class Locks:
         """The lock `name` (a file name: hexadecimal digits, say), not taken yet. `holder` is what others are told while
         they wait for it; it must hold no secret."""
         return Lock(self._folder, name, holder, self._faults, shared=shared)
+
+    def sweep(self) -> None:
+        """Remove the files that killed processes left."""
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return
+        for name in names:
+            # Taken and given back: the file goes with it.
+            lock = self.lock(name, "")
+            if lock.try_acquire():
+                lock.release()
 
 
 class Lock:

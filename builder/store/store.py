@@ -41,12 +41,14 @@ class Store:
         layout.prepare(self.root, faults)
         tmp = os.path.join(self.root, "tmp")
         self._lease = Lease(tmp, faults)
+        self._locks = Locks(self.root, faults)
         self._database = Database(os.path.join(self.root, "db.sqlite"), faults)
         try:
             self._durability = Durability(self.root, self._database, boot_id or current_boot_id())
             with faults:
                 if sweep(tmp) or not self._durability.recovered():
                     self._durability.recover(self._lease)
+                    self._locks.sweep()
         except BaseException:
             self.close()
             raise
@@ -54,7 +56,6 @@ class Store:
         self._layers = Layers(self.root, self._database, self._blobs, self._durability, self._lease)
         self._records = Records(self._database, self._layers, self._durability)
         self._images = Images(self._database)
-        self._locks = Locks(self.root, faults)
 
     def __enter__(self) -> Store:
         return self

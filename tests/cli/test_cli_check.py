@@ -120,6 +120,7 @@ def test_an_error_comes_after_the_warnings(pybuild: Pybuild, context: Path) -> N
             "exit_code": 3,
             "code": None,
             "tail": [],
+            "cancelled": [],
         },
     }
     (context / "Dockerfile").write_text("FROM scratch AS A\nMAINTAINER m\nCOPY --from=0 x $NON\n")

@@ -82,7 +82,7 @@ def test_a_failed_build() -> None:
 {"v":1,"type":"step.log","at":0.8,"step":1,"base64":"/w=="}
 {"v":1,"type":"step.log","at":1.0,"step":1,"base64":"4oI="}
 {"v":1,"type":"step.finished","at":1.0,"step":1,"name":"[1/1] RUN \u00e9","line":2,"status":"failed","seconds":0.5,"diff_id":null,"size":0}
-{"v":1,"type":"build.failed","at":1.0,"error":{"message":"it failed","file":"Dockerfile","line":2,"column":5,"hint":"fix it","exit_code":1,"code":3,"tail":["a","b"]},"seconds":1.0}
+{"v":1,"type":"build.failed","at":1.0,"error":{"message":"it failed","file":"Dockerfile","line":2,"column":5,"hint":"fix it","exit_code":1,"code":3,"tail":["a","b"],"cancelled":[]},"seconds":1.0}
 """  # noqa: E501 - one object a line is the format
     )
 
@@ -93,7 +93,7 @@ def test_a_finished_build_and_an_error_without_a_place() -> None:
         text
         == """{"v":1,"type":"build.finished","at":0.0,"image_id":"sha256:cc","names":["a","b"],"size":7,"layers":1,"ran":1,"cached":1,"skipped":["test"],"seconds":2.0}
 {"v":1,"type":"export.finished","at":0.0,"output":"out.tar","digest":"sha256:bb","size":10,"seconds":1.0}
-{"v":1,"type":"build.failed","at":0.0,"error":{"message":"no","file":null,"line":null,"column":null,"hint":null,"exit_code":2,"code":null,"tail":[]},"seconds":0.0}
+{"v":1,"type":"build.failed","at":0.0,"error":{"message":"no","file":null,"line":null,"column":null,"hint":null,"exit_code":2,"code":null,"tail":[],"cancelled":[]},"seconds":0.0}
 """  # noqa: E501 - one object a line is the format
     )
 
