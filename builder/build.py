@@ -60,24 +60,25 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
     begun = time.monotonic()
     source = read_dockerfile(request)
     emit(BuildStarted(source.name, request.context, request.target))
-    with _Contexts(request, source, emit) as contexts:
+    stop = Cancellation()
+    roots = Roots(store, stop)
+    with (
+        _Contexts(request, source, emit) as contexts,
+        Executor(
+            store,
+            contexts.handed_out(),
+            request.platform,
+            emit,
+            roots=roots,
+            use_cache=not request.no_cache,
+            access=request.access,
+            stop=stop,
+        ) as executor,
+    ):
         try:
-            dockerfile = _parse(source, store)
-            stop = Cancellation()
-            roots = Roots(store, stop)
+            dockerfile = _parse(source, store, executor.warm)
             plan = _checked_plan(dockerfile, request, store, roots, contexts, emit)
-            use_cache = not request.no_cache
-            with Executor(
-                store,
-                contexts.handed_out(),
-                request.platform,
-                emit,
-                roots=roots,
-                use_cache=use_cache,
-                access=request.access,
-                stop=stop,
-            ) as executor:
-                outcome = scheduler.run(plan, executor, emit, jobs=request.jobs)
+            outcome = scheduler.run(plan, executor, emit, jobs=request.jobs)
         except BuildError as error:
             if error.span is not None:
                 error.at(source)
@@ -124,10 +125,13 @@ def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, Pla
             raise
 
 
-def _parse(source: SourceFile, store: Store) -> Dockerfile:
-    """The syntax tree, from the cache where this text was parsed before: then lark is not even imported."""
+def _parse(source: SourceFile, store: Store, new: Callable[[], None] = lambda: None) -> Dockerfile:
+    """The syntax tree, from the cache where this text was parsed before: then lark is not even imported. `new` is called
+    before a text with commands is parsed that was not: it is time to make ready for them."""
 
     def parse() -> Dockerfile:
+        if "RUN" in source.text.upper():
+            new()
         from builder.dockerfile.syntax import parse
 
         return parse(source)

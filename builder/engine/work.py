@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from builder.engine import accounts
 from builder.engine.container import Process, exec_hint, image_accounts, prepare
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.unpacking import unpacker
-from builder.errors import BuildError, StepError, StoreError
+from builder.errors import BuildError, Interrupted, StepError, StoreError
 from builder.events import BuildWarning, Debug, StepLog
 from builder.layers.diff import commit_upper
 from builder.plan.heredocs import PIPES
@@ -54,12 +55,18 @@ class Worker:
         self._stop = stop
         self._lock = threading.Lock()
         self._launcher: Launcher | None = None
+        self._closed = False
         self._told: set[str] = set()
 
     def close(self) -> None:
-        if self._launcher is not None:
-            self._launcher.close()
-            self._launcher = None
+        with self._lock:
+            launcher, self._launcher, self._closed = self._launcher, None, True
+        if launcher is not None:
+            launcher.close()
+
+    def warm(self) -> None:
+        """Start the fork server, for steps to come. Raises as `run`."""
+        self._sandboxes().start()
 
     def copy(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, *, as_folder: bool) -> Root:
         """COPY and ADD: `root` with what was picked at its destination."""
@@ -138,6 +145,8 @@ class Worker:
         """The fork server's client, started at the first RUN that must run."""
         with self._lock:
             self._stop.check()
+            if self._closed:
+                raise Interrupted(signal.SIGINT)
             if self._launcher is None:
                 require()
                 self._launcher = Launcher()

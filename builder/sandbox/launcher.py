@@ -83,6 +83,10 @@ class Launcher:
             )
         return _outcome(reply, self._fallbacks)
 
+    def start(self) -> None:
+        """Start the fork server, which `run` does where nobody did; returns once it is on its way. Raises as `run`."""
+        self._connect()
+
     def end_all(self) -> None:
         """Ends every run (they raise Interrupted) and the fork server, and waits for neither. None starts any more."""
         with self._lock:
