@@ -71,6 +71,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             emit,
             roots=roots,
             use_cache=not request.no_cache,
+            uncached=frozenset(name.lower() for name in request.uncached),
             access=request.access,
             stop=stop,
         ) as executor,
@@ -257,6 +258,7 @@ def _plan(
         request.hosts,
         request.shm_size,
         tuple(request.directories),
+        request.uncached,
     )
     return lower(stages, bases, settings, dockerfile.directives.escape, warnings=warnings)
 

@@ -33,6 +33,8 @@ class Request(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
     platform: Platform = Platform("linux", "amd64")
     no_cache: bool = False
+    uncached: tuple[str, ...] = ()
+    """Names of the stages whose steps are done anew."""
     source_date_epoch: int | None = None
     network: Literal["host", "none"] = "host"
     hosts: tuple[tuple[str, str], ...] = ()

@@ -139,10 +139,10 @@ def test_all_that_a_command_sees_is_in_its_key(step: RunStep, root: Digest | Non
 
 
 def test_what_a_command_does_not_see_is_not_in_its_key() -> None:
-    other = RUN._replace(id=9, name="[y 2/3] RUN something", span=THERE, parent=7, proxy=(), security_span=THERE)
+    other = RUN._replace(id=9, name="[y 2/3] RUN something", span=THERE, parent=7, proxy=(), security_span=THERE, stage="y")
     assert keys.run_key(other, ROOT, ARM, "root") == KEYS["run"]()
     assert set(RUN._fields) == {
-        *("id", "name", "span", "parent", "proxy", "security_span"),  # just tested
+        *("id", "name", "span", "parent", "proxy", "security_span", "stage"),  # just tested
         *("argv", "env", "cwd", "user", "hostname", "network", "hosts", "shm_size", "security", "script"),  # the test before
         "mounts",  # a step that has any is not executed yet
     }
@@ -180,10 +180,11 @@ def test_where_a_copy_comes_from_is_not_in_its_key() -> None:
         exclude=("*.o",),
         parents=True,
         link=True,
+        stage="y",
     )
     assert keys.copy_key(other, ROOT, "c0ffee") == KEYS["copy"]()
     assert set(COPY._fields) == {
-        *("id", "name", "span", "parent", "keyword", "origin", "sources", "dest_span", "chown_span"),
+        *("id", "name", "span", "parent", "keyword", "origin", "sources", "dest_span", "chown_span", "stage"),
         # What these do is in the digest of what is copied, and in the root, which a --link has not.
         *("exclude", "parents", "link"),
         *("dest", "chown", "chmod", "unpack"),
@@ -209,8 +210,8 @@ def test_workdir() -> None:
     for step in (WORKDIR._replace(path="/v"), WORKDIR._replace(user="")):
         assert keys.workdir_key(step, ROOT) != KEYS["workdir"]()
     assert keys.workdir_key(WORKDIR, OTHER) != KEYS["workdir"]()
-    assert keys.workdir_key(WORKDIR._replace(id=5, name="", span=THERE, parent=3), ROOT) == KEYS["workdir"]()
-    assert set(WORKDIR._fields) == {"id", "name", "span", "parent", "path", "user"}
+    assert keys.workdir_key(WORKDIR._replace(id=5, name="", span=THERE, parent=3, stage="y"), ROOT) == KEYS["workdir"]()
+    assert set(WORKDIR._fields) == {"id", "name", "span", "parent", "path", "user", "stage"}
 
 
 def test_kinds_of_steps_never_share_a_key() -> None:

@@ -150,6 +150,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         labels=tuple(sorted((name, value or "") for name, value in parsed.pairs("label").items())),
         platform=parse_platform(platforms(parsed, environment), os.uname().machine),
         no_cache=parsed.flag("no-cache"),
+        uncached=tuple(name for text in parsed.texts("no-cache-filter") for name in text.split(",") if name),
         source_date_epoch=epoch,
         network="none" if network == "none" else "host",
         hosts=parse_hosts(parsed.texts("add-host")),

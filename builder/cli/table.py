@@ -76,6 +76,7 @@ _BUILD = (
     Flag("call", "", "string", "METHOD", "check, outline or targets; with ,format=json as JSON", "No build"),
     Flag("print-plan", "", "bool", "", "print the steps that would be done, as JSON", "No build"),
     Flag("no-cache", "", "bool", "", "run every step anew", "Steps"),
+    Flag("no-cache-filter", "", "list", "STAGE[,STAGE]", "run every step of these stages anew", "Steps"),
     Flag(
         "jobs",
         "",
@@ -115,7 +116,6 @@ _BUILD = (
     _unbuilt("load", "bool", "", "load the image into another engine"),
     _unbuilt("logfile", "string", "FILE", "write the log to a file"),
     _unbuilt("memory", "bytes", "SIZE", "limit the memory of RUN steps", short="m"),
-    _unbuilt("no-cache-filter", "list", "STAGE", "run the steps of a stage anew"),
     _unbuilt("provenance", "string", "SPEC", "add a provenance attestation", harmless=("false",)),
     Flag(
         "pull",

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from builder.plan.steps import Step
     from builder.store.store import Store
 
+    Keyed = RunStep | CopyStep | WorkdirStep
+
 _SIGINT = 2
 
 
@@ -60,7 +62,7 @@ class _Job(NamedTuple):
     """A step that the cache does not know."""
 
     key: keys.Key
-    step: Step
+    step: Keyed
     number: int
     below: Root
     """What its layer is made on."""
@@ -71,7 +73,7 @@ class _Job(NamedTuple):
 class Executor:
     """Runs the steps of one build, several at once if need be. Close it: it may have started the fork server.
 
-    `stop`, once cancelled, ends what runs, and every further step with Interrupted.
+    `use_cache=False` does every step anew; `uncached` those of some stages, by their names in lower case. `stop`, once cancelled, ends what runs, and every further step with Interrupted.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Executor:
         *,
         roots: Roots,
         use_cache: bool,
+        uncached: frozenset[str] = frozenset(),
         access: Access = Access(),  # noqa: B008  a frozen value
         stop: Cancellation | None = None,
     ) -> None:
@@ -91,6 +94,7 @@ class Executor:
         self._platform = platform
         self._emit = emit
         self._use_cache = use_cache
+        self._uncached = uncached
         self._roots = roots
         self.stop = stop or Cancellation()
         self._access = access._replace(stop=self.stop)
@@ -152,7 +156,7 @@ class Executor:
 
     def _run(self, step: RunStep, number: int, root: Root) -> Result:
         key = keys.run_key(step, root.chain, self._platform, self._rung())
-        return self._cached(key, root) or self._made(
+        return self._cached(step, key, root) or self._made(
             _Job(key, step, number, root, root), lambda: self._work().run(step, number, root)
         )
 
@@ -175,7 +179,7 @@ class Executor:
         modes = not isinstance(step.chmod, int)
         content = selection.content_digest(picked, owners=not step.chown, modes=modes, unpacks=step.unpack)
         key = keys.copy_key(step, below.chain, content)
-        result = self._cached(key, root) or self._made(
+        result = self._cached(step, key, root) or self._made(
             _Job(key, step, number, below, root), lambda: self._work().copy(step, picked, below, as_folder=as_folder)
         )
         if result.cached and result.diff_id is not None and as_folder:
@@ -193,7 +197,7 @@ class Executor:
 
     def _workdir(self, step: WorkdirStep, number: int, root: Root, as_folder: bool) -> Result:
         key = keys.workdir_key(step, root.chain)
-        return self._cached(key, root) or self._made(
+        return self._cached(step, key, root) or self._made(
             _Job(key, step, number, root, root), lambda: self._work().workdir(step, root, as_folder=as_folder)
         )
 
@@ -230,25 +234,29 @@ class Executor:
                 self._remotes = Remotes(self._store, self._access, self._emit)
             return self._remotes
 
-    def _cached(self, key: keys.Key, onto: Root) -> Result | None:
-        record = self._store.lookup(key.hex) if self._use_cache else None
+    def _takes(self, step: Keyed) -> bool:
+        """Whether what is known already counts for the step."""
+        return self._use_cache and step.stage.lower() not in self._uncached
+
+    def _cached(self, step: Keyed, key: keys.Key, onto: Root) -> Result | None:
+        record = self._store.lookup(key.hex) if self._takes(step) else None
         return self._result(record, onto, key, cached=True) if record is not None else None
 
     def _made(self, job: _Job, make: Callable[[], Root]) -> Result:
         """The result of doing a step; of another's doing it where another thread or process is at the same key already."""
-        if not self._use_cache:
+        if not self._takes(job.step):
             return self._recorded(job, make())
         from builder.engine.turns import Turn
 
         with Turn(self._store, job.key, job.step.name, self._emit, job.number, self.stop) as turn:
             # Who had to wait finds it made, unless the other failed.
-            known = self._cached(job.key, job.onto) if turn.waited else None
+            known = self._cached(job.step, job.key, job.onto) if turn.waited else None
             return known or self._recorded(job, make())
 
     def _recorded(self, job: _Job, after: Root) -> Result:
         """Record what a step gave, and return what counts: another process may have been first."""
         diff_id = after.layers[-1].diff_id if after != job.below else None
-        kept = self._store.put_record(Record(job.key.hex, job.key.preimage, diff_id), replace=not self._use_cache)
+        kept = self._store.put_record(Record(job.key.hex, job.key.preimage, diff_id), replace=not self._takes(job.step))
         return self._result(kept, job.onto, job.key, cached=False)
 
     def _result(self, record: Record, before: Root, key: keys.Key, *, cached: bool) -> Result:

@@ -55,6 +55,7 @@ def copy_step(state: State, instruction: Copy, number: int, name: str, origin: O
         tuple(flags.exclude),
         flags.parents,
         flags.link,
+        state.stage,
     )
 
 

@@ -69,6 +69,7 @@ def lower(
     needed = frozenset(stages.needed)
     skipped = tuple(stage.label for stage in stages.all if stage.number not in needed)
     told += lowering.unused_args()
+    told += stagechecks.unknown_stages(settings.uncached, [stage.label for stage in stages.all])
     return Plan(
         tuple(lowering.steps),
         final.step,
@@ -123,6 +124,7 @@ class _Lowering:
                 state.setenv("PATH", DEFAULT_PATH)
             # The triggers of the base are among the instructions, and none goes on to the next child.
             state.config = state.config._replace(platform=self._platform(base.config.platform), onbuild=())
+        state.stage = stage.label
         copies = dict(stage.copies)
         mounts: dict[int, list[MountReference]] = {}
         for mount in stage.mounts:
@@ -265,7 +267,7 @@ class _Lowering:
         step = None
         if path != "/":
             step = len(self.steps)
-            self.steps.append(WorkdirStep(step, name, instruction.span, state.step, path, state.config.user))
+            self.steps.append(WorkdirStep(step, name, instruction.span, state.step, path, state.config.user, state.stage))
             state.step = step
         state.history.append(History(f"WORKDIR {path}", step))
 

@@ -54,6 +54,7 @@ def run_step(state: State, instruction: Run, number: int, name: str, origins: di
         security,
         script,
         next((flag.span for flag in instruction.flags if flag.name == "security"), None),
+        state.stage,
     )
     return step, warnings
 

@@ -4,15 +4,14 @@ validations.go). Pure. Only stages that are built are looked at."""
 from __future__ import annotations
 
 from builder.dockerfile.ast import Arg, Cmd, Entrypoint, Env, Healthcheck, Label, ShellForm
-from builder.dockerfile.checks.warning import finding
-from builder.errors import Span
+from builder.dockerfile.checks.warning import Warn, finding
+from builder.errors import Span, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from builder.dockerfile.ast import Instruction, Word
-    from builder.dockerfile.checks.warning import Warn
     from builder.oci.platform import Platform
     from builder.plan.state import State
 
@@ -116,3 +115,14 @@ def _keyword(instruction: Instruction) -> str:
 def _start(span: Span, length: int) -> Span:
     """The first characters of a span of one line."""
     return span._replace(end_column=span.column + length) if span.line == span.end_line else span
+
+
+def unknown_stages(names: Sequence[str], labels: Sequence[str]) -> list[Warn]:
+    """For names of `--no-cache-filter` that no stage has; buildx says nothing, and a typing error costs a day."""
+    known = {label.lower() for label in labels}
+    return [Warn("UnknownStage", _unknown(name, labels)) for name in names if name.lower() not in known]
+
+
+def _unknown(name: str, labels: Sequence[str]) -> str:
+    hint = did_you_mean(name, labels)
+    return f"--no-cache-filter names a stage '{name}' that the Dockerfile does not have" + (f" ({hint})" if hint else "")

@@ -39,6 +39,8 @@ class Settings(NamedTuple):
     shm_size: int = 64 * 1024 * 1024
     directories: Collection[str] = ()
     """Names of the named contexts that are folders."""
+    uncached: tuple[str, ...] = ()
+    """Names of stages whose steps are done anew (`--no-cache-filter`)."""
 
 
 class _Variables(dict[str, str]):
@@ -58,6 +60,8 @@ class State:
     def __init__(self, base: BaseImage, step: int, settings: Settings, global_args: Mapping[str, str], escape: str) -> None:
         self.base = base
         self.step = step
+        self.stage = ""
+        """What messages call the stage."""
         self.settings = settings
         self.global_args = global_args
         self.escape = escape

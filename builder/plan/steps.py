@@ -119,6 +119,8 @@ class RunStep(NamedTuple):
     script: Script | None = None
     security_span: Span | None = None
     """Where `--security` stands."""
+    stage: str = ""
+    """The stage that it stands in, as messages call it; in no key."""
 
 
 class CopyStep(NamedTuple):
@@ -145,6 +147,8 @@ class CopyStep(NamedTuple):
     """The folders of a source's path are kept, those after `/./` alone where that stands in it."""
     link: bool = False
     """The layer is made on nothing, whatever lies below."""
+    stage: str = ""
+    """The stage that it stands in, as messages call it; in no key."""
 
 
 class WorkdirStep(NamedTuple):
@@ -157,6 +161,8 @@ class WorkdirStep(NamedTuple):
     path: str
     user: str
     """Who owns the folders that are made; empty for root."""
+    stage: str = ""
+    """The stage that it stands in, as messages call it; in no key."""
 
 
 Step = BaseStep | RunStep | CopyStep | WorkdirStep

@@ -55,7 +55,7 @@ def test_a_plan_whole() -> None:
     base = BaseImage("base", ImageConfig(AMD64))
     assert plan.steps == (
         BaseStep(0, "[one 1/3] FROM base", Span(1, 6, 1, 10), base),
-        WorkdirStep(1, "[one 2/3] WORKDIR /w", Span(2, 1, 2, 11), 0, "/w", ""),
+        WorkdirStep(1, "[one 2/3] WORKDIR /w", Span(2, 1, 2, 11), 0, "/w", "", "one"),
         CopyStep(
             2,
             "[one 3/3] COPY a b/",
@@ -70,6 +70,7 @@ def test_a_plan_whole() -> None:
             Span(3, 1, 3, 10),
             None,
             False,
+            stage="one",
         ),
         RunStep(
             3,
@@ -85,6 +86,7 @@ def test_a_plan_whole() -> None:
             (),
             64 << 20,
             (),
+            stage="stage-1",
         ),
         CopyStep(
             4,
@@ -100,6 +102,7 @@ def test_a_plan_whole() -> None:
             Span(6, 17, 6, 28),
             0o750,
             False,
+            stage="stage-1",
         ),
     )
     assert (plan.target, plan.platform, plan.base, plan.skipped, plan.warnings) == (4, AMD64, base, (), ())
