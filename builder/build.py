@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from builder.context.directory import Ignore
     from builder.dockerfile.ast import Dockerfile, Instruction
+    from builder.engine.imports import Imports
     from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
     from builder.engine.sources import SourceTree
@@ -62,6 +63,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
     emit(BuildStarted(source.name, request.context, request.target))
     stop = Cancellation()
     roots = Roots(store, stop)
+    imports = _imports(request, store, roots, emit, stop)
     with (
         _Contexts(request, source, emit) as contexts,
         Executor(
@@ -72,6 +74,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             roots=roots,
             use_cache=not request.no_cache,
             uncached=frozenset(name.lower() for name in request.uncached),
+            imports=imports,
             access=request.access,
             stop=stop,
         ) as executor,
@@ -80,12 +83,15 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             dockerfile = _parse(source, store, executor.warm)
             plan = _checked_plan(dockerfile, request, store, roots, contexts, emit)
             outcome = scheduler.run(plan, executor, emit, jobs=request.jobs)
+            if imports is not None:
+                imports.tell()
         except BuildError as error:
             if error.span is not None:
                 error.at(source)
             raise
         config = _assemble(plan, outcome, request)
         manifest = _export(request, plan, config, outcome.root, store, roots, emit)
+        _export_caches(request, plan, outcome, store, roots, emit)
         # Named last: a build that fails to deliver leaves no image behind.
         image_id = _keep(config, plan.base.blobs, request, store)
         store.sync()
@@ -318,3 +324,29 @@ def _export(request: Request, plan: Plan, config: bytes, root: Root, store: Stor
         digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker") else ""
         emit(ExportFinished(f"{output.type} {output.dest}".rstrip(), digest, size, time.monotonic() - begun))
     return export.manifest
+
+
+def _imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> Imports | None:
+    """The caches to ask; none with --no-cache."""
+    if not request.cache_from or request.no_cache:
+        return None
+    from builder.engine.imports import Imports
+
+    return Imports(request.cache_from, store, roots, emit, stop)
+
+
+def _export_caches(request: Request, plan: Plan, outcome: scheduler.Outcome, store: Store, roots: Roots, emit: Emit) -> None:
+    if not request.cache_to:
+        return
+    from builder.engine.cacheexport import export_cache
+
+    for to in request.cache_to:
+        begun = time.monotonic()
+        try:
+            digest, size = export_cache(to, plan, outcome, store, roots, threads=max(1, request.jobs))
+        except BuildError as error:
+            if not to.ignore_error:
+                raise
+            emit(BuildWarning("CacheExport", error.message))
+            continue
+        emit(ExportFinished(f"cache {to.name}", str(digest), size, time.monotonic() - begun))

@@ -68,8 +68,17 @@ class Debug(NamedTuple):
     message: str
 
 
+class CacheImported(NamedTuple):
+    """What a build took from a cache that `--cache-from` names, told when its steps are done."""
+
+    cache: str
+    steps: int
+    size: int
+    """Bytes that were fetched, as they lie in the cache."""
+
+
 class ExportFinished(NamedTuple):
-    """An output was written. `digest` is the manifest digest, empty for outputs without one."""
+    """An output, or a cache, was written. `digest` is the manifest digest, empty for outputs without one."""
 
     output: str
     digest: str
@@ -103,6 +112,7 @@ Event = (
     | StepFinished
     | BuildWarning
     | Debug
+    | CacheImported
     | ExportFinished
     | BuildFinished
     | BuildFailed

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Literal
 
+    from builder.cache.places import CacheFrom, CacheTo
     from builder.context.oci_layout import Place
     from builder.engine.exporting import Output
     from builder.oci.reference import Reference
@@ -35,6 +36,8 @@ class Request(NamedTuple):
     no_cache: bool = False
     uncached: tuple[str, ...] = ()
     """Names of the stages whose steps are done anew."""
+    cache_from: tuple[CacheFrom, ...] = ()
+    cache_to: tuple[CacheTo, ...] = ()
     source_date_epoch: int | None = None
     network: Literal["host", "none"] = "host"
     hosts: tuple[tuple[str, str], ...] = ()

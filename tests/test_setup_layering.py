@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "builder"
 
 _VALUES = {"errors", "values", "canonical", "redact", "oci", "cancellation"}
 _PURE = _VALUES | {"dockerfile", "plan", "events"}
-_DISK = {"layers", "store", "context", "export", "sandbox", "registry"}
+_DISK = {"cache", "layers", "store", "context", "export", "sandbox", "registry"}
 ALLOWED = {
     "values": set[str](),
     "canonical": set[str](),
@@ -26,6 +26,8 @@ ALLOWED = {
     "layers": _VALUES,
     "context": _VALUES | {"layers"},
     "store": _VALUES | {"layers"},
+    # Of layers it knows the blobs alone.
+    "cache": _VALUES,
     "export": _VALUES | {"layers"},
     "registry": _VALUES,
     # A program of its own: it must start in milliseconds, and knows nothing of builds.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from builder.build import Image
+    from builder.cache.places import CacheFrom, CacheTo
     from builder.cli.context_spec import ContextSpec
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
@@ -150,6 +151,8 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         labels=tuple(sorted((name, value or "") for name, value in parsed.pairs("label").items())),
         platform=parse_platform(platforms(parsed, environment), os.uname().machine),
         no_cache=parsed.flag("no-cache"),
+        cache_from=_cache_from(parsed),
+        cache_to=_cache_to(parsed),
         uncached=tuple(name for text in parsed.texts("no-cache-filter") for name in text.split(",") if name),
         source_date_epoch=epoch,
         network="none" if network == "none" else "host",
@@ -158,6 +161,27 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),
         access=_access(environment),
     )
+
+
+def _cache_from(parsed: Parsed) -> tuple[CacheFrom, ...]:
+    if not parsed.texts("cache-from"):
+        return ()
+    from builder.cli.cache_spec import parse_cache_from
+
+    return tuple(map(parse_cache_from, parsed.texts("cache-from")))
+
+
+def _cache_to(parsed: Parsed) -> tuple[CacheTo, ...]:
+    if not parsed.texts("cache-to"):
+        return ()
+    from builder.cache.localsink import check
+    from builder.cli.cache_spec import parse_cache_to
+
+    places = tuple(map(parse_cache_to, parsed.texts("cache-to")))
+    for place in places:
+        if not place.ignore_error:
+            check(place.dest)
+    return places
 
 
 def _access(environment: Environment) -> Access:

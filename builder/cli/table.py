@@ -76,6 +76,8 @@ _BUILD = (
     Flag("call", "", "string", "METHOD", "check, outline or targets; with ,format=json as JSON", "No build"),
     Flag("print-plan", "", "bool", "", "print the steps that would be done, as JSON", "No build"),
     Flag("no-cache", "", "bool", "", "run every step anew", "Steps"),
+    Flag("cache-from", "", "list", "SPEC", "take steps from another cache: type=local,src=DIR", "Steps"),
+    Flag("cache-to", "", "list", "SPEC", "write the steps to another cache: type=local,dest=DIR,mode=max", "Steps"),
     Flag("no-cache-filter", "", "list", "STAGE[,STAGE]", "run every step of these stages anew", "Steps"),
     Flag(
         "jobs",
@@ -102,8 +104,6 @@ _BUILD = (
     _unbuilt("annotation", "pairs", "NAME=VALUE", "add an annotation to the manifest"),
     _unbuilt("attest", "list", "SPEC", "add an attestation", harmless=("false",)),
     _unbuilt("build-arg-file", "list", "FILE", "read ARGs from a file"),
-    _unbuilt("cache-from", "list", "SPEC", "take steps from another cache"),
-    _unbuilt("cache-to", "list", "SPEC", "write the steps to another cache"),
     _unbuilt("cap-add", "list", "NAME", "give RUN steps a capability"),
     _unbuilt("cap-drop", "list", "NAME", "take a capability from RUN steps"),
     _unbuilt("cgroup-parent", "string", "PATH", "the parent cgroup of RUN steps"),

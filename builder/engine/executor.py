@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from builder.engine.imports import Imports
     from builder.engine.remotes import Remotes
     from builder.engine.roots import Roots
     from builder.engine.sources import SourceTree
@@ -73,7 +74,8 @@ class _Job(NamedTuple):
 class Executor:
     """Runs the steps of one build, several at once if need be. Close it: it may have started the fork server.
 
-    `use_cache=False` does every step anew; `uncached` those of some stages, by their names in lower case. `stop`, once cancelled, ends what runs, and every further step with Interrupted.
+    `use_cache=False` does every step anew; `uncached` those of some stages, by their names in lower case. `stop`, once
+    cancelled, ends what runs, and every further step with Interrupted.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Executor:
         roots: Roots,
         use_cache: bool,
         uncached: frozenset[str] = frozenset(),
+        imports: Imports | None = None,
         access: Access = Access(),  # noqa: B008  a frozen value
         stop: Cancellation | None = None,
     ) -> None:
@@ -95,6 +98,7 @@ class Executor:
         self._emit = emit
         self._use_cache = use_cache
         self._uncached = uncached
+        self._imports = imports
         self._roots = roots
         self.stop = stop or Cancellation()
         self._access = access._replace(stop=self.stop)
@@ -239,7 +243,11 @@ class Executor:
         return self._use_cache and step.stage.lower() not in self._uncached
 
     def _cached(self, step: Keyed, key: keys.Key, onto: Root) -> Result | None:
-        record = self._store.lookup(key.hex) if self._takes(step) else None
+        if not self._takes(step):
+            return None
+        record = self._store.lookup(key.hex)
+        if record is None and self._imports is not None:
+            record = self._imports.find(key, onto)
         return self._result(record, onto, key, cached=True) if record is not None else None
 
     def _made(self, job: _Job, make: Callable[[], Root]) -> Result:

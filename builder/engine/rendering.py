@@ -33,7 +33,7 @@ def render(config: bytes, root: Root, blobs: Blobs, form: Form, store: Store, ro
     """Every layer as a blob in the given form, but those that came in one: base layers are never rewritten."""
     kept = [*blobs, *[None] * (len(root.layers) - len(blobs))]
     layers = tuple(
-        _kept(blob, store) if blob is not None else _layer(layer, form, store, roots, threads)
+        _kept(blob, store) if blob is not None else layer_blob(layer, form, store, roots, threads)
         for layer, blob in zip(root.layers, kept, strict=True)
     )
     descriptor = Descriptor(CONFIG_TYPE, Digest.of(config), len(config))
@@ -60,7 +60,8 @@ def _kept(blob: Descriptor, store: Store) -> tuple[Descriptor, str]:
     return blob, store.blob_path(blob.digest)
 
 
-def _layer(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Descriptor, str]:
+def layer_blob(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Descriptor, str]:
+    """A layer of ours in the given form, made once and kept: its descriptor, and the file that has it."""
     media_type = LAYER_TYPE if form == "uncompressed" else f"{LAYER_TYPE}+{form}"
     name = {"gzip": compression.GZIP_FORM, "zstd": compression.ZSTD_FORM, "uncompressed": "uncompressed"}[form]
     known = store.rendering(layer.diff_id, name)

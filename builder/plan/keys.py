@@ -76,4 +76,9 @@ def directory_key(content: str) -> Key:
 def _key(op: str, root: Digest | None, **fields: object) -> Key:
     body: Mapping[str, object] = {"op": op, "root": str(root) if root else None, **fields}
     preimage = canonical.dumps(body).encode()
-    return Key(hashlib.sha256(VERSION.encode() + b"\0" + preimage).hexdigest(), preimage)
+    return Key(hex_of(preimage), preimage)
+
+
+def hex_of(preimage: bytes) -> str:
+    """The key whose preimage this is."""
+    return hashlib.sha256(VERSION.encode() + b"\0" + preimage).hexdigest()

@@ -15,6 +15,7 @@ from builder.events import (
     BuildFinished,
     BuildStarted,
     BuildWarning,
+    CacheImported,
     Debug,
     ExportFinished,
     PlanReady,
@@ -115,6 +116,8 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
             }
         case Debug(message):
             return "debug", {"message": _text(message)}
+        case CacheImported(cache, steps, size):
+            return "cache.imported", {"cache": _text(cache), "steps": steps, "size": size}
         case ExportFinished(output, digest, size, seconds):
             return "export.finished", {
                 "output": _text(output),

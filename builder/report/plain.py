@@ -8,6 +8,7 @@ from builder.events import (
     BuildFinished,
     BuildStarted,
     BuildWarning,
+    CacheImported,
     Debug,
     ExportFinished,
     PlanReady,
@@ -49,7 +50,7 @@ class Plain:
                 self._finish(event, now)
             case Debug(message):
                 self._write(f"debug: {clean(message)}\n")
-            case BuildStarted() | BuildWarning() | ExportFinished():
+            case BuildStarted() | BuildWarning() | CacheImported() | ExportFinished():
                 self._write(self._summary.note(event))
             case BuildFinished():
                 self._end(self._summary.finished(event))

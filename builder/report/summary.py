@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.events import BuildStarted, BuildWarning, ExportFinished
+from builder.events import BuildStarted, BuildWarning, CacheImported, ExportFinished
 from builder.report.text import clean
 from builder.report.units import duration, size
 
@@ -18,16 +18,19 @@ class Summary:
         self._bold, self._yellow, self._reset = ("\x1b[1m", "\x1b[33m", "\x1b[0m") if color else ("", "", "")
         self._dockerfile = ""
         self._warnings: list[BuildWarning] = []
+        self._imports: list[CacheImported] = []
         self._exports: list[ExportFinished] = []
         self._ended = False
 
-    def note(self, event: BuildStarted | BuildWarning | ExportFinished) -> str:
+    def note(self, event: BuildStarted | BuildWarning | CacheImported | ExportFinished) -> str:
         """Keeps the event for the end; after the end, the text to show at once."""
         match event:
             case BuildStarted(dockerfile):
                 self._dockerfile = dockerfile
             case BuildWarning():
                 self._warnings.append(event)
+            case CacheImported():
+                self._imports.append(event)
             case ExportFinished():
                 self._exports.append(event)
         return self.rest() if self._ended else ""
@@ -41,6 +44,12 @@ class Summary:
             ("image id", event.image_id),
             ("size", f"{size(event.size)} in {event.layers} layer{'' if event.layers == 1 else 's'}"),
             ("steps", f"{event.ran} ran, {event.cached} cached"),
+        ]
+        rows += [
+            ("imported", f"{each.steps} step{'' if each.steps == 1 else 's'} from the {clean(each.cache)}, {size(each.size)}")
+            for each in self._imports
+            # Where the store knew all, no cache was asked.
+            if each.steps or event.ran
         ]
         if event.skipped:
             rows.append(("skipped", ", ".join(map(clean, event.skipped))))

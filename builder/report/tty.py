@@ -14,6 +14,7 @@ from builder.events import (
     BuildFinished,
     BuildStarted,
     BuildWarning,
+    CacheImported,
     Debug,
     ExportFinished,
     PlanReady,
@@ -112,7 +113,7 @@ class Tty:
                 self._scroll(self._summary.note(event))
             case PlanReady(steps):
                 self._steps = steps
-            case BuildWarning() | ExportFinished():
+            case BuildWarning() | CacheImported() | ExportFinished():
                 self._scroll(self._summary.note(event))
             case BuildFinished():
                 self._end(self._summary.finished(event))

@@ -9,11 +9,11 @@ from tests.conftest import Pybuild
 
 
 def statuses(pybuild: Pybuild, context: Path, base: Path, *flags: str) -> dict[str, str]:
-    """What became of each step: its instruction, to `done` or `cached`."""
+    """What became of each step, in the order of the plan: its instruction, to `done` or `cached`."""
     done = pybuild("--progress=json", "--build-context", f"base={base}", *flags, context)
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stderr.splitlines()]
-    finished = [event for event in events if event["type"] == "step.finished"]
+    finished = sorted((event for event in events if event["type"] == "step.finished"), key=lambda event: int(event["step"]))
     return {event["name"].partition("] ")[2]: event["status"] for event in finished}
 
 

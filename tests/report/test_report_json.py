@@ -18,6 +18,7 @@ from builder.events import (
     BuildFinished,
     BuildStarted,
     BuildWarning,
+    CacheImported,
     Debug,
     Event,
     ExportFinished,
@@ -48,6 +49,7 @@ SAMPLES: tuple[Event, ...] = (
     BuildFinished("sha256:cc", ("a", "b"), 7, 1, 1, 1, ("test",), 2.0),
     BuildFailed(ERROR, 1.5),
     BuildFailed(UsageError("no"), 0.0),
+    CacheImported("cache local dir", 3, 500),
 )
 
 

@@ -1,0 +1,153 @@
+"""What a portable cache is made of: an OCI artifact of records and layers (OCI image-spec manifest.md, "artifacts"). Pure.
+
+The manifest has `artifactType` `application/vnd.pybuild.cache.v1`. Its config is canonical JSON of the type
+`application/vnd.pybuild.cache.v1+json`::
+
+    {"layers": [diff ID of each layer of the manifest, in its order],
+     "records": [{"key": ..., "preimage": ..., "diff_id": ... or null, "created": seconds}, ... by key]}
+
+Its layers are layers as images have them. The number in the types is the version: what it means never changes
+(SPEC section 7). Everything is parsed whole or refused: a record that does not fit its key makes all others doubtful.
+"""
+
+from __future__ import annotations
+
+from builder import canonical
+from builder.errors import BuildError
+from builder.oci.digest import Descriptor, Digest
+from builder.oci.image import LAYER_TYPE, MANIFEST_TYPE, descriptor_json, parse_descriptor
+from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+_FAMILY = "application/vnd.pybuild.cache."
+ARTIFACT_TYPE = f"{_FAMILY}v1"
+CONFIG_TYPE = f"{ARTIFACT_TYPE}+json"
+MANIFEST_LIMIT = 4 << 20
+"""Bytes, as registries have it."""
+CONFIG_LIMIT = 64 << 20
+EMPTY = b"{}"
+"""The layer of a cache without layers: registries want one (image-spec manifest.md, "Guidance for an Empty Descriptor")."""
+EMPTY_DESCRIPTOR = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(EMPTY), len(EMPTY))
+
+_LAYER_TYPES = (LAYER_TYPE, f"{LAYER_TYPE}+gzip", f"{LAYER_TYPE}+zstd")
+_LATEST = 1 << 40
+"""Seconds since 1970; no record is younger."""
+
+
+class CachedStep(NamedTuple):
+    """The result of a step."""
+
+    key: str
+    preimage: bytes
+    """The text that `key` is the hash of."""
+    diff_id: Digest | None
+    """None: the step changed no file."""
+    created: int
+    """Seconds since 1970."""
+
+
+class Cache(NamedTuple):
+    steps: Mapping[str, CachedStep]
+    """By their keys."""
+    layers: Mapping[Digest, Descriptor]
+    """The blob of each diff ID that a step names."""
+
+
+class Manifest(NamedTuple):
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+def config_blob(steps: Iterable[CachedStep], diff_ids: Iterable[Digest]) -> bytes:
+    """The config of a cache whose manifest has the layers `diff_ids`; the same steps give the same bytes."""
+    records = [
+        {
+            "created": step.created,
+            "diff_id": None if step.diff_id is None else str(step.diff_id),
+            "key": step.key,
+            "preimage": step.preimage.decode(),
+        }
+        for step in sorted(steps)
+    ]
+    return canonical.dumps({"layers": [str(diff_id) for diff_id in diff_ids], "records": records}).encode()
+
+
+def manifest_blob(config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
+    body = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": ARTIFACT_TYPE,
+        "config": descriptor_json(config),
+        "layers": [descriptor_json(layer) for layer in layers] or [descriptor_json(EMPTY_DESCRIPTOR)],
+    }
+    return canonical.dumps(body).encode()
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Raises BuildError for what is no cache, or one of another version."""
+    raw = _object(data, "manifest")
+    kind = raw.get("artifactType")
+    if kind != ARTIFACT_TYPE:
+        if isinstance(kind, str) and kind.startswith(_FAMILY):
+            raise BuildError(f"its format is '{kind}', and this pybuild reads '{ARTIFACT_TYPE}'")
+        raise BuildError("its manifest is not that of a pybuild cache")
+    layers = raw.get("layers")
+    if not isinstance(layers, list):
+        raise BuildError("its manifest has no layers")
+    config = parse_descriptor(raw.get("config"))
+    if config.media_type != CONFIG_TYPE:
+        raise BuildError("the config of its manifest has another type")
+    found = tuple(each for each in map(parse_descriptor, layers) if each.media_type != EMPTY_DESCRIPTOR.media_type)
+    if not all(each.media_type in _LAYER_TYPES for each in found):
+        raise BuildError("its manifest has a layer that is none of an image")
+    return Manifest(config, found)
+
+
+def parse_config(data: bytes, layers: tuple[Descriptor, ...], key_of: Callable[[bytes], str]) -> Cache:
+    """`layers` are the manifest's; `key_of` gives the key of a preimage. Raises BuildError."""
+    raw = _object(data, "config")
+    diff_ids, records = raw.get("layers"), raw.get("records")
+    if not isinstance(diff_ids, list) or not isinstance(records, list):
+        raise BuildError("its config lacks the layers or the records")
+    if len(diff_ids) != len(layers):
+        raise BuildError(f"its config names {len(diff_ids)} layers, its manifest {len(layers)}")
+    blobs = dict(zip(map(_diff_id, diff_ids), layers, strict=True))
+    steps = [_step(record, key_of) for record in records]
+    for step in steps:
+        if step.diff_id is not None and step.diff_id not in blobs:
+            raise BuildError(f"the layer of its record {step.key[:12]} is in no blob")
+    return Cache({step.key: step for step in steps}, blobs)
+
+
+def _step(raw: object, key_of: Callable[[bytes], str]) -> CachedStep:
+    match raw:
+        case {"key": str(key), "preimage": str(preimage), "diff_id": None | str() as diff_id, "created": int(created)}:
+            # JSON may hold halves of surrogate pairs, which are no text.
+            text = preimage.encode("utf-8", "surrogatepass")
+            if key_of(text) != key:
+                raise BuildError(f"its record '{key[:12]}' is not what its key says")
+            if not 0 <= created < _LATEST:
+                raise BuildError(f"its record {key[:12]} has a time out of range")
+            return CachedStep(key, text, None if diff_id is None else _diff_id(diff_id), created)
+    raise BuildError("one of its records is malformed")
+
+
+def _diff_id(raw: object) -> Digest:
+    digest = Digest.parse(raw) if isinstance(raw, str) else None
+    if digest is None or digest.algorithm != "sha256":
+        raise BuildError("one of its diff IDs is malformed")
+    return digest
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        raw = canonical.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise BuildError(f"its {what} is not JSON") from error
+    if not isinstance(raw, dict):
+        raise BuildError(f"its {what} is no JSON object")
+    return raw

@@ -1,0 +1,116 @@
+"""Reading a portable cache from a folder: an OCI image layout (OCI image-spec image-layout.md), a hostile input.
+
+Every blob is checked by size and digest, no link of the last component is followed, and only regular files are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+
+from builder import canonical
+from builder.cache.format import MANIFEST_LIMIT
+from builder.errors import BuildError
+from builder.oci.image import parse_descriptor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from builder.cache.places import CacheFrom
+    from builder.oci.digest import Descriptor
+
+REF_NAME = "org.opencontainers.image.ref.name"
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How the files of a layout are opened: neither a link nor a fifo leads anywhere."""
+_CHUNK = 1 << 20
+
+
+class LocalSource:
+    def __init__(self, place: CacheFrom) -> None:
+        self._place = place
+
+    def manifest(self) -> bytes:
+        descriptor = self._choose()
+        return self.read(descriptor, MANIFEST_LIMIT)
+
+    def read(self, descriptor: Descriptor, limit: int) -> bytes:
+        if descriptor.size > limit:
+            raise BuildError(f"its blob {descriptor.digest} is larger than {limit} bytes")
+        parts: list[bytes] = []
+        self.copy(descriptor, parts.append)
+        return b"".join(parts)
+
+    def copy(self, descriptor: Descriptor, write: Callable[[bytes], object]) -> None:
+        digest = descriptor.digest
+        hasher, size = hashlib.new(digest.algorithm), 0
+        for chunk in self._chunks(f"blobs/{digest.algorithm}/{digest.hex}", f"its blob {digest}"):
+            size += len(chunk)
+            if size > descriptor.size:
+                break
+            hasher.update(chunk)
+            write(chunk)
+        if size != descriptor.size or hasher.hexdigest() != digest.hex:
+            raise BuildError(f"its blob {digest} is {'truncated' if size < descriptor.size else 'corrupt'}")
+
+    def _choose(self) -> Descriptor:
+        _, tag, digest = self._place
+        if not os.path.isdir(self._place.src):
+            raise BuildError("it is not there" if not os.path.lexists(self._place.src) else "it is no folder")
+        data = b""
+        for chunk in self._chunks("index.json", "its index.json"):
+            data += chunk
+            if len(data) > MANIFEST_LIMIT:
+                raise BuildError(f"its index.json is larger than {MANIFEST_LIMIT} bytes")
+        for raw in manifests(data):
+            if digest is not None:
+                if raw.get("digest") == str(digest):
+                    return parse_descriptor(raw)
+            elif tag_of(raw) == tag:
+                return parse_descriptor(raw)
+        raise BuildError(f"it has no manifest {digest}" if digest else f"it has no tag '{tag}'")
+
+    def _chunks(self, name: str, what: str) -> Iterator[bytes]:
+        try:
+            fd = os.open(os.path.join(self._place.src, name), READ)
+        except FileNotFoundError as error:
+            raise BuildError(f"{what} is missing") from error
+        except OSError as error:
+            raise BuildError(f"{what} cannot be read: {error.strerror}") from error
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise BuildError(f"{what} is no file")
+            while True:
+                try:
+                    chunk = os.read(fd, _CHUNK)
+                except OSError as error:
+                    raise BuildError(f"{what} cannot be read: {error.strerror}") from error
+                if not chunk:
+                    return
+                yield chunk
+        finally:
+            os.close(fd)
+
+
+def manifests(data: bytes) -> list[dict[str, Any]]:
+    found = json_object(data).get("manifests")
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise BuildError("its index.json has no manifests")
+    return found
+
+
+def tag_of(descriptor: dict[str, Any]) -> object:
+    annotations = descriptor.get("annotations")
+    return annotations.get(REF_NAME) if isinstance(annotations, dict) else None
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    try:
+        raw = canonical.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise BuildError("its index.json is not JSON") from error
+    if not isinstance(raw, dict):
+        raise BuildError("its index.json is no JSON object")
+    return raw

@@ -1,0 +1,66 @@
+"""The records and layers of a build, written to a portable cache (`--cache-to`)."""
+
+from __future__ import annotations
+
+from builder.cache.format import CONFIG_TYPE, EMPTY, EMPTY_DESCRIPTOR, CachedStep, config_blob, manifest_blob
+from builder.cache.localsink import LocalSink
+from builder.cache.places import Blob
+from builder.engine.rendering import layer_blob
+from builder.oci.digest import Descriptor, Digest
+from builder.oci.image import MANIFEST_TYPE
+from builder.plan.steps import BaseStep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.cache.places import CacheTo
+    from builder.engine.executor import Result
+    from builder.engine.roots import Roots
+    from builder.engine.scheduler import Outcome
+    from builder.plan.steps import Plan
+    from builder.store.store import Store
+
+
+def export_cache(to: CacheTo, plan: Plan, outcome: Outcome, store: Store, roots: Roots, *, threads: int) -> tuple[Digest, int]:
+    """Write the cache; its manifest's digest, and the bytes of all its blobs. Raises UsageError and StoreError."""
+    results = [outcome.results[step] for step in (_chain(plan) if to.mode == "min" else sorted(outcome.results))]
+    steps: dict[str, CachedStep] = {}
+    layers: dict[Digest, Blob] = {}
+    for result in results:
+        if result.key is None or result.key.hex in steps:
+            continue
+        steps[result.key.hex] = _step(result, store)
+        if result.diff_id is not None and result.diff_id not in layers:
+            descriptor, path = layer_blob(result.root.layers[-1], to.compression, store, roots, threads)
+            layers[result.diff_id] = Blob(descriptor, path=path)
+    config = _small(CONFIG_TYPE, config_blob(steps.values(), layers))
+    manifest = _small(MANIFEST_TYPE, manifest_blob(config.descriptor, (blob.descriptor for blob in layers.values())))
+    blobs = [*(layers.values() or [Blob(EMPTY_DESCRIPTOR, EMPTY)]), config]
+    LocalSink(to.dest).publish(blobs, manifest, to.tag)
+    return manifest.descriptor.digest, _size((*blobs, manifest))
+
+
+def _chain(plan: Plan) -> list[int]:
+    """The steps that the target's file system is made of, the lowest first."""
+    found = []
+    step = plan.steps[plan.target]
+    while not isinstance(step, BaseStep):
+        found.append(step.id)
+        step = plan.steps[step.parent]
+    return found[::-1]
+
+
+def _step(result: Result, store: Store) -> CachedStep:
+    assert result.key is not None
+    known = store.lookup(result.key.hex)
+    # Another build may have replaced the record meanwhile; what this one used is what counts.
+    return CachedStep(result.key.hex, result.key.preimage, result.diff_id, known.created if known is not None else 0)
+
+
+def _small(media_type: str, data: bytes) -> Blob:
+    return Blob(Descriptor(media_type, Digest.of(data), len(data)), data)
+
+
+def _size(blobs: Iterable[Blob]) -> int:
+    return sum(blob.descriptor.size for blob in blobs)

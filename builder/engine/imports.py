@@ -1,0 +1,194 @@
+"""Results of steps that other stores had: what `--cache-from` names is asked when the store does not know a key.
+
+Nothing is fetched that no step needs. What comes is hostile: a blob must be its digest's, its tar the diff ID's, and the
+layer one that our writer would make of the same entries, in a place where they fit. What is wrong is told once, as a
+warning, and the step is done as if there were no cache. Usable from several threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from _thread import allocate_lock
+
+from builder import canonical
+from builder.cache.format import CONFIG_LIMIT, parse_config, parse_manifest
+from builder.cache.local import LocalSource
+from builder.errors import BuildError, Interrupted, StoreError
+from builder.events import BuildWarning, CacheImported
+from builder.layers.compression import decompress
+from builder.layers.index import dump_index, load_index
+from builder.layers.names import show
+from builder.layers.tarreader import read_tar
+from builder.layers.tarwriter import write_layer
+from builder.oci.digest import Digest
+from builder.plan import keys
+from builder.store.store import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from builder.cache.format import Cache
+    from builder.cache.places import CacheFrom, Source
+    from builder.cancellation import Cancellation
+    from builder.engine.roots import Root, Roots
+    from builder.events import Emit
+    from builder.layers.entry import Entry
+    from builder.layers.index import Tree
+    from builder.oci.digest import Descriptor
+    from builder.store.store import Store
+
+
+class Imports:
+    """The caches of one build, asked in the order of the command line."""
+
+    def __init__(self, places: Iterable[CacheFrom], store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> None:
+        self._store = store
+        self._roots = roots
+        self._emit = emit
+        self._stop = stop
+        self._caches = [_Opened(place.name, LocalSource(place), emit) for place in places]
+
+    def find(self, key: keys.Key, root: Root) -> Record | None:
+        """The record of a key, now in the store with its layer; None where no cache has it. `root` is what the layer will
+        lie on. Raises StoreError, Interrupted, and OSError for the store's disk."""
+        for cache in self._caches:
+            found = cache.ask(key.hex)
+            if found is None:
+                continue
+            diff_id, blob = found
+            try:
+                size = 0 if diff_id is None or blob is None else self._take(cache.source, diff_id, blob, key, root)
+            except (StoreError, Interrupted):
+                raise
+            except (BuildError, ValueError) as error:
+                cache.refuse(diff_id, error)
+                continue
+            cache.count(size)
+            return self._store.put_record(Record(key.hex, key.preimage, diff_id))
+        return None
+
+    def tell(self) -> None:
+        """Say what came from each cache."""
+        for cache in self._caches:
+            self._emit(CacheImported(f"cache {cache.name}", cache.steps, cache.size))
+
+    def _take(self, source: Source, diff_id: Digest, blob: Descriptor, key: keys.Key, root: Root) -> int:
+        """See to it that the store has the layer; the bytes that were fetched. Raises BuildError and ValueError for one that
+        cannot be the result of this step."""
+        below = self._roots.tree(root)
+        chain = root.on_top(diff_id).layers[-1].chain
+        if self._store.has_layer(diff_id) and (
+            self._store.has_blob(diff_id) or self._store.find_snapshot(diff_id, chain) is not None
+        ):
+            _check_place(load_index(self._store.layer_index(diff_id)), key, below)
+            return 0
+        with self._store.scratch() as scratch:
+            packed, tar = os.path.join(scratch, "packed"), os.path.join(scratch, "layer.tar")
+            with open(packed, "wb") as file:
+                source.copy(blob, self._stoppable(file.write))
+            with open(tar, "wb") as file:
+                digest = _unpacked(packed, self._stoppable(file.write), str(diff_id))
+            os.unlink(packed)
+            if digest != diff_id:
+                raise BuildError("its content does not have this diff ID")
+            with self._store.blob_writer() as writer:
+                items = read_tar(tar, whiteouts=True, name=str(diff_id))
+                summary = write_layer(items, self._stoppable(writer.write))
+                if summary.diff_id != diff_id:
+                    raise BuildError("it is not written as pybuild writes layers")
+                _check_place(summary.entries, key, below)
+                writer.commit(diff_id)
+        size = sum(entry.size for entry in summary.entries if entry.kind == "file")
+        self._store.put_layer(diff_id, dump_index(summary.entries), size)
+        return blob.size
+
+    def _stoppable(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        def checked(data: bytes) -> None:
+            self._stop.check()
+            write(data)
+
+        return checked
+
+
+class _Opened:
+    """One cache: read when it is first asked, and not at all in a build whose steps the store knows."""
+
+    def __init__(self, name: str, source: Source, emit: Emit) -> None:
+        self.name = name
+        self.source = source
+        self.steps = self.size = 0
+        self._emit = emit
+        self._lock = allocate_lock()
+        self._read = False
+        self._cache: Cache | None = None
+        self._refused: set[Digest | None] = set()
+
+    def ask(self, key: str) -> tuple[Digest | None, Descriptor | None] | None:
+        """The diff ID of a step and the blob of its layer; None for a step that it does not know."""
+        with self._lock:
+            if not self._read:
+                self._read = True
+                try:
+                    self._cache = _load(self.source)
+                except BuildError as error:
+                    self._warn(error.message)
+            step = self._cache.steps.get(key) if self._cache is not None else None
+            if self._cache is None or step is None or step.diff_id in self._refused:
+                return None
+            return step.diff_id, None if step.diff_id is None else self._cache.layers[step.diff_id]
+
+    def refuse(self, diff_id: Digest | None, error: BuildError | ValueError) -> None:
+        """Never ask for this layer again, and say why."""
+        with self._lock:
+            if diff_id not in self._refused:
+                self._refused.add(diff_id)
+                reason = error.message if isinstance(error, BuildError) else str(error)
+                self._warn(f"layer {diff_id}: {reason}")
+
+    def count(self, size: int) -> None:
+        with self._lock:
+            self.steps += 1
+            self.size += size
+
+    def _warn(self, reason: str) -> None:
+        self._emit(BuildWarning("CacheImport", f"the cache {self.name} is not used: {reason}"))
+
+
+def _load(source: Source) -> Cache:
+    manifest = parse_manifest(source.manifest())
+    return parse_config(source.read(manifest.config, CONFIG_LIMIT), manifest.layers, keys.hex_of)
+
+
+def _unpacked(packed: str, write: Callable[[bytes], object], name: str) -> Digest:
+    """Write what the file holds once decompressed; the digest of that."""
+    digest = hashlib.sha256()
+
+    def both(data: bytes) -> None:
+        digest.update(data)
+        write(data)
+
+    decompress(packed, both, name=name)
+    return Digest("sha256", digest.hexdigest())
+
+
+def _check_place(entries: Sequence[Entry], key: keys.Key, below: Tree) -> None:
+    """Raise BuildError for a layer that cannot lie where the step would put it: an entry in what is no folder. A copy onto
+    nothing (`--link`) is put on any base, and has all its folders itself."""
+    body = canonical.loads(key.preimage.decode())
+    alone = body["op"] == "copy" and body["root"] is None
+    own = {entry.path: entry.kind for entry in entries if entry.kind != "whiteout"}
+    for entry in entries:
+        folder = entry.path.rpartition(b"/")[0]
+        while folder:
+            kind: str | None = own.get(folder)
+            if kind is None and not alone:
+                lower = below.lookup(folder)
+                if lower is None:
+                    folder = folder.rpartition(b"/")[0]
+                    continue
+                kind = lower.kind
+            if kind != "dir":
+                raise BuildError(f"'{show(entry.path)}' lies in what is no folder")
+            break
