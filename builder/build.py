@@ -13,7 +13,7 @@ from builder.engine.bases import Available, resolve
 from builder.engine.executor import Contexts, Executor
 from builder.engine.roots import Roots
 from builder.engine.times import created
-from builder.errors import BuildError
+from builder.errors import BuildError, Interrupted
 from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
 from builder.layers.entry import EPOCH
 from builder.oci.image import assemble
@@ -344,9 +344,9 @@ def _export_caches(request: Request, plan: Plan, outcome: scheduler.Outcome, sto
         begun = time.monotonic()
         try:
             digest, size = export_cache(to, plan, outcome, store, roots, threads=max(1, request.jobs))
-        except BuildError as error:
-            if not to.ignore_error:
+        except (BuildError, OSError) as error:
+            if not to.ignore_error or isinstance(error, Interrupted):
                 raise
-            emit(BuildWarning("CacheExport", error.message))
+            emit(BuildWarning("CacheExport", error.message if isinstance(error, BuildError) else str(error)))
             continue
         emit(ExportFinished(f"cache {to.name}", str(digest), size, time.monotonic() - begun))

@@ -8,8 +8,10 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -306,6 +308,7 @@ def test_a_new_cache_replaces_the_old_one_and_its_blobs(room: Room) -> None:
     # What a killed writer left goes, and what is damaged is written again.
     (room.cache / "blobs" / "sha256" / ".pybuild-left").write_text("x")
     (room.cache / "blobs" / "sha256" / ("0" * 64)).write_text("x")
+    (room.cache / "index.json.lock").write_text("")
     damaged = room.blob(room.manifest()["layers"][0]["digest"])
     damaged.write_text("x")
     room.export(mode="min")
@@ -355,6 +358,25 @@ def test_two_writers_of_one_folder(room: Room, pybuild: Pybuild) -> None:
     for blob in blobs_of(room.cache):
         assert f"sha256:{hashlib.sha256(room.blob(blob).read_bytes()).hexdigest()}" == blob
     assert room("b", "--cache-from", "type=local,src=cache,tag=t3").imported[0][0] == 8
+
+
+def test_a_writer_that_is_killed_leaves_the_old_cache(room: Room, pybuild: Pybuild) -> None:
+    (room.context / "Dockerfile").write_text("FROM base\nCOPY tree /tree/\n")
+    first = room.export()
+    large = room.context / "tree" / "large"
+    large.write_bytes(os.urandom(1 << 20) * 40)
+    flags = ["--build-context", f"base={room.base}", "--cache-to=type=local,dest=cache,mode=max,compression=uncompressed"]
+    with pybuild.start(*flags, room.context, cwd=room.folder) as process:
+        while process.poll() is None and not list((room.cache / "blobs" / "sha256").glob(".pybuild-*")):
+            time.sleep(0.001)
+        process.kill()
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    large.unlink()
+    old = room.bring("b")
+    assert (set(old.statuses.values()), old.image, old.warnings) == ({"cached"}, first.image, [])
+    room.export()
+    assert [path.name for path in room.cache.rglob("*") if path.name.startswith((".pybuild-", "index.json."))] == []
 
 
 @pytest.mark.parametrize("ignore", [False, True])
