@@ -7,7 +7,8 @@ The manifest has `artifactType` `application/vnd.pybuild.cache.v1`. Its config i
      "records": [{"key": ..., "preimage": ..., "diff_id": ... or null, "created": seconds}, ... by key]}
 
 Its layers are layers as images have them. The number in the types is the version: what it means never changes
-(SPEC section 7). Everything is parsed whole or refused: a record that does not fit its key makes all others doubtful.
+(SPEC section 7), and what a reader does not know is passed over. What it knows is parsed whole or refused: a record that does
+not fit its key makes all others doubtful.
 """
 
 from __future__ import annotations
@@ -101,10 +102,8 @@ def parse_manifest(data: bytes) -> Manifest:
     config = parse_descriptor(raw.get("config"))
     if config.media_type != CONFIG_TYPE:
         raise BuildError("the config of its manifest has another type")
-    found = tuple(each for each in map(parse_descriptor, layers) if each.media_type != EMPTY_DESCRIPTOR.media_type)
-    if not all(each.media_type in _LAYER_TYPES for each in found):
-        raise BuildError("its manifest has a layer that is none of an image")
-    return Manifest(config, found)
+    # The empty descriptor is none, nor are blobs of kinds that may be added within this version.
+    return Manifest(config, tuple(each for each in map(parse_descriptor, layers) if each.media_type in _LAYER_TYPES))
 
 
 def parse_config(data: bytes, layers: tuple[Descriptor, ...], key_of: Callable[[bytes], str]) -> Cache:

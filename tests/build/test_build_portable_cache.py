@@ -294,6 +294,18 @@ def test_people_are_told(room: Room, pybuild: Pybuild) -> None:
     assert done.stderr.count("CACHED") == 9
 
 
+def test_proxies_stay_out_of_a_cache(room: Room) -> None:
+    (room.context / "Dockerfile").write_text('FROM base\nRUN test -n "$https_proxy"\nRUN test -n "$https_proxy"; : > /made\n')
+    done = room("a", "--build-arg=https_proxy=http://user:canary@proxy.invalid", "--cache-to=type=local,dest=cache,mode=max")
+    assert done.code == 0
+    parts = [path.read_bytes() for path in room.cache.rglob("*") if path.is_file()]
+    parts += [
+        zstandard.ZstdDecompressor().decompressobj().decompress(part) for part in parts if part[:4] == b"\x28\xb5\x2f\xfd"
+    ]
+    assert len(parts) == 6
+    assert [part for part in parts if b"canary" in part or b"proxy.invalid" in part] == []
+
+
 # The folder
 
 
