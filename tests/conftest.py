@@ -179,7 +179,9 @@ def _left_running(places: list[str]) -> list[str]:
             continue
         if mounts != own_mounts:
             texts.append(mounts)
-        marks = [_MARK.encode(), *(os.fsencode(place) + b"/" for place in places[:1])]
+        # The fork server has no environment that a mark could be in.
+        server = os.fsencode(ROOT / "builder" / "sandbox" / "main.py")
+        marks = [_MARK.encode(), server, *(os.fsencode(place) + b"/" for place in places[:1])]
         if any(mark in text for mark in marks for text in texts):
             left.append(f"{process.name} {os.fsdecode(command)}")
     return left

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from builder.errors import Interrupted, SandboxError
 from builder.sandbox import capabilities, wire
 from builder.sandbox.spawn import memory_file, spawn_server
-from builder.sandbox.spec import BindMount, FileMount, Outcome, ScriptMount, TmpfsMount
+from builder.sandbox.spec import BindMount, FileMount, Outcome, OverlayMount, ScriptMount, TmpfsMount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -308,16 +308,23 @@ def _fields(spec: SandboxSpec, seccomp: bytes, *, own_streams: bool) -> dict[str
     }
 
 
-def _mount(mount: Mount) -> tuple[str, bytes, bytes, int, int]:
+def _mount(mount: Mount) -> dict[str, object]:
+    """The fields of a `wire.Mount`."""
+    fields: dict[str, object] = {"target": _bytes(mount.target)}
     match mount:
         case BindMount():
-            return ("bind", _bytes(mount.target), os.fsencode(mount.source), 0, int(mount.readonly))
+            return fields | {"kind": "bind", "source": os.fsencode(mount.source), "readonly": mount.readonly}
+        case OverlayMount():
+            lowers = tuple(os.fsencode(folder) for folder in mount.lowers)
+            made = {"lowers": lowers, "upper": os.fsencode(mount.upper), "work": os.fsencode(mount.work)}
+            return fields | made | {"kind": "overlay", "source": _bytes(mount.source), "readonly": mount.readonly}
         case TmpfsMount():
-            return ("tmpfs", _bytes(mount.target), b"", mount.size, mount.mode)
+            return fields | {"kind": "tmpfs", "size": mount.size, "mode": mount.mode, "readonly": mount.readonly}
         case FileMount():
-            return ("file", _bytes(mount.target), mount.content, 0, mount.mode)
+            owner = {"mode": mount.mode, "uid": mount.uid, "gid": mount.gid}
+            return fields | owner | {"kind": "file", "content": mount.content, "readonly": mount.readonly}
         case ScriptMount():
-            return ("script", _bytes(mount.target), mount.content, 0, 0o755)
+            return fields | {"kind": "script", "content": mount.content, "mode": 0o755, "readonly": True}
 
 
 def _bytes(text: str) -> bytes:

@@ -14,7 +14,10 @@ import os
 from builder.sandbox import kernel
 
 _ATTRIBUTES = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+_ENOENT = 2
+_EINVAL = 22
 _ELOOP = 40
+_MAX_LINKS = 40
 
 # Where a prepared mount goes: a path that is known to have no link in it, and a descriptor of what lies there.
 Target = tuple[bytes, int]
@@ -58,6 +61,14 @@ class Mounts:
             _add_attributes(path, late)
         os.close(tree)
 
+    def restrict(self, target: Target, attributes: int) -> None:
+        """Add attributes to the mount that is attached there; `target` was looked for after that."""
+        path, place = target
+        if self._set_attributes:
+            kernel.mount_setattr(place, attributes)
+        else:
+            _add_attributes(path, attributes)
+
 
 class OldMounts:
     """By mount(2): what is prepared is remembered, and made where it is attached."""
@@ -88,11 +99,83 @@ class OldMounts:
         if attributes:
             _add_attributes(path, attributes)
 
+    def restrict(self, target: Target, attributes: int) -> None:
+        _add_attributes(target[0], attributes)
+
 
 def _add_attributes(path: bytes, attributes: int) -> None:
     # A remount sets all flags: those that the mount has must be said again.
     kept = os.statvfs(path).f_flag & _ATTRIBUTES
     kernel.mount(None, path, None, kernel.MS_REMOUNT | kernel.MS_BIND | kept | attributes)
+
+
+def open_below(root: int, path: bytes) -> int:
+    """An O_PATH descriptor of `path` below `root`, name by name; a link in it is ELOOP."""
+    return _walk(root, path)
+
+
+def place_below(root: int, path: bytes, *, folder: bool) -> Target:
+    """`path`, absolute, below `root`: links are followed, and never lead out of it. What is missing, a folder or a file, is
+    made, but not in the root's own file system, where a trace of it would stay.
+
+    Links are read and not walked through: what /proc calls a link may lead anywhere. `..` is never opened, since the host's
+    tree may still lie over the root.
+    """
+    own = os.fstat(root).st_dev
+    left = path.split(b"/")[::-1]
+    done: list[bytes] = []
+    links = 0
+    while left:
+        name = left.pop()
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            done = done[:-1]
+            continue
+        parent = _walk(root, b"/".join(done))
+        try:
+            link = _link(parent, name)
+            if link is None and not _is_there(parent, name):
+                if os.fstat(parent).st_dev == own:
+                    raise OSError(_ENOENT, os.strerror(_ENOENT))
+                _make(parent, name, folder=folder or any(part not in (b"", b".") for part in left))
+        finally:
+            os.close(parent)
+        if link is None:
+            done.append(name)
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            raise OSError(_ELOOP, os.strerror(_ELOOP))
+        if link.startswith(b"/"):
+            done = []
+        left += link.split(b"/")[::-1]
+    real = b"/".join(done)
+    return b"/" + real, _walk(root, real)
+
+
+def _link(parent: int, name: bytes) -> bytes | None:
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (_EINVAL, _ENOENT):
+            return None
+        raise
+
+
+def _is_there(parent: int, name: bytes) -> bool:
+    try:
+        os.lstat(name, dir_fd=parent)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _make(parent: int, name: bytes, *, folder: bool) -> None:
+    if folder:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    else:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent))
 
 
 def target_below(root: int, path: bytes, missing: tuple[str, ...]) -> Target:

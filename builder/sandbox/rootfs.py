@@ -12,10 +12,12 @@ import os
 
 from builder.sandbox import kernel, overlay
 from builder.sandbox.kernel import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
-from builder.sandbox.mounts import Mounts, OldMounts, target_below
+from builder.sandbox.mounts import Mounts, OldMounts, open_below, place_below, target_below
+from builder.sandbox.wire import Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from builder.sandbox.mounts import Target
     from builder.sandbox.wire import Job
 
 _DEVICES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
@@ -43,6 +45,7 @@ _MASKED = (
 )
 _READONLY = (b"/proc/bus", b"/proc/fs", b"/proc/irq", b"/proc/sys", b"/proc/sysrq-trigger")
 _QUIET = MS_NOSUID | MS_NODEV | MS_NOEXEC
+_PLACE = os.O_PATH | os.O_CLOEXEC
 
 
 class Root:
@@ -52,7 +55,9 @@ class Root:
         self._job = job
         self._missing = missing
         self._mounts: Mounts | OldMounts = OldMounts() if "mount-api" in missing else Mounts(missing)
-        self._prepared: list[tuple[int, bytes]] = []
+        self._asked = [Mount(fields) for fields in job.mounts]
+        self._devices: list[tuple[int, bytes]] = []
+        self._prepared: list[_Prepared] = []
         self._root = -1
         self._host = -1
 
@@ -61,66 +66,84 @@ class Root:
         job = self._job
         if "mount-namespace" not in job.without:
             kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-        attributes = 0 if "nodev" in job.without else MS_NODEV
+        self._root = self._overlay(job.lowers, job.upper, job.work, 0 if "nodev" in job.without else MS_NODEV)
+
+    def _overlay(self, lowers: tuple[bytes, ...], upper: bytes, work: bytes, attributes: int) -> int:
+        """A descriptor of the new overlay's root, which lies over `upper`."""
         if "overlay-lowerdir+" in self._missing:
-            overlay.mount_at(job.upper, job.lowers, job.upper, job.work, attributes)
-            self._root = os.open(job.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            return
-        self._root = overlay.detached(job.lowers, job.upper, job.work, attributes)
-        place = os.open(job.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        kernel.move_mount(self._root, place)
+            overlay.mount_at(upper, lowers, upper, work, attributes)
+            return os.open(upper, _PLACE | os.O_DIRECTORY)
+        tree = overlay.detached(lowers, upper, work, attributes)
+        place = os.open(upper, _PLACE | os.O_DIRECTORY)
+        kernel.move_mount(tree, place)
+        os.close(place)
+        return tree
 
     def prepare(self) -> None:
         """All that comes from the host: its device nodes one by one, bind mounts, and small files on a tmpfs of their own."""
         own_dev = "own-dev" not in self._job.without
         for name in _DEVICES if own_dev else ():
-            self._prepare(self._mounts.clone(b"/dev/" + name, self._node_attributes()), b"/dev/" + name)
+            self._devices.append((self._mounts.clone(b"/dev/" + name, self._node_attributes()), b"/dev/" + name))
         if not own_dev:
-            self._prepare(self._mounts.clone(b"/dev", 0), b"/dev")
-        self._prepare_mounts()
+            self._devices.append((self._mounts.clone(b"/dev", 0), b"/dev"))
+        self._stage_files()
+        for number, mount in enumerate(self._asked):
+            self._prepare(mount, number)
 
     def _node_attributes(self) -> int:
         """Read-only says nothing of what is written to a device, and keeps a command from the mode, owner and times of the
         node, which is the host's own."""
         return MS_NOSUID | MS_NOEXEC | (0 if "readonly-nodes" in self._job.without else MS_RDONLY)
 
-    def _prepare(self, tree: int, target: bytes) -> None:
-        self._prepared.append((tree, target))
+    def _prepare(self, mount: Mount, number: int) -> None:
+        """Overlays and tmpfs become read-only once all is attached: what lies in one may need a mount point there."""
+        folder, late = False, 0
+        if mount.kind == "bind":
+            # nodev: a cache folder may hold what an earlier command put there with mknod.
+            tree = self._mounts.clone(mount.source, MS_NODEV | (MS_RDONLY if mount.readonly else 0))
+            folder = os.path.isdir(mount.source)
+        elif mount.kind == "overlay":
+            tree, folder = self._part_of_overlay(mount)
+            late = MS_RDONLY if mount.readonly else 0
+        elif mount.kind == "tmpfs":
+            options = ((b"mode", b"%o" % mount.mode),) + (((b"size", b"%d" % mount.size),) if mount.size else ())
+            tree, folder = self._mounts.filesystem(b"tmpfs", options, MS_NOSUID | MS_NODEV), True
+            late = MS_RDONLY if mount.readonly else 0
+        elif mount.kind == "file" and "detached-mounts" in self._job.without:
+            _write_by_path(self._job.upper + mount.target, mount.content)
+            return
+        else:
+            path = self._job.work + b"/%d" % number
+            _write(path, mount)
+            tree = self._mounts.clone(path, self._file_attributes(mount))
+        self._prepared.append(_Prepared(tree, mount.target, folder, late))
 
-    def _prepare_mounts(self) -> None:
-        """In the spec's order, since one may lie in another."""
-        self._stage_files()
-        for number, (kind, target, source, size, mode) in enumerate(self._job.mounts):
-            if kind == "bind":
-                # nodev: a cache folder may hold what an earlier command put there with mknod.
-                self._prepare(self._mounts.clone(source, MS_NODEV | (MS_RDONLY if mode else 0)), target)
-            elif kind == "tmpfs":
-                options = ((b"mode", b"%o" % mode),) + (((b"size", b"%d" % size),) if size else ())
-                self._prepare(self._mounts.filesystem(b"tmpfs", options, MS_NOSUID | MS_NODEV), target)
-            elif kind == "file" and "detached-mounts" in self._job.without:
-                _write_by_path(self._job.upper + target, source)
-            else:
-                path = self._job.work + b"/%d" % number
-                _write(path, source, mode)
-                self._prepare(self._mounts.clone(path, self._file_attributes(kind)), target)
+    def _part_of_overlay(self, mount: Mount) -> tuple[int, bool]:
+        """A clone of the folder or file that is meant; the overlay goes with the host's tree, and the clone stays."""
+        root = self._overlay(mount.lowers, mount.upper, mount.work, MS_NODEV)
+        place = open_below(root, mount.source)
+        tree = self._mounts.clone(b"/proc/self/fd/%d" % place, 0)
+        folder = os.stat(place).st_mode & 0o170000 == 0o040000
+        os.close(place)
+        os.close(root)
+        return tree, folder
 
     def _stage_files(self) -> None:
         """A tmpfs over the work folder, which nobody needs by its path any more: it goes with the host's tree."""
-        contents = [content for kind, _, content, _, _ in self._job.mounts if kind in ("file", "script")]
+        contents = [mount.content for mount in self._asked if mount.kind in ("file", "script")]
         if contents:
-            size = sum(map(len, contents)) + (1 << 20)
+            # Whole pages, and room for the names.
+            size = sum(map(len, contents)) + 4096 * len(contents) + (1 << 20)
             options = ((b"size", b"%d" % size), (b"mode", b"0700"))
             # A clone can take more attributes than its source has, and none away: scripts must be executable.
             stage = self._mounts.filesystem(b"tmpfs", options, MS_NOSUID | MS_NODEV if self._scripts() else _QUIET)
-            self._mounts.attach(stage, (self._job.work, os.open(self._job.work, os.O_PATH | os.O_CLOEXEC)))
+            self._mounts.attach(stage, (self._job.work, os.open(self._job.work, _PLACE)))
 
-    def _file_attributes(self, kind: str) -> int:
-        if kind == "script":
-            return MS_RDONLY
-        return MS_NOEXEC if self._scripts() else 0
+    def _file_attributes(self, mount: Mount) -> int:
+        return (MS_RDONLY if mount.readonly else 0) | (MS_NOEXEC if self._scripts() and mount.kind != "script" else 0)
 
-    def _scripts(self) -> list[bytes]:
-        return [target for kind, target, _, _, _ in self._job.mounts if kind == "script"]
+    def _scripts(self) -> bool:
+        return any(mount.kind == "script" for mount in self._asked)
 
     def change(self) -> None:
         """From here on `/` is the image. The host's tree is still there for the old mount calls, but under no name."""
@@ -151,9 +174,6 @@ class Root:
             os.symlink(target, link)
         for folder in (b"/dev/pts", b"/dev/shm", b"/dev/mqueue"):
             os.mkdir(folder, 0o755)
-        for target in self._scripts():
-            os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755))
         pts = ((b"newinstance", b""), (b"ptmxmode", b"0666"), (b"mode", b"0620"), (b"gid", b"5"))
         self._mount(b"devpts", b"/dev/pts", pts, MS_NOSUID | MS_NOEXEC)
         self._mount(b"tmpfs", b"/dev/shm", ((b"mode", b"1777"), (b"size", b"%d" % self._job.shm_size)), _QUIET)
@@ -161,9 +181,21 @@ class Root:
             self._mount(b"mqueue", b"/dev/mqueue", (), _QUIET)
 
     def mount_prepared(self) -> None:
-        """The devices, then what the spec asks for, in its order."""
-        for tree, target in self._prepared:
+        """The devices, then what the spec asks for, in its order, since one may lie in another."""
+        for tree, target in self._devices:
             self._attach(tree, target)
+        for mount in self._prepared:
+            try:
+                self._mounts.attach(mount.tree, self._place(mount))
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, mount.target) from error
+        for mount in self._prepared:
+            if mount.late:
+                self._mounts.restrict(self._place(mount), mount.late)
+
+    def _place(self, mount: _Prepared) -> Target:
+        """Where the mount goes, and its own root once it is there. The descriptor is closed with all others at the end."""
+        return place_below(self._root, mount.target, folder=mount.folder)
 
     def mask(self) -> None:
         """Docker's masked and read-only paths. A masked file reads as empty, a masked folder too; none is needed."""
@@ -195,10 +227,23 @@ class Root:
         os.chdir("/")
 
 
-def _write(path: bytes, content: bytes, mode: int) -> None:
+class _Prepared:
+    """What the spec asks for, ready to be attached; `late` are attributes that it gets when all is."""
+
+    def __init__(self, tree: int, target: bytes, folder: bool, late: int) -> None:
+        self.tree = tree
+        self.target = target
+        self.folder = folder
+        self.late = late
+
+
+def _write(path: bytes, mount: Mount) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(fd, mode)
+        # In this order: chown(2) clears set-id bits.
+        os.fchown(fd, mount.uid, mount.gid)
+        os.fchmod(fd, mount.mode)
+        content = mount.content
         while content:
             content = content[os.write(fd, content) :]
     finally:

@@ -48,7 +48,9 @@ def _spawn(executable: str, connection: int) -> int:
         actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0))
     # Python finds its library by argv[0]. A session of its own: Ctrl-C at the terminal is for the builder alone.
     argv = [sys.executable, "-I", "-S", _PROGRAM]
-    return os.posix_spawn(executable, argv, os.environ, file_actions=actions, setsid=True, setsigmask=())
+    # The builder's environment may hold a secret (--secret id=ID,env=NAME), and the server has no use for it but to start.
+    env = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
+    return os.posix_spawn(executable, argv, env, file_actions=actions, setsid=True, setsigmask=())
 
 
 def _is_open(fd: int) -> bool:

@@ -40,8 +40,22 @@ MOUNT_POINTS = ("/dev", "/proc", "/sys")
 
 
 class BindMount(NamedTuple):
-    """A folder or file of the host, by its path there."""
+    """A folder, file or socket of the host, by its path there."""
 
+    source: str
+    target: str
+    readonly: bool = True
+
+
+class OverlayMount(NamedTuple):
+    """A folder or file of a file system that is made of layers; what is written to it is in `upper`, which nobody keeps.
+
+    `lowers`, `upper` and `work` are those of a `SandboxSpec`; `source` is a path in that file system, without links.
+    """
+
+    lowers: tuple[str, ...]
+    upper: str
+    work: str
     source: str
     target: str
     readonly: bool = True
@@ -52,33 +66,40 @@ class TmpfsMount(NamedTuple):
     size: int = 0
     """Bytes; 0 for the kernel's default."""
     mode: int = 0o1777
+    readonly: bool = False
 
 
 class FileMount(NamedTuple):
-    """A small file whose content is in the spec (hosts, resolv.conf, hostname): read-write, gone after the step."""
+    """A small file whose content is in the spec and on no disk (hosts, resolv.conf, secrets): gone after the step."""
 
     target: str
     content: bytes
     mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    readonly: bool = False
+
+    def __repr__(self) -> str:
+        return f"FileMount(target={self.target!r})"
 
 
 class ScriptMount(NamedTuple):
-    """A program whose content is in the spec: mode 0755, read-only, gone after the step. The target lies below /dev, and is
-    made there."""
+    """A program whose content is in the spec: mode 0755, read-only, gone after the step."""
 
     target: str
     content: bytes
 
 
-Mount = BindMount | TmpfsMount | FileMount | ScriptMount
+Mount = BindMount | OverlayMount | TmpfsMount | FileMount | ScriptMount
 
 
 class SandboxSpec(NamedTuple):
     """One command in one root file system.
 
     `lowers` are folders of the host, the topmost first, overlay's own format with `userxattr`; `upper` and `work` lie on
-    one file system and are new. The targets of `mounts` exist in the lowers (the engine puts a stub layer there), but those
-    of scripts.
+    one file system and are new. `mounts` are made in their order. Their targets exist in the lowers (the engine puts a stub
+    layer there); one that lies in an earlier mount, or below /dev, is made there where it is missing, and links that the
+    earlier mount holds are followed inside the sandbox.
     """
 
     lowers: tuple[str, ...]

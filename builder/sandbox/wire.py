@@ -33,9 +33,8 @@ class Job:
     groups: tuple[int, ...]
     hostname: bytes
     network: str
-    mounts: tuple[tuple[str, bytes, bytes, int, int], ...]
-    """("bind", target, source, 0, read-only), ("tmpfs", target, b"", size, mode), ("file" or "script", target, content, 0,
-    mode)."""
+    mounts: tuple[dict[str, object], ...]
+    """The fields of a `Mount` each."""
     shm_size: int
     capabilities: int
     """A mask."""
@@ -43,6 +42,26 @@ class Job:
     seccomp: bytes
     own_streams: bool
     """The streams were made for this command, and are given to its user."""
+
+    def __init__(self, fields: dict[str, object]) -> None:
+        self.__dict__.update(fields)
+
+
+class Mount:
+    """A mount of a `SandboxSpec` without its type, which `kind` names: bind, overlay, tmpfs, file or script."""
+
+    kind: str
+    target: bytes
+    source: bytes = b""
+    content: bytes = b""
+    readonly = False
+    size = 0
+    mode = 0
+    uid = 0
+    gid = 0
+    lowers: tuple[bytes, ...] = ()
+    upper: bytes = b""
+    work: bytes = b""
 
     def __init__(self, fields: dict[str, object]) -> None:
         self.__dict__.update(fields)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from builder.sandbox.launcher import Launcher
-from builder.sandbox.spec import MOUNT_POINTS, BindMount, Outcome, SandboxSpec
+from builder.sandbox.spec import MOUNT_POINTS, BindMount, Outcome, OverlayMount, SandboxSpec
 
 BUSYBOX = "/usr/bin/busybox"
 PYTHON = os.path.realpath(sys.executable)
@@ -64,6 +64,21 @@ class Room:
             "cwd": "/",
         }
         return SandboxSpec(**(values | fields))
+
+    def overlay(self, name: str, target: str, source: str = "", *, readonly: bool = True) -> OverlayMount:
+        """A file system of two layers: `inner` has `file` with the text "stage", a folder `there` and a link to it."""
+        lowers = [os.path.join(self.folder, name, layer) for layer in ("above", "below")]
+        if not os.path.exists(lowers[0]):
+            os.makedirs(lowers[0] + "/inner/there")
+            os.makedirs(lowers[1] + "/inner")
+            os.symlink("/mnt/there", lowers[1] + "/inner/link")
+            with open(lowers[1] + "/inner/file", "w", encoding="utf-8") as file:
+                file.write("stage\n")
+        self.uppers += 1
+        upper, work = (os.path.join(self.folder, f"{kind}-{name}-{self.uppers}") for kind in ("upper", "work"))
+        os.mkdir(upper)
+        os.mkdir(work)
+        return OverlayMount(tuple(lowers), upper, work, source, target, readonly)
 
     def run(self, launcher: Launcher, *argv: str, **fields: Any) -> tuple[Outcome, str]:
         """The outcome and all that was written."""

@@ -12,7 +12,7 @@ from sandbox_probes import PROBES, WITH_A_CHILD, host_device
 from sandbox_room import Room, run_child
 
 from builder.sandbox.launcher import Launcher
-from builder.sandbox.spec import HARDENING, BindMount, FileMount
+from builder.sandbox.spec import HARDENING, BindMount, FileMount, TmpfsMount
 
 
 @pytest.mark.parametrize("line", HARDENING)
@@ -80,9 +80,13 @@ def everyday(folder: str) -> dict[str, object]:
         BindMount(folder + "/ro", "/ro"),
         BindMount(folder + "/rw", "/rw", readonly=False),
         FileMount("/etc/hosts", b"127.0.0.1 localhost\n"),
+        room.overlay("stage", "/mnt", "inner"),
+        TmpfsMount("/mnt/link/made", readonly=True),
+        FileMount("/mnt/secret", b"secret", 0o400, readonly=True),
     )
     script = (
         "cat /etc/hosts; touch /ro/x 2>/dev/null || echo ro; touch /rw/x && echo rw;"
+        "for f in /mnt/x /mnt/there/made/x /mnt/secret; do (echo > $f) 2>/dev/null || echo ro; done; cat /mnt/secret /mnt/file;"
         f"mknod /rw/disk {host_device(folder)} && ! head -c 1 /rw/disk 2>/dev/null && echo nodev; ls /proc/1/fd; echo $$"
     )
     with Launcher() as launcher:
@@ -117,7 +121,10 @@ def test_on_an_older_kernel(tmp_path: Path, name: str) -> None:
         result = json.loads(run_child(_ON_AN_OLDER_KERNEL, str(tmp_path), json.dumps(refusals)))
     assert result == {
         "fallbacks": list(expected),
-        "written": ["127.0.0.1", "localhost", "ro", "rw", "nodev", "0", "1", "2", "1"],
+        "written": [
+            *("127.0.0.1", "localhost", "ro", "rw", "ro", "ro", "ro", "secretstage"),
+            *("nodev", "0", "1", "2", "1"),
+        ],
         "many": 0,
         "host path": False,
         # Nothing replaces the scope: Outcome.fallbacks is how the user learns of it.

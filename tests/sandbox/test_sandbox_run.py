@@ -12,7 +12,7 @@ from sandbox_room import Room, eventually, server_of
 
 from builder.errors import Interrupted
 from builder.sandbox.launcher import Launcher
-from builder.sandbox.spec import BindMount, FileMount, Outcome, TmpfsMount
+from builder.sandbox.spec import BindMount, FileMount, Outcome, ScriptMount, TmpfsMount
 
 
 def test_exit_code_and_output(room: Room, launcher: Launcher) -> None:
@@ -226,6 +226,73 @@ def test_the_upper_holds_the_commands_own_output_alone(room: Room, launcher: Lau
 def test_a_missing_mount_point_is_named(room: Room, launcher: Launcher) -> None:
     outcome, _ = room.sh(launcher, "true", mounts=(TmpfsMount("/nope"),))
     assert failed(outcome) == (125, errno.ENOENT, "mount /nope")
+
+
+def test_a_missing_mount_point_is_made_in_another_mount_and_below_dev_alone(room: Room, launcher: Launcher) -> None:
+    cache = os.path.join(room.folder, "cache")
+    os.mkdir(cache)
+    mounts = (
+        BindMount(cache, "/mnt", readonly=False),
+        TmpfsMount("/mnt/a/b"),
+        FileMount("/mnt/a/file", b"x"),
+        TmpfsMount("/tmp"),
+        BindMount(cache, "/tmp/c/cache"),
+        FileMount("/dev/made/file", b"y"),
+        ScriptMount("/dev/pipes/script", b"#!/bin/sh\necho script\n"),
+        TmpfsMount("/dev/shm", size=1 << 16),
+    )
+    spec = room.spec("sh", "-c", "cat /mnt/a/file /dev/made/file; ls /tmp/c/cache/a; /dev/pipes/script", mounts=mounts)
+    written: list[bytes] = []
+    assert (launcher.run(spec, output=written.append).code, b"".join(written)) == (0, b"xyb\nfile\nscript\n")
+    assert os.listdir(spec.upper) == []
+    assert (sorted(os.listdir(cache + "/a")), os.stat(cache + "/a").st_mode & 0o7777) == (["b", "file"], 0o755)
+
+
+@pytest.mark.parametrize("link", ["/etc", "../../../../etc", "/proc/self/fd/9", "/proc/self/fd/3", "loop"])
+def test_a_link_in_a_mount_leads_nowhere_else(room: Room, launcher: Launcher, link: str) -> None:
+    """A mount inside a cache whose command left a link: nothing is made in the image, nothing reaches the host."""
+    cache = os.path.join(room.folder, "cache")
+    os.mkdir(cache)
+    os.symlink(link, cache + "/loop")
+    before = sorted(os.listdir("/etc"))
+    spec = room.spec("true", mounts=(BindMount(cache, "/mnt", readonly=False), TmpfsMount("/mnt/loop/new")))
+    outcome = launcher.run(spec)
+    assert (outcome.code, outcome.failed_at) == (125, "mount /mnt/loop/new")
+    assert outcome.exec_error in (errno.ENOENT, errno.ELOOP)
+    assert (os.listdir(spec.upper), os.listdir(cache), sorted(os.listdir("/etc"))) == ([], ["loop"], before)
+
+
+def test_what_is_written_to_an_overlay_is_in_its_upper(room: Room, launcher: Launcher) -> None:
+    room.write("mnt/file", "hidden")
+    mount = room.overlay("stage", "/mnt", "inner", readonly=False)
+    single = room.overlay("stage", "/mnt/there/one", "inner/file")
+    script = "echo more >> /mnt/file; cat /mnt/file /mnt/there/one; rm /mnt/link; mknod /mnt/null c 1 3; head -c 1 /mnt/null"
+    _, written = room.sh(launcher, script, mounts=(mount, single))
+    assert written.splitlines() == ["stage", "more", "stage", "head: /mnt/null: Permission denied"]
+    with open(mount.lowers[1] + "/inner/file", encoding="utf-8") as file:
+        assert file.read() == "stage\n"
+    assert sorted(os.listdir(mount.upper + "/inner")) == ["file", "link", "null", "there"]
+
+
+@pytest.mark.parametrize("source", ["link", "none", "../inner"])
+def test_a_source_that_is_not_there_or_a_link(room: Room, launcher: Launcher, source: str) -> None:
+    outcome, _ = room.sh(launcher, "true", mounts=(room.overlay("stage", "/mnt", f"inner/{source}"),))
+    assert (outcome.code, outcome.failed_at.split()[0]) == (125, "prepare")
+
+
+def test_a_file_has_its_owner(room: Room, launcher: Launcher) -> None:
+    mounts = (FileMount("/etc/hosts", b"secret\n", 0o440, 1000, 1001, readonly=True),)
+    script = "stat -c '%a %u %g' /etc/hosts; cat /etc/hosts; chmod 777 /etc/hosts"
+    outcome, written = room.sh(launcher, script, mounts=mounts, uid=7, gid=1001)
+    assert (outcome.code, written.splitlines()) == (1, ["440 1000 1001", "secret", "chmod: /etc/hosts: Read-only file system"])
+    assert "secret" not in repr(mounts[0])
+
+
+def test_the_server_has_nothing_of_the_builders_environment(room: Room, launcher: Launcher) -> None:
+    assert os.environ
+    assert room.sh(launcher, "true")[0].code == 0
+    with open(f"/proc/{server_of(os.getpid())}/environ", "rb") as file:
+        assert file.read() == b""
 
 
 @pytest.mark.parametrize("name", ["proc", "sys", "dev"])
