@@ -76,6 +76,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             uncached=frozenset(name.lower() for name in request.uncached),
             imports=imports,
             access=request.access,
+            provided=request.provided,
             stop=stop,
         ) as executor,
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builder.context.access import Access
+from builder.engine.provided import Provided
 from builder.oci.platform import Platform
 from builder.values import NamedTuple
 
@@ -45,3 +46,5 @@ class Request(NamedTuple):
     jobs: int = 1
     access: Access = Access()
     """For what is fetched from the network."""
+    provided: Provided = Provided()
+    """Secrets and ssh agents, for RUN --mount."""

@@ -13,6 +13,7 @@ from builder.cli.faults import discard, told
 from builder.cli.flags import near_command
 from builder.cli.lookup import new_name
 from builder.context.access import Access
+from builder.engine.provided import Provided
 from builder.errors import BuildError, UsageError
 from builder.events import BuildFailed, Debug
 from builder.oci.reference import Reference
@@ -160,6 +161,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         shm_size=parsed.number("shm-size") or 64 << 20,
         jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),
         access=_access(environment),
+        provided=_provided(parsed, environment, environ),
     )
 
 
@@ -182,6 +184,15 @@ def _cache_to(parsed: Parsed) -> tuple[CacheTo, ...]:
         if not place.ignore_error:
             check(place.dest)
     return places
+
+
+def _provided(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> Provided:
+    if not (parsed.texts("secret") or parsed.texts("ssh")):
+        return Provided()
+    from builder.cli.provide import provide  # for those who give some
+
+    secrets, agents = parsed.texts("secret"), parsed.texts("ssh")
+    return provide(secrets, agents, environ, agent=environment.ssh_auth_sock, path=environment.path)
 
 
 def _access(environment: Environment) -> Access:

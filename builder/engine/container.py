@@ -19,9 +19,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from builder.engine.mountpoints import Attachment
     from builder.engine.roots import Root, Roots
+    from builder.errors import Span
     from builder.layers.index import Tree
-    from builder.sandbox.spec import ScriptMount
+    from builder.sandbox.spec import Mount, ScriptMount
 
 CONTAINER_FILES = (b"etc/hosts", b"etc/hostname", b"etc/resolv.conf")
 
@@ -42,12 +44,16 @@ class Process(NamedTuple):
     shm_size: int
     scripts: tuple[ScriptMount, ...] = ()
     """What it finds below /dev beside the devices."""
+    attachments: tuple[Attachment, ...] = ()
+    """What RUN --mount asks for."""
 
 
 class Prepared(NamedTuple):
     spec: SandboxSpec
     folders: list[str]
     """The folder of each layer, the lowest first."""
+    attached: tuple[tuple[Mount, Span | None], ...] = ()
+    """Of the spec's mounts, those that the process asked for, and where."""
 
 
 def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepared:
@@ -62,11 +68,11 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         )
     who = accounts.identity(process.user, image_accounts(roots, root))
     tree = roots.tree(root)
-    upper = _folder(scratch, "upper")
+    upper = new_folder(scratch, "upper")
     # The upper's root *is* the command's `/`, so it needs the metadata of the image's.
     set_root(upper, tree)
-    points = mountpoints.prepare(tree, _folder(scratch, "stub"), CONTAINER_FILES)
-    _refuse_too_many(len(root.layers), MAX_LOWERS - bool(points.stub))
+    points = mountpoints.prepare(tree, new_folder(scratch, "stub"), CONTAINER_FILES, process.attachments)
+    refuse_too_many(len(root.layers), most=MAX_LOWERS - bool(points.stub))
     folders = roots.folders(root)
     contents = {
         "etc/hosts": _hosts(process),
@@ -78,7 +84,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
     spec = SandboxSpec(
         lowers=(*([points.stub] if points.stub else []), *reversed(folders)),
         upper=upper,
-        work=_folder(scratch, "work"),
+        work=new_folder(scratch, "work"),
         argv=process.argv,
         env=tuple(env.items()),
         cwd=process.cwd,
@@ -88,9 +94,13 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         hostname=process.hostname,
         network=process.network,
         shm_size=process.shm_size,
-        mounts=(*(FileMount(path, contents[name]) for name, path in points.files), *process.scripts),
+        mounts=(
+            *(FileMount(path, contents[name]) for name, path in points.files),
+            *process.scripts,
+            *(mount for mount, _ in points.mounts),
+        ),
     )
-    return Prepared(spec, folders)
+    return Prepared(spec, folders, points.mounts)
 
 
 def exec_hint(process: Process, error: int, tree: Tree) -> str | None:
@@ -118,7 +128,7 @@ def _is_there(process: Process, tree: Tree) -> bool:
     return False
 
 
-def _refuse_too_many(layers: int, most: int) -> None:
+def refuse_too_many(layers: int, *, most: int = MAX_LOWERS) -> None:
     """overlayfs takes 500 lower folders (measured); where the image lacks a mount point, one of them holds it."""
     if layers > most:
         raise BuildError(
@@ -147,7 +157,8 @@ def _name_servers() -> bytes:
         return b""
 
 
-def _folder(scratch: str, name: str) -> str:
+def new_folder(scratch: str, name: str) -> str:
+    """An empty folder of mode 0755 in `scratch`."""
     path = os.path.join(scratch, name)
     os.mkdir(path, 0o755)
     # A default ACL of the store's folder must not reach the sandbox (SPEC section 5).

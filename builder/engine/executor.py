@@ -11,12 +11,13 @@ from _thread import allocate_lock, start_new_thread  # `threading` costs 1 ms at
 from builder.cancellation import Cancellation
 from builder.context.access import Access
 from builder.engine import selection
+from builder.engine.provided import Provided
 from builder.engine.roots import Root, damaged
 from builder.engine.sources import StackTree, Stoppable
 from builder.errors import BuildError, Interrupted, StoreError
 from builder.layers.source import ContentChanged
 from builder.plan import keys
-from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, WorkdirStep
+from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, WorkdirStep, parents
 from builder.store.store import Record
 from builder.values import NamedTuple
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from builder.engine.imports import Imports
+    from builder.engine.mountsources import MountSource
     from builder.engine.remotes import Remotes
     from builder.engine.roots import Roots
     from builder.engine.sources import SourceTree
@@ -90,6 +92,7 @@ class Executor:
         uncached: frozenset[str] = frozenset(),
         imports: Imports | None = None,
         access: Access = Access(),  # noqa: B008  a frozen value
+        provided: Provided = Provided(),  # noqa: B008  a frozen value
         stop: Cancellation | None = None,
     ) -> None:
         self._store = store
@@ -104,6 +107,7 @@ class Executor:
         self._access = access._replace(stop=self.stop)
         # Guards what is made once, at the first step that needs it.
         self._lock = allocate_lock()
+        self._provided = provided
         self._remotes: Remotes | None = None
         self._worker: Worker | None = None
         self._rung_class = ""
@@ -140,7 +144,7 @@ class Executor:
                 case BaseStep():
                     return Result(Root.of(step.base.diff_ids), True, None, 0)
                 case RunStep():
-                    return self._run(step, number, done[step.parent].root)
+                    return self._run(step, number, done)
                 case CopyStep():
                     return self._copy(step, number, done, as_folder)
                 case WorkdirStep():
@@ -158,10 +162,18 @@ class Executor:
                 error.span = step.span
             raise
 
-    def _run(self, step: RunStep, number: int, root: Root) -> Result:
-        key = keys.run_key(step, root.chain, self._platform, self._rung())
+    def _run(self, step: RunStep, number: int, done: Mapping[int, Result]) -> Result:
+        root = done[step.parent].root
+        sources: tuple[MountSource | None, ...] = ()
+        if step.mounts:
+            from builder.engine import mountsources  # for those who mount
+
+            roots = {need: done[need].root for need in parents(step)}
+            sources = mountsources.find(step, roots, self._contexts, self._roots, self.stop)
+        contents = [source and source.digest for source in sources]
+        key = keys.run_key(step, root.chain, self._platform, self._rung(), contents)
         return self._cached(step, key, root) or self._made(
-            _Job(key, step, number, root, root), lambda: self._work().run(step, number, root)
+            _Job(key, step, number, root, root), lambda: self._work().run(step, number, root, sources)
         )
 
     def _copy(self, step: CopyStep, number: int, done: Mapping[int, Result], as_folder: bool) -> Result:
@@ -227,7 +239,7 @@ class Executor:
             if self._closed:
                 raise Interrupted(_SIGINT)
             if self._worker is None:
-                self._worker = Worker(self._store, self._roots, self._emit, self.stop)
+                self._worker = Worker(self._store, self._roots, self._emit, self._provided, self.stop)
             return self._worker
 
     def _fetcher(self) -> Remotes:

@@ -2,22 +2,38 @@
 
 A mount point that the image does not have would end up in the upper directory, with new times on its parents. A small lower
 layer between the image and the upper holds it instead, with copies of the folders above it, since the topmost folder of
-an overlay gives its metadata.
+an overlay gives its metadata. What lies inside another mount, or below /dev, is made there by the sandbox.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
-from builder.errors import BuildError
+from builder.errors import BuildError, DockerfileError
+from builder.layers.folder import times
 from builder.layers.names import show
+from builder.layers.resolve import resolve
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.errors import Span
+    from builder.layers.entry import Entry
     from builder.layers.index import Tree
+    from builder.sandbox.spec import Mount, Outcome
 
 FOLDERS = (b"dev", b"proc", b"sys")
+
+
+class Attachment(NamedTuple):
+    """A mount that a RUN asks for. The target of `mount` is absolute, cleaned, and may lead through links of the image."""
+
+    mount: Mount
+    is_folder: bool
+    span: Span | None = None
 
 
 class MountPoints(NamedTuple):
@@ -25,13 +41,15 @@ class MountPoints(NamedTuple):
     """The folder of the stub layer; an empty text when the image has all that is needed."""
     files: tuple[tuple[str, str], ...]
     """For each file asked for: its name and the absolute path in the image that it has without links."""
+    mounts: tuple[tuple[Mount, Span | None], ...] = ()
+    """What was asked for, with targets that lead through no link of the image, outer ones before inner ones."""
 
 
-def prepare(tree: Tree, folder: str, files: tuple[bytes, ...]) -> MountPoints:
+def prepare(tree: Tree, folder: str, files: tuple[bytes, ...], attachments: Sequence[Attachment] = ()) -> MountPoints:
     """Make the stub in the new folder `folder`, which is removed where no stub is needed. `files` are paths as programs know
     them (`etc/hosts`).
 
-    Raises BuildError where the image has something of another kind at a mount point.
+    Raises BuildError where the image has something of another kind at a mount point, and where nothing can be mounted.
     """
     for path in FOLDERS:
         entry = tree.lookup(path)
@@ -49,11 +67,119 @@ def prepare(tree: Tree, folder: str, files: tuple[bytes, ...]) -> MountPoints:
             _folder(tree, folder, real.rpartition(b"/")[0])
             _file(os.path.join(os.fsencode(folder), real))
         found.append((os.fsdecode(path), "/" + os.fsdecode(real)))
+    mounts = _place_all(tree, folder, attachments, found) if attachments else ()
     if not os.listdir(folder):
         os.rmdir(folder)
-        return MountPoints("", tuple(found))
-    _root(tree, folder)
-    return MountPoints(folder, tuple(found))
+        return MountPoints("", tuple(found), mounts)
+    _dress(tree, folder)
+    return MountPoints(folder, tuple(found), mounts)
+
+
+# What a RUN asks for
+
+
+def _place_all(
+    tree: Tree, stub: str, attachments: Sequence[Attachment], files: list[tuple[str, str]]
+) -> tuple[tuple[Mount, Span | None], ...]:
+    """As BuildKit, a mount is made before those that lie in it, whatever the order of the flags."""
+    places = _Places(tree, files)
+    for attachment in sorted(attachments, key=lambda each: tree.resolve(_bytes(each.mount.target))):
+        try:
+            places.add(attachment, stub)
+        except BuildError as error:
+            error.span = error.span or attachment.span
+            raise
+    return tuple(places.done)
+
+
+def unmounted(outcome: Outcome, mounts: Sequence[tuple[Mount, Span | None]]) -> DockerfileError | None:
+    """The error where one of `mounts` could not be put in its place; None where something else went wrong, or nothing."""
+    for mount, span in mounts:
+        if outcome.failed_at == f"mount {mount.target}":
+            reason = os.strerror(outcome.exec_error)
+            return DockerfileError(
+                f"nothing can be mounted at '{mount.target}': {reason[:1].lower()}{reason[1:]}",
+                span,
+                hint=_HINTS.get(outcome.exec_error, "it lies in another mount of this RUN: choose a target outside of it"),
+            )
+    return None
+
+
+_HINTS = {
+    errno.EROFS: "it lies in a read-only cache that does not have it: leave 'readonly' out there, or choose another target",
+    errno.ENOTDIR: "it lies in another mount of this RUN, which has a file where a folder is needed, or the other way round",
+}
+
+
+class _Places:
+    """Where mounts are already: what the image has there is hidden."""
+
+    def __init__(self, tree: Tree, files: list[tuple[str, str]]) -> None:
+        self._tree = tree
+        # Whether it is a folder that is mounted there.
+        self._taken = dict.fromkeys(FOLDERS, True) | {os.fsencode(path[1:]): False for _, path in files}
+        self._asked: set[bytes] = set()
+        self.done: list[tuple[Mount, Span | None]] = []
+
+    def add(self, attachment: Attachment, stub: str) -> None:
+        target = attachment.mount.target
+        path = resolve(_bytes(target), self._lookup)
+        self._refuse(path, target)
+        if self._hidden_by(path) is None:
+            self._make(path, target, stub, is_folder=attachment.is_folder)
+        self._asked.add(path)
+        self._taken[path] = attachment.is_folder
+        self.done.append((attachment.mount._replace(target="/" + path.decode("utf-8", "surrogateescape")), attachment.span))
+
+    def _refuse(self, path: bytes, target: str) -> None:
+        top = path.split(b"/")[0]
+        leads = f"'{target}'" if _bytes(target) == b"/" + path else f"'{target}', which is '/{show(path)}' in the image"
+        if not path:
+            raise DockerfileError(f"nothing can be mounted at {leads}", hint="name a folder, as target=/cache")
+        if path in FOLDERS or top in (b"proc", b"sys"):
+            raise DockerfileError(
+                f"nothing can be mounted at {leads}: the sandbox has its own /{show(top)}",
+                hint="a mount below /dev is possible, as at /dev/shm" if top == b"dev" else "choose another target",
+            )
+        if path in self._asked:
+            raise DockerfileError(f"two mounts have the target {leads}", hint="give each a target of its own")
+        outer = self._hidden_by(path)
+        if outer is not None and not self._taken[outer]:
+            raise DockerfileError(
+                f"nothing can be mounted at {leads}: '/{show(outer)}' is a file there", hint="choose another target"
+            )
+
+    def _make(self, path: bytes, target: str, stub: str, *, is_folder: bool) -> None:
+        entry = self._tree.lookup(path)
+        if entry is not None or path in self._taken:
+            if (entry is not None and entry.kind == "dir") != is_folder:
+                kinds = ("a folder", "a file") if is_folder else ("a file", "a folder")
+                raise DockerfileError(
+                    f"{kinds[0]} cannot be mounted at '{target}', where the image has {kinds[1]}", hint="choose another target"
+                )
+        elif is_folder:
+            _folder(self._tree, stub, path)
+        else:
+            _folder(self._tree, stub, path.rpartition(b"/")[0])
+            _file(os.path.join(os.fsencode(stub), path))
+
+    def _hidden_by(self, path: bytes) -> bytes | None:
+        while path:
+            path = path.rpartition(b"/")[0]
+            if path in self._taken:
+                return path
+        return None
+
+    def _lookup(self, path: bytes) -> Entry | None:
+        """What the image has where no mount hides it."""
+        return None if path in self._taken or self._hidden_by(path) is not None else self._tree.lookup(path)
+
+
+def _bytes(target: str) -> bytes:
+    return target.encode("utf-8", "surrogateescape")
+
+
+# The stub
 
 
 def _folder(tree: Tree, stub: str, path: bytes) -> None:
@@ -64,14 +190,8 @@ def _folder(tree: Tree, stub: str, path: bytes) -> None:
         if entry is not None and entry.kind != "dir":
             raise BuildError(f"the image's '/{show(at)}' is no folder, so nothing can be mounted below it")
         where = os.path.join(os.fsencode(stub), at)
-        if os.path.lexists(where):
-            continue
-        os.mkdir(where, 0o755)
-        os.chown(where, entry.uid if entry else 0, entry.gid if entry else 0)
-        os.chmod(where, entry.mode if entry else 0o755)
-        if entry is not None:
-            for name, value in entry.xattrs:
-                os.setxattr(where, name, value)
+        if not os.path.lexists(where):
+            os.mkdir(where, 0o755)
 
 
 def _file(where: bytes) -> None:
@@ -79,9 +199,15 @@ def _file(where: bytes) -> None:
     os.chmod(where, 0o644)
 
 
-def _root(tree: Tree, stub: str) -> None:
-    """The stub's root is `/` as long as the upper's is not set: give it the image's metadata."""
-    entry = tree.lookup(b"")
-    if entry is not None:
-        os.chown(stub, entry.uid, entry.gid)
-        os.chmod(stub, entry.mode)
+def _dress(tree: Tree, stub: str) -> None:
+    """Give its folders the metadata that they have in the image: last of all, since each new name moves a time. The stub's root
+    is `/` as long as the upper's is not set."""
+    root = os.fsencode(stub)
+    for at, _, _ in os.walk(root, topdown=False):
+        entry = tree.lookup(os.path.relpath(at, root) if at != root else b"")
+        os.chown(at, entry.uid if entry else 0, entry.gid if entry else 0)
+        os.chmod(at, entry.mode if entry else 0o755)
+        if entry is not None:
+            for name, value in entry.xattrs:
+                os.setxattr(at, name, value)
+            os.utime(at, ns=times(entry))

@@ -245,11 +245,12 @@ class _Member:
 
 
 def _looked_into(plan: Plan) -> frozenset[int]:
-    """Ids of the steps whose file system some RUN starts from, itself or through others: their layers are made as folders."""
+    """Ids of the steps whose file system some RUN starts from or mounts, itself or through others: their layers are made as
+    folders."""
     marked: set[int] = set()
     for step in reversed(plan.steps):
         if isinstance(step, RunStep):
-            marked.add(step.parent)
+            marked.update(parents(step))
         if step.id in marked and not isinstance(step, BaseStep):
             marked.add(step.parent)
     return frozenset(marked)

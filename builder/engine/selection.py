@@ -83,7 +83,7 @@ def select(
             raise DockerfileError(error.message, source.span, hint=error.hint) from None
         if found is None:
             message = f"{keyword}: '{source.path}' is not in {where}"
-            raise DockerfileError(message, source.span, hint=_near(source.path, tree, where))
+            raise DockerfileError(message, source.span, hint=near(source.path, tree, where))
         picked += [one._replace(span=source.span) for one in found]
     if not matched:
         patterns = ", ".join(f"'{source.path}'" for source in sources if isinstance(source, CopySource))
@@ -302,7 +302,7 @@ def _item(entry: Entry, root: bytes, tree: SourceTree, owners: dict[Hashable, by
     return Item(entry._replace(path=relative, kind="file", link=b"", digest=digest), tree.source(entry))
 
 
-def _near(source: str, tree: SourceTree, where: str) -> str | None:
+def near(source: str, tree: SourceTree, where: str) -> str | None:
     """A hint for a name that is not there: what leaves it out, or the nearest one in its folder."""
     path = fields.join("/", source).strip("/")
     if tree.ignored(_encode(path)):
@@ -314,8 +314,8 @@ def _near(source: str, tree: SourceTree, where: str) -> str | None:
         return f"there is no folder '{folder}'; {_check('the path', where)}"
     if ".." in source.split("/"):
         return f"'..' does not lead out of {where}: '{source}' is '{path}' there"
-    near = did_you_mean(name, (child.decode("utf-8", "replace") for child in tree.children(at)))
-    return near or _check("the path", where)
+    close = did_you_mean(name, (child.decode("utf-8", "replace") for child in tree.children(at)))
+    return close or _check("the path", where)
 
 
 def _check(what: str, where: str) -> str:

@@ -6,11 +6,12 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from builder.engine import accounts
 from builder.engine.container import Process, exec_hint, image_accounts, prepare
+from builder.engine.mountpoints import unmounted
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, Interrupted, StepError, StoreError
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from builder.cancellation import Cancellation
+    from builder.engine.mountsources import MountSource
+    from builder.engine.provided import Provided
     from builder.engine.roots import Root, Roots
+    from builder.engine.runmounts import MountTools
     from builder.engine.selection import Picked
     from builder.errors import Span
     from builder.events import Emit
@@ -48,21 +52,26 @@ TAIL_LINES = 12
 class Worker:
     """Does steps, several at once if need be. Close it: it may have started the fork server."""
 
-    def __init__(self, store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> None:
+    def __init__(self, store: Store, roots: Roots, emit: Emit, provided: Provided, stop: Cancellation) -> None:
         self._store = store
         self._roots = roots
         self._emit = emit
+        self._provided = provided
         self._stop = stop
         self._lock = threading.Lock()
         self._launcher: Launcher | None = None
+        self._mounting: MountTools | None = None
         self._closed = False
         self._told: set[str] = set()
 
     def close(self) -> None:
         with self._lock:
             launcher, self._launcher, self._closed = self._launcher, None, True
+            mounting, self._mounting = self._mounting, None
         if launcher is not None:
             launcher.close()
+        if mounting is not None:
+            mounting.close()
 
     def warm(self) -> None:
         """Start the fork server, for steps to come. Raises as `run`."""
@@ -91,12 +100,16 @@ class Worker:
         items = make_folders(step.path, self._roots.tree(root), owner, now=time.time_ns())
         return self._roots.add(root, items, as_folder=as_folder)
 
-    def run(self, step: RunStep, number: int, root: Root) -> Root:
-        """RUN: `root` with what the command changed. Raises StepError with its code and last lines when it fails."""
+    def run(self, step: RunStep, number: int, root: Root, sources: tuple[MountSource | None, ...] = ()) -> Root:
+        """RUN: `root` with what the command changed. `sources` are those of its mounts. Raises StepError with its code and last
+        lines when it fails."""
         env = (*step.proxy, *step.env)
         scripts = (ScriptMount(PIPES + step.script.name, step.script.data),) if step.script else ()
         process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size, scripts)
-        with self._store.scratch() as scratch:
+        with self._store.scratch() as scratch, ExitStack() as stack:
+            if step.mounts:
+                mounts = stack.enter_context(self._mount_tools().mounts(step, number, sources, scratch))
+                process = process._replace(env=(*env, *mounts.env), attachments=tuple(mounts.attachments))
             prepared = prepare(self._roots, root, scratch, process)
             tail = _Tail()
 
@@ -108,13 +121,26 @@ class Worker:
             # What was cancelled ends by the end of the fork server.
             with self._stop.ending(launcher.end_all):
                 outcome = launcher.run(prepared.spec, output=output)
+            # Who waits for a cache need not wait for the layer.
+            stack.close()
             self._tell(outcome.fallbacks)
             if outcome.code or outcome.failed_at:
                 hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
-                raise self._with_disk(explain(outcome) or _failure(step, outcome, tail, hint))
+                failure = unmounted(outcome, prepared.attached) or explain(outcome) or _failure(step, outcome, tail, hint)
+                raise self._with_disk(failure)
             upper = prepared.spec.upper
             committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step))
             return self._roots.adopt(root, committed.items, upper, implied_parents=committed.implied_parents)
+
+    def _mount_tools(self) -> MountTools:
+        from builder.engine.runmounts import MountTools  # for those who mount
+
+        with self._lock:
+            if self._closed:
+                raise Interrupted(signal.SIGINT)
+            if self._mounting is None:
+                self._mounting = MountTools(self._store, self._roots, self._emit, self._provided, self._stop)
+            return self._mounting
 
     def _tell(self, fallbacks: tuple[str, ...]) -> None:
         """What this machine does not give to a sandbox, once a build: a warning where it protects less, a note elsewhere."""

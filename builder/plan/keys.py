@@ -14,10 +14,11 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from builder.oci.digest import Digest
     from builder.oci.platform import Platform
+    from builder.plan.mounts import CacheMount, Mount, SecretMount, SshMount
     from builder.plan.steps import CopyStep, RunStep, WorkdirStep
 
 VERSION = "pybuild-key-v1"
@@ -28,10 +29,12 @@ class Key(NamedTuple):
     preimage: bytes
 
 
-def run_key(step: RunStep, root: Digest | None, platform: Platform, rung: str) -> Key:
-    """`root` is the chain ID of the file system that the command starts from; None for an empty one.
+def run_key(step: RunStep, root: Digest | None, platform: Platform, rung: str, contents: Sequence[str | None] = ()) -> Key:
+    """`root` is the chain ID of the file system that the command starts from; None for an empty one. `contents` has, for each
+    of its mounts, the digest of what is mounted, or of what a new cache begins with; None where there is no such thing.
 
-    The proxy variables of `step` stay out: where a program fetches from must not change what it builds.
+    The proxy variables of `step` stay out: where a program fetches from must not change what it builds. So does what a
+    secret, an agent or a cache holds, and whether the command line provides them.
     """
     script = step.script
     return _key(
@@ -42,7 +45,7 @@ def run_key(step: RunStep, root: Digest | None, platform: Platform, rung: str) -
         env=[list(pair) for pair in step.env],
         hostname=step.hostname,
         hosts=[list(pair) for pair in step.hosts],
-        mounts=[],
+        mounts=[_mount(*pair) for pair in zip(step.mounts, contents, strict=True)] if step.mounts else [],
         network=step.network,
         platform=str(platform),
         rung=rung,
@@ -52,6 +55,28 @@ def run_key(step: RunStep, root: Digest | None, platform: Platform, rung: str) -
         # Most have none, and keep the key that they had before there were scripts.
         **({"script": [script.name, script.data.decode()]} if script else {}),
     )
+
+
+def _mount(mount: Mount, content: str | None) -> dict[str, object]:
+    from builder.plan import mounts  # for steps that have some
+
+    fields: dict[str, object] = {"target": mount.target, "type": mounts.kind(mount)}
+    match mount:
+        case mounts.BindMount():
+            return fields | {"content": content, "readonly": mount.readonly}
+        case mounts.CacheMount():
+            fields |= {"content": content, "id": mount.id, "readonly": mount.readonly, "sharing": mount.sharing}
+            return fields | _owner(mount)
+        case mounts.TmpfsMount():
+            return fields | {"readonly": mount.readonly, "size": mount.size}
+        case mounts.SecretMount():
+            return fields | {"env": mount.env, "id": mount.id, "required": mount.required} | _owner(mount)
+        case mounts.SshMount():
+            return fields | {"id": mount.id, "required": mount.required} | _owner(mount)
+
+
+def _owner(mount: CacheMount | SecretMount | SshMount) -> dict[str, object]:
+    return {"gid": mount.gid, "mode": mount.mode, "uid": mount.uid}
 
 
 def copy_key(step: CopyStep, root: Digest | None, content: str) -> Key:

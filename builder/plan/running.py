@@ -116,6 +116,10 @@ def _mounts(state: State, flags: list[tuple[int, Flag]], origins: dict[int, Orig
         for place, flag in flags:
             ssh = sum(isinstance(each, SshMount) for each in found)
             made, useless = mount(flag, Place(state.config.workdir or "/", ssh, origins.get(place)), state.word)
+            if made.target and made.target in (each.target for each in found):
+                raise DockerfileError(
+                    f"two mounts have the target '{made.target}'", made.span, hint="give each a target of its own"
+                )
             found.append(made)
             warnings += [Warn("RunMount", f"RUN --mount: {message}", flag.span) for message in useless]
     return tuple(found), warnings

@@ -21,14 +21,6 @@ def refuse_unexecuted(plan: Plan) -> None:
 
 
 def _refusal(step: RunStep) -> DockerfileError | None:
-    for mount in step.mounts:
-        from builder.plan import mounts
-
-        return DockerfileError(
-            f"RUN --mount=type={mounts.kind(mount)} is not executed yet",
-            mount.span,
-            hint="it is parsed and known; a later version runs it",
-        )
     if step.security == "insecure":
         return DockerfileError(
             "RUN --security=insecure is not allowed",

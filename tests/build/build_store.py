@@ -8,12 +8,14 @@ import sqlite3
 import time
 from pathlib import Path
 
+from tests.conftest import ROOT
+
 
 def assert_valid(store: Path) -> None:
     """Every blob and index is what its name or row says, folders and rows agree, and nothing temporary is left."""
     assert os.listdir(store / "tmp") == []
     top = set(os.listdir(store)) - {"db.sqlite-wal", "db.sqlite-shm", "lost+found"}
-    assert top - {"locks"} == {"VERSION", "blobs", "db.sqlite", "index", "snapshots", "tmp"}
+    assert top - {"locks", "mounts"} == {"VERSION", "blobs", "db.sqlite", "index", "snapshots", "tmp"}
     assert not os.path.isdir(store / "locks") or os.listdir(store / "locks") == []
     for blob in (store / "blobs" / "sha256").iterdir():
         assert _sha256(blob) == blob.name
@@ -24,6 +26,8 @@ def assert_valid(store: Path) -> None:
         assert {path.name: _sha256(path) for path in (store / "index").iterdir()} == indexes
         snapshots = {str(name) for (name,) in database.execute("SELECT id FROM snapshots")}
         assert set(os.listdir(store / "snapshots")) == snapshots
+        mounts = {str(number) for (number,) in database.execute("SELECT number FROM cache_mounts")}
+        assert set(os.listdir(store / "mounts") if (store / "mounts").is_dir() else ()) <= mounts
         for (config,) in database.execute("SELECT config FROM images"):
             assert (store / "blobs" / "sha256" / config.removeprefix("sha256:")).is_file()
         for (diff_id,) in database.execute("SELECT diff_id FROM records WHERE diff_id IS NOT NULL"):
@@ -42,8 +46,13 @@ def assert_nothing_left(store: Path, *tokens: str, within: float = 1.0) -> None:
 
 
 def running(store: Path, *tokens: str) -> list[str]:
-    """Processes other than this one that run with this store, or with a token among their arguments."""
-    marks = [f"PYBUILD_ROOT={store}\0".encode(), *(token.encode() for token in tokens)]
+    """Processes other than this one that run with this store, or with a token among their arguments; and fork servers, which
+    have no environment and belong to no test but the one that runs."""
+    marks = [
+        f"PYBUILD_ROOT={store}\0".encode(),
+        os.fsencode(ROOT / "builder" / "sandbox" / "main.py"),
+        *(token.encode() for token in tokens),
+    ]
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         if process.name == str(os.getpid()):
