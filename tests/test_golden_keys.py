@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder.engine.mountsources import digest as mounted_digest
 from builder.engine.selection import Picked, content_digest, with_modes
 from builder.errors import Span
 from builder.layers.entry import BytesSource, Entry, Item
@@ -23,6 +24,7 @@ from builder.oci.digest import Digest
 from builder.oci.platform import Platform
 from builder.plan import keys
 from builder.plan.modes import Change, SymbolicMode, mode
+from builder.plan.mounts import BindMount, CacheMount, Mount, SecretMount, SshMount, TmpfsMount
 from builder.plan.steps import ContextOrigin, CopySource, CopyStep, RunStep, Script, StageOrigin, WorkdirStep
 
 GOLDEN = Path(__file__).parent / "golden" / "keys"
@@ -48,6 +50,15 @@ RUN = RunStep(
     (("http_proxy", "http://secret"),),
 )
 SCRATCH_RUN = RunStep(0, "", HERE, 0, ("/x",), (), "/", "", "pybuild", "host", (), 64 << 20, ())
+MOUNTS: tuple[Mount, ...] = (
+    BindMount("/b", ContextOrigin(""), "/src", True, HERE),
+    CacheMount("/c", "pip", "locked", None, "/", False, 0o700, 1, 2, HERE),
+    TmpfsMount("/t", 1024, False, HERE),
+    SecretMount("/run/secrets/token", "token", "TOKEN", True, 0o400, 7, 0, HERE),
+    SshMount("/run/buildkit/ssh_agent.0", "default", False, 0o600, 0, 0, HERE),
+)
+CONTENTS = ("c0ffee", None, None, None, None)
+MOUNT_RUN = RUN._replace(mounts=MOUNTS)
 SCRIPT_RUN = RUN._replace(argv=("/bin/sh", "-c", "/dev/pipes/EOF"), script=Script("EOF", "#!/bin/awk -f\né\n".encode()))
 COPY = CopyStep(1, "n", HERE, 0, "COPY", ContextOrigin(""), (CopySource("s", HERE),), "/w/", HERE, "a:b", HERE, 0o750, False)
 ADD = CopyStep(1, "n", HERE, 0, "ADD", ContextOrigin(""), (CopySource("s", HERE),), "/", HERE, "", HERE, None, True)
@@ -62,6 +73,7 @@ def golden(name: str) -> tuple[bytes, str]:
 KEYS: dict[str, Callable[[], keys.Key]] = {
     "run": lambda: keys.run_key(RUN, ROOT, ARM, "root"),
     "run-scratch": lambda: keys.run_key(SCRATCH_RUN, None, Platform("linux", "amd64"), "root"),
+    "run-mounts": lambda: keys.run_key(MOUNT_RUN, ROOT, ARM, "root", CONTENTS),
     "run-script": lambda: keys.run_key(SCRIPT_RUN, ROOT, ARM, "root"),
     "copy": lambda: keys.copy_key(COPY, ROOT, "c0ffee"),
     "add": lambda: keys.copy_key(ADD, None, "c0ffee"),
@@ -86,6 +98,7 @@ TREE = Picked(
 SELECTIONS: dict[str, Callable[[], str]] = {
     "selection-file": lambda: content_digest((Picked(b"f", (FILE,)),), owners=True, modes=True),
     "selection-tree": lambda: content_digest((TREE,), owners=True, modes=True),
+    "mounted-tree": lambda: mounted_digest(TREE),
     "selection-two-owned": lambda: content_digest(
         (Picked(b"f", (FILE,)), Picked(b"p", (Item(Entry(b"", "fifo", 0o600, 5, 6)),))), owners=False, modes=False
     ),
@@ -144,9 +157,63 @@ def test_what_a_command_does_not_see_is_not_in_its_key() -> None:
     assert set(RUN._fields) == {
         *("id", "name", "span", "parent", "proxy", "security_span", "stage"),  # just tested
         *("argv", "env", "cwd", "user", "hostname", "network", "hosts", "shm_size", "security", "script"),  # the test before
-        "mounts",  # a step that has any is not executed yet
+        "mounts",  # the two tests below
     }
     assert keys.run_key(SCRIPT_RUN._replace(script=Script("EOF", b"#!")), ROOT, ARM, "root") != KEYS["run-script"]()
+
+
+@pytest.mark.parametrize(
+    ("place", "field", "value"),
+    [
+        *((place, "target", "/other") for place in range(5)),
+        (0, "readonly", False),
+        *(
+            (1, field, value)
+            for field, value in {"id": "x", "sharing": "shared", "readonly": True, "mode": 0, "uid": 0}.items()
+        ),
+        (1, "gid", 0),
+        (2, "size", 0),
+        (2, "readonly", True),
+        *(
+            (3, field, value)
+            for field, value in {"id": "x", "env": "", "required": False, "mode": 0, "uid": 0, "gid": 1}.items()
+        ),
+        *((4, field, value) for field, value in {"id": "x", "required": True, "mode": 0, "uid": 1, "gid": 1}.items()),
+    ],
+)
+def test_what_a_command_sees_of_its_mounts_is_in_its_key(place: int, field: str, value: object) -> None:
+    mounts = tuple(mount._replace(**{field: value}) if at == place else mount for at, mount in enumerate(MOUNTS))
+    assert mounts != MOUNTS
+    assert keys.run_key(RUN._replace(mounts=mounts), ROOT, ARM, "root", CONTENTS) != KEYS["run-mounts"]()
+
+
+def test_what_a_mount_shows_is_in_the_key_and_where_that_is_from_is_not() -> None:
+    for contents in (("c0ffef", *CONTENTS[1:]), (CONTENTS[0], "c0ffee", *CONTENTS[2:])):
+        assert keys.run_key(MOUNT_RUN, ROOT, ARM, "root", contents) != KEYS["run-mounts"]()
+    bind, cache, *others = MOUNTS
+    moved = [
+        bind._replace(origin=StageOrigin(1), source="/elsewhere"),
+        cache._replace(origin=StageOrigin(1), source="/elsewhere"),
+        *others,
+    ]
+    mounts = tuple(mount._replace(span=THERE) for mount in moved)
+    assert keys.run_key(RUN._replace(mounts=mounts), ROOT, ARM, "root", CONTENTS) == KEYS["run-mounts"]()
+    tested = {
+        "target",
+        "readonly",
+        "id",
+        "sharing",
+        "mode",
+        "uid",
+        "gid",
+        "size",
+        "env",
+        "required",
+        "origin",
+        "source",
+        "span",
+    }
+    assert {field for mount in MOUNTS for field in mount._fields} == tested
 
 
 @pytest.mark.parametrize(
@@ -164,6 +231,16 @@ def test_what_a_command_does_not_see_is_not_in_its_key() -> None:
 )
 def test_what_makes_the_result_of_a_copy_is_in_its_key(step: CopyStep, root: Digest | None, content: str) -> None:
     assert keys.copy_key(step, root, content) != KEYS["copy"]()
+
+
+def test_a_mounted_folder_shows_its_own_metadata_and_not_its_name() -> None:
+    def changed(**values: Any) -> Picked:
+        top = TREE.items[0]
+        return TREE._replace(items=(top._replace(entry=top.entry._replace(**values)), *TREE.items[1:]))
+
+    for other in (changed(mode=0o755), changed(uid=0), changed(gid=0), changed(xattrs=XATTRS)):
+        assert mounted_digest(other) != mounted_digest(TREE)
+    assert mounted_digest(changed(mtime=7)._replace(name=b"other")) == mounted_digest(TREE)
 
 
 def test_where_a_copy_comes_from_is_not_in_its_key() -> None:
