@@ -87,8 +87,8 @@ class Agents:
 class _KeyAgent:
     """OpenSSH's ssh-agent, with keys from files, for as long as this object is open.
 
-    It runs as the parent of a command of ours, and ends with it; the command ends when this process does, however that ends.
-    The agent looks for its end every ten seconds, so that it is told to, where there is somebody to tell it.
+    It is told to end by a command that it started, which waits for the end of its input: of this process, that is, however it
+    ends. (PDEATHSIG is no help: Debian's ssh-agent is a setgid program, and exec(2) of one clears it.)
     """
 
     def __init__(self, scratch: Scratch, path: str) -> None:
@@ -97,7 +97,6 @@ class _KeyAgent:
         self._folder = scratch.__enter__()
         self.socket = os.path.join(self._folder, "agent")
         self._process: subprocess.Popen[bytes] | None = None
-        self._pid = 0
         try:
             self._start()
         except BaseException:
@@ -106,7 +105,7 @@ class _KeyAgent:
 
     def _start(self) -> None:
         # Names relative to the folder: a path to a socket has 108 bytes at most (unix(7)).
-        command = [self._program("ssh-agent"), "-a", "agent", "/bin/sh", "-c", 'echo "$SSH_AGENT_PID"; exec cat']
+        command = [self._program("ssh-agent"), "-a", "agent", "/bin/sh", "-c", 'echo; cat; kill "$SSH_AGENT_PID"']
         self._process = subprocess.Popen(
             command,
             cwd=self._folder,
@@ -116,12 +115,9 @@ class _KeyAgent:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.strip().isdigit():
-            assert self._process.stderr is not None
+        assert self._process.stdout is not None and self._process.stderr is not None
+        if not self._process.stdout.readline():
             raise UsageError(f"ssh-agent does not begin: {_last_line(self._process.stderr.read())}")
-        self._pid = int(line)
 
     def add(self, path: str) -> None:
         """Raises UsageError for a file that is no private key, or an encrypted one."""
@@ -153,7 +149,7 @@ class _KeyAgent:
         process, self._process = self._process, None
         try:
             if process is not None:
-                _end(process, self._pid)
+                _end(process)
         finally:
             self._scratch.__exit__(None, None, None)
 
@@ -164,13 +160,7 @@ class _KeyAgent:
         return found
 
 
-def _end(process: subprocess.Popen[bytes], agent: int) -> None:
-    """The agent is a child of the command, so its number is nobody else's while that lives."""
-    if agent and process.poll() is None:
-        try:
-            os.kill(agent, 15)
-        except ProcessLookupError:
-            pass  # It ended by itself: the keys are gone with it.
+def _end(process: subprocess.Popen[bytes]) -> None:
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()
