@@ -24,7 +24,7 @@ from builder.oci.digest import Digest
 from builder.oci.platform import Platform
 from builder.plan import keys
 from builder.plan.modes import Change, SymbolicMode, mode
-from builder.plan.mounts import BindMount, CacheMount, Mount, SecretMount, SshMount, TmpfsMount
+from builder.plan.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount
 from builder.plan.steps import ContextOrigin, CopySource, CopyStep, RunStep, Script, StageOrigin, WorkdirStep
 
 GOLDEN = Path(__file__).parent / "golden" / "keys"
@@ -50,7 +50,7 @@ RUN = RunStep(
     (("http_proxy", "http://secret"),),
 )
 SCRATCH_RUN = RunStep(0, "", HERE, 0, ("/x",), (), "/", "", "pybuild", "host", (), 64 << 20, ())
-MOUNTS: tuple[Mount, ...] = (
+MOUNTS: tuple[Any, ...] = (
     BindMount("/b", ContextOrigin(""), "/src", True, HERE),
     CacheMount("/c", "pip", "locked", None, "/", False, 0o700, 1, 2, HERE),
     TmpfsMount("/t", 1024, False, HERE),

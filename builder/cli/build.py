@@ -13,7 +13,7 @@ from builder.cli.faults import discard, told
 from builder.cli.flags import near_command
 from builder.cli.lookup import new_name
 from builder.context.access import Access
-from builder.engine.provided import Provided
+from builder.engine.provided import AgentSocket, Provided
 from builder.errors import BuildError, UsageError
 from builder.events import BuildFailed, Debug
 from builder.oci.reference import Reference
@@ -139,6 +139,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
     tags = tuple(dict.fromkeys([*tags, *(name for output in outputs if output.type == "image" for name in output.names)]))
     file = parsed.text("file") or ""
     network = parsed.text("network") or "default"
+    provided = _provided(parsed, environment, environ)
     return Request(
         context=context,
         dockerfile="" if file == "-" else file,
@@ -160,8 +161,8 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         hosts=parse_hosts(parsed.texts("add-host")),
         shm_size=parsed.number("shm-size") or 64 << 20,
         jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),
-        access=_access(environment),
-        provided=_provided(parsed, environment, environ),
+        access=_access(environment, provided),
+        provided=provided,
     )
 
 
@@ -195,10 +196,14 @@ def _provided(parsed: Parsed, environment: Environment, environ: Mapping[str, st
     return provide(secrets, agents, environ, agent=environment.ssh_auth_sock, path=environment.path)
 
 
-def _access(environment: Environment) -> Access:
-    """What fetching may use of this machine. The agent is not in it: a Dockerfile gets that by --ssh alone."""
+def _access(environment: Environment, provided: Provided) -> Access:
+    """What fetching may use of this machine. The agent is in it where --ssh gives it as `default`, which ADD of git asks, as in
+    BuildKit; keys that --ssh names are for RUN alone."""
+    agent = provided.agents.get("default")
     known_hosts = f"{environment.home}/.ssh/known_hosts" if environment.home.startswith("/") else ""
     access = Access(proxies=environment.proxies, known_hosts=known_hosts)
+    if isinstance(agent, AgentSocket):
+        access = access._replace(ssh_auth_sock=agent.path)
     return access._replace(path=environment.path) if environment.path else access
 
 

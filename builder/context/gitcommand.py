@@ -152,7 +152,10 @@ _HINTS = (
         ("Host key verification failed",),
         "tell ssh the key of the host: ssh-keyscan HOST >> ~/.ssh/known_hosts",
     ),
-    (("Permission denied",), "the build has no key yet: --ssh is not built; use https, or copy a checkout"),
+    (
+        ("Permission denied",),
+        "give the build your ssh agent (--ssh default), and that a key which the server knows (ssh-add -l)",
+    ),
     (("cannot run ssh",), "install ssh, as by: apt-get install openssh-client"),
     (("Could not resolve host", "Name or service not known", "unable to look up"), "check the host's name and the network"),
     (("unable to access", "Connection refused", "unable to connect"), "check the URL, and the network"),

@@ -95,7 +95,8 @@ def _place_all(
 def unmounted(outcome: Outcome, mounts: Sequence[tuple[Mount, Span | None]]) -> DockerfileError | None:
     """The error where one of `mounts` could not be put in its place; None where something else went wrong, or nothing."""
     for mount, span in mounts:
-        if outcome.failed_at == f"mount {mount.target}":
+        # The server cuts what it says.
+        if outcome.failed_at == f"mount {mount.target}"[:500]:
             reason = os.strerror(outcome.exec_error)
             return DockerfileError(
                 f"nothing can be mounted at '{mount.target}': {reason[:1].lower()}{reason[1:]}",

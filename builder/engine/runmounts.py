@@ -103,19 +103,21 @@ class Copies:
         self._lock = threading.Lock()
         self._scratch: Scratch | None = None
         self._root = ""
-        self._known: dict[str, str] = {}
+        self._known: dict[tuple[str, tuple[int, ...]], str] = {}
 
     def folder(self, source: FromContext) -> str:
         """A folder in which `source` lies under that very name."""
         with self._lock:
-            known = self._known.get(source.digest)
+            # The digest knows no times, and two contexts may differ in these alone.
+            key = source.digest, tuple(item.entry.mtime for item in source.picked.items)
+            known = self._known.get(key)
             if known is None:
                 if self._scratch is None:
                     self._scratch = self._store.scratch()
                     self._root = self._scratch.__enter__()
                 known = new_folder(self._root, str(len(self._known)))
                 materialise([_below(item) for item in source.picked.items], known, Tree())
-                self._known[source.digest] = known
+                self._known[key] = known
             return known
 
     def close(self) -> None:
@@ -176,7 +178,9 @@ class RunMounts:
             caches: list[tuple[str, str, CacheMount, MountSource | None]] = []
             for mount, source in zip(self._step.mounts, self._sources, strict=True):
                 if isinstance(mount, CacheMount):
-                    caches.append((mount.id, _base(mount, source), mount, source))
+                    # A build argument may have brought a byte that is no UTF-8, which no database takes as text.
+                    id = mount.id.encode("utf-8", "backslashreplace").decode()
+                    caches.append((id, _base(mount, source), mount, source))
                     continue
                 try:
                     self._add(mount, source)

@@ -33,7 +33,7 @@ _KEYS = ("type", "from", "source", "target", "id", "sharing", "mode", "uid", "gi
 _NO_EFFECT = {
     "bind": ("id", "env"),
     "cache": ("env",),
-    "tmpfs": ("id", "env", "from", "source", "readonly", "readwrite"),
+    "tmpfs": ("id", "env", "from", "source", "readwrite"),
     "secret": ("readonly", "readwrite"),
     "ssh": ("env", "from", "readonly", "readwrite"),
 }

@@ -129,7 +129,7 @@ def test_locked_waits_and_says_for_whom(pybuild: Pybuild, busybox_base: Path, co
     (context / "Dockerfile").write_text(text)
     with pybuild.start("--progress=plain", "--build-context", f"base={busybox_base}", context) as waiting:
         assert waiting.stderr is not None
-        lines = []
+        lines: list[bytes] = []
         while not lines or b"waiting" not in lines[-1]:
             lines.append(waiting.stderr.readline())
             assert lines[-1], lines

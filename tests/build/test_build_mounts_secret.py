@@ -76,7 +76,7 @@ def test_whether_it_was_given_is_in_no_key(pybuild: Pybuild, busybox_base: Path,
 
 def test_the_limit(pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path) -> None:
     text = "FROM base\nRUN --mount=type=secret,id=s wc -c < /run/secrets/s\n"
-    flags = ("--build-context", f"base={busybox_base}", "--secret", f"id=s,src={tmp_path}/s")
+    flags: tuple[str, ...] = ("--build-context", f"base={busybox_base}", "--secret", f"id=s,src={tmp_path}/s")
     (tmp_path / "s").write_bytes(b"x" * (500 << 10))
     assert said(run_build(pybuild, context, text, *flags)) == ["512000"]
     (tmp_path / "s").write_bytes(b"x" * ((500 << 10) + 1))
@@ -90,7 +90,7 @@ def test_the_limit(pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path
 
 def test_a_nul_in_a_variable(pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path) -> None:
     (tmp_path / "s").write_bytes(b"a\0" + CANARY.encode())
-    flags = ("--build-context", f"base={busybox_base}", "--secret", f"id=s,src={tmp_path}/s")
+    flags: tuple[str, ...] = ("--build-context", f"base={busybox_base}", "--secret", f"id=s,src={tmp_path}/s")
     told = refused(pybuild, context, "FROM base\nRUN --mount=type=secret,id=s,env=S true\n", *flags, code=2)
     assert "Dockerfile:2:5: error: the secret 's' has a NUL byte, so no variable can hold it" in told
     assert CANARY not in told

@@ -130,7 +130,7 @@ RUN --mount=type=ssh --mount=target=/c /c/client {LIST} {SIGN} 17 18 19 22 23 27
     echo $SSH_AUTH_SOCK; stat -c '%a %u:%g' $SSH_AUTH_SOCK
 RUN --mount=type=ssh,target=/tmp/a/sock,mode=0660,uid=1000,gid=7 stat -c '%F %a %u:%g' $SSH_AUTH_SOCK
 USER 1000
-RUN --mount=type=ssh,uid=1000 --mount=target=/c /c/client {LIST}; chmod 777 $SSH_AUTH_SOCK 2>&1 || true
+RUN --network=none --mount=type=ssh,uid=1000 --mount=target=/c /c/client {LIST}; chmod 777 $SSH_AUTH_SOCK 2>&1 || true
 RUN --mount=type=ssh --mount=target=/c /c/client {LIST} 2>&1 || true
 """
     (context / "Dockerfile").write_text(text)
@@ -205,6 +205,22 @@ def test_the_key_is_nowhere_and_its_agent_ends_with_the_builder(
             time.sleep(0.05)
         assert running("ssh-agent -a agent") == []
         (found[0].parent / "end").unlink(missing_ok=True)
+
+
+def test_git_asks_the_default_agent(pybuild: Pybuild, context: Path, agent: Path, tmp_path: Path) -> None:
+    """An ADD of git over ssh: the ssh of this test says what it was given, and refuses."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "ssh").write_text(
+        f'#!/bin/sh\necho "${{SSH_AUTH_SOCK-none}}" >> {tmp_path}/asked\necho Permission denied >&2\nexit 1\n'
+    )
+    (programs / "ssh").chmod(0o755)
+    (context / "Dockerfile").write_text("FROM scratch\nADD git@example.com:a/b.git /b\n")
+    env = {"PATH": f"{programs}:{os.environ['PATH']}", "SSH_AUTH_SOCK": os.fspath(agent)}
+    for flags in ([], ["--ssh", "default"]):
+        done = pybuild(*flags, context, env=env)
+        assert (done.returncode, "hint: give the build your ssh agent (--ssh default)" in done.stderr) == (5, True), done.stderr
+    assert set((tmp_path / "asked").read_text().splitlines()) == {"none", os.fspath(agent)}
 
 
 def test_agents_that_do_not_answer(pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path) -> None:
