@@ -330,5 +330,5 @@ class _Wait:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _TOLD_EVERY
-        text = f"waiting for the cache mount '{self._id}', which {holder or 'others'} has\n"
+        text = f"waiting for the cache mount '{self._id}', held by {holder or 'others'}\n"
         self._tools.emit(StepLog(self._number, text.encode("utf-8", "backslashreplace")))

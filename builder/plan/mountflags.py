@@ -7,8 +7,6 @@ stands: `required` and `size` belong to some types only and must come after it.
 
 from __future__ import annotations
 
-import re
-
 from builder.dockerfile.ast import Word
 from builder.errors import DockerfileError, Span, did_you_mean
 from builder.plan import fields
@@ -43,9 +41,9 @@ _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
     **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
 }
-_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_QUOTED = r'"((?:[^"]|"")*)"'
 _CSV_HINT = 'quote the whole field, as in "target=/a,b", and write a quote in it twice'
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(?:([kmgtp])i?)?b?", re.IGNORECASE | re.ASCII)
+_SIZE = r"(?ai)([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(?:([kmgtp])i?)?b?"
 
 
 class Field(NamedTuple):
@@ -114,7 +112,9 @@ def _csv(word: Word) -> list[tuple[int, int, str]]:
     at, text = 0, word.text
     while True:
         if text.startswith('"', at):
-            match = _QUOTED.match(text, at)
+            import re  # for those who quote
+
+            match = re.compile(_QUOTED).match(text, at)
             if match is None:
                 raise DockerfileError("a quote of --mount is not closed", _span(word, at, len(text)), hint=_CSV_HINT)
             end, value = match.end(), match[1].replace('""', '"')
@@ -307,8 +307,8 @@ def _boolean(field: Field, value: str | None) -> bool:
 
 
 def _number(field: Field, value: str, base: int) -> int:
-    digits = "0-7" if base == 8 else "0-9"
-    if not re.fullmatch(f"[{digits}]{{1,40}}", value) or int(value, base) >= 2**32:
+    digits = "01234567" if base == 8 else "0123456789"
+    if not 0 < len(value) <= 40 or any(char not in digits for char in value) or int(value, base) >= 2**32:
         what, example = ("an octal mode", "0755") if base == 8 else ("a number, 0 or more", "1000")
         message = f"'{field.shown}' of --mount is {what}, not '{value[:40]}'"
         raise DockerfileError(message, _value_span(field), hint=f"as in {field.shown}={example}")
@@ -316,7 +316,9 @@ def _number(field: Field, value: str, base: int) -> int:
 
 
 def _size(field: Field, value: str) -> int:
-    match = _SIZE.fullmatch(value)
+    import re  # for those who limit one
+
+    match = re.fullmatch(_SIZE, value)
     if match is None or len(value) > 30:
         raise DockerfileError(f"'{value[:40]}' is not a size", _value_span(field), hint="a size looks like 1024, 64m or 1.5g")
     unit = 1024 ** " kmgtp".index((match[2] or " ").lower())

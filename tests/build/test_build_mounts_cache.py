@@ -137,8 +137,8 @@ def test_locked_waits_and_says_for_whom(pybuild: Pybuild, busybox_base: Path, co
         holder.end()
         rest = waiting.stderr.read().decode()
     assert (waiting.returncode, said(rest)) == (0, ["first", "second"])
-    whom = f"process {holder.process.pid}, in [stage-0 2/2] RUN --mount=type=cache" if held == "locked" else "others has"
-    assert f"waiting for the cache mount '/c', which {whom}" in lines[-1].decode()
+    whom = f"process {holder.process.pid}, in [stage-0 2/2] RUN --mount=type=cache" if held == "locked" else "others"
+    assert f"waiting for the cache mount '/c', held by {whom}" in lines[-1].decode()
 
 
 def test_who_waits_can_be_interrupted_and_a_dead_holder_holds_nothing(

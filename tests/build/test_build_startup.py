@@ -25,6 +25,8 @@ COPY --chown=1:1 file .
 COPY --chmod=u=rwX,go=rX file moded
 COPY --link --exclude=README.md --exclude=node_modules/** . linked/
 RUN cat file > copy
+RUN --mount=type=cache,target=/c,mode=0700 --mount=source=file,target=/f --mount=from=base,source=/etc,target=/w \
+    --mount=type=secret,id=s --mount=type=ssh --mount=type=tmpfs,target=/t cp /f /mounted
 COPY <<END plain
 text
 END
