@@ -51,7 +51,14 @@ _FETCHED: Step = (
     "CREATE TABLE checkouts (key TEXT PRIMARY KEY, entries TEXT NOT NULL, contents TEXT NOT NULL) WITHOUT ROWID",
 )
 
-STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED)
+_CACHE_MOUNTS: Step = (
+    # The number is the folder's name. `base` is what a new one begins with; times are in seconds since 1970.
+    "CREATE TABLE cache_mounts (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, base TEXT NOT NULL,"
+    " created INTEGER NOT NULL, used INTEGER NOT NULL)",
+    "CREATE INDEX cache_mount_by_id ON cache_mounts (id, base)",
+)
+
+STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.oci.digest import Descriptor
+    from builder.store.cachemounts import CacheMountRecord, CacheMounts, CacheMountUse, Sharing
     from builder.store.fetched import Checkout, Download, FetchedThings
     from builder.store.locks import Lock
 
@@ -205,6 +206,29 @@ class Store:
         from builder.store.fetched import FetchedThings  # for builds that fetch
 
         return FetchedThings(self._database, self._blobs)
+
+    # Cache mounts.
+
+    def cache_mount(self, id: str, base: str, sharing: Sharing, holder: str) -> CacheMountUse:
+        """The folder of a cache mount, to be acquired and released (`cachemounts.CacheMountUse`)."""
+        return self._cache_mounts().use(id, base, sharing, holder)
+
+    def cache_mounts(self) -> list[CacheMountRecord]:
+        """Every cache mount, the oldest first."""
+        return self._cache_mounts().all()
+
+    def cache_mount_size(self, record: CacheMountRecord) -> int:
+        """Bytes that it takes on the disk."""
+        return self._cache_mounts().size(record)
+
+    def remove_cache_mount(self, record: CacheMountRecord) -> bool:
+        """Remove it; False, and nothing happens, while a step uses it."""
+        return self._cache_mounts().remove(record)
+
+    def _cache_mounts(self) -> CacheMounts:
+        from builder.store.cachemounts import CacheMounts  # for builds that have them
+
+        return CacheMounts(self.root, self._database, self._locks, self._lease)
 
     # Images.
 
