@@ -56,6 +56,16 @@ class Database:
         """
         return Write(self._connection, self._lock, self.faults, durable)
 
+    def is_writing(self) -> bool:
+        """Whether this very thread is inside a write transaction."""
+        # Re-entrant: a lock that is free, or this thread's own.
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            return self._connection.in_transaction
+        finally:
+            self._lock.release()
+
     def close(self) -> None:
         with self.faults, self._lock:
             self._connection.close()

@@ -64,7 +64,14 @@ _FAILED: Step = (
     " created INTEGER NOT NULL)",
 )
 
-STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED)
+_HOUSEKEEPING: Step = (
+    # When something was used last, in seconds since 1970: a digest, or the key of a record (`builder.store.uses`).
+    "CREATE TABLE used (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
+    # Bytes that a snapshot takes on the disk: it never changes, and to look costs a walk.
+    "CREATE TABLE snapshot_sizes (id INTEGER PRIMARY KEY, bytes INTEGER NOT NULL)",
+)
+
+STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)

@@ -15,6 +15,7 @@ from builder.store.layers import Layers
 from builder.store.lease import Lease, Scratch, sweep
 from builder.store.locks import Locks
 from builder.store.records import Record, Records
+from builder.store.uses import Uses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
     from builder.oci.digest import Descriptor
     from builder.store.cachemounts import CacheMountRecord, CacheMounts, CacheMountUse, Sharing
+    from builder.store.collect import Housekeeping
     from builder.store.failed import FailedStep, FailedSteps
     from builder.store.fetched import Checkout, Download, FetchedThings
     from builder.store.locks import Lock
+    from builder.store.verify import Report
 
 __all__ = ["BlobWriter", "ImageRecord", "Record", "Scratch", "Store"]
 
@@ -45,6 +48,7 @@ class Store:
         self._lease = Lease(tmp, faults)
         self._locks = Locks(self.root, faults)
         self._database = Database(os.path.join(self.root, "db.sqlite"), faults)
+        self._uses = Uses(self._lease, self._database)
         try:
             self._durability = Durability(self.root, self._database, boot_id or current_boot_id())
             with faults:
@@ -54,9 +58,9 @@ class Store:
         except BaseException:
             self.close()
             raise
-        self._blobs = Blobs(self.root, self._lease, faults)
-        self._layers = Layers(self.root, self._database, self._blobs, self._durability, self._lease)
-        self._records = Records(self._database, self._layers, self._durability)
+        self._blobs = Blobs(self.root, self._lease, faults, self._uses)
+        self._layers = Layers(self.root, self._database, self._blobs, self._durability, self._lease, self._uses)
+        self._records = Records(self._database, self._layers, self._durability, self._uses)
         self._images = Images(self._database)
 
     def __enter__(self) -> Store:
@@ -68,6 +72,7 @@ class Store:
     def close(self) -> None:
         """Remove this process's temporary files and leave the database. Closing twice is harmless."""
         try:
+            self._uses.close()
             self._lease.close()
         finally:
             self._database.close()
@@ -83,6 +88,29 @@ class Store:
     def lock(self, name: str, holder: str, *, shared: bool = False) -> Lock:
         """A lock that threads and processes of this store share by its name; `holder` is what those who wait are told."""
         return self._locks.lock(name, holder, shared=shared)
+
+    # Keeping house. All that this object hands out or is given stays until it is closed, whatever is removed beside it.
+
+    def mark_used(self) -> None:
+        """Remember that what was looked up and put is in use these days: what was not goes first when space is needed."""
+        self._uses.remember()
+
+    @property
+    def grew(self) -> bool:
+        """Whether anything was made for the store through this object."""
+        return self._lease.was_used()
+
+    def housekeeping(self) -> Housekeeping:
+        """What lies in the store, and removing what nobody needs (`builder.store.collect`)."""
+        from builder.store.collect import Housekeeping  # for those who clean up
+
+        return Housekeeping(self, self._database, self._lease)
+
+    def verify(self) -> Report:
+        """Compare everything with its digest (`builder.store.verify`); it takes as long as reading all of it."""
+        from builder.store.verify import Verifier  # for `pybuild doctor`
+
+        return Verifier(self.root, self._database, self._uses).run()
 
     # Blobs.
 
@@ -284,8 +312,15 @@ class Store:
 
     def images(self) -> list[ImageRecord]:
         """All images by name; those without a name come first."""
+        self._uses.add_all(str(record.config) for record in self._images.all())
+        # Again: what was removed meanwhile may have lost its content.
         return self._images.all()
 
     def find_image(self, wanted: str) -> ImageRecord | None:
         """By normalised name, or by four or more of the first digits of the id. UsageError where they are ambiguous."""
+        found = self._images.find(wanted)
+        if found is None:
+            return None
+        self._uses.add(str(found.config))
+        # Again: it may have been removed before it was in use.
         return self._images.find(wanted)
