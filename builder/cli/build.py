@@ -14,7 +14,7 @@ from builder.cli.flags import near_command
 from builder.cli.lookup import new_name
 from builder.cli.upkeep import keep_house
 from builder.context.access import Access
-from builder.errors import BuildError, StoreError, UsageError
+from builder.errors import BuildError, Interrupted, StoreError, UsageError
 from builder.events import BuildFailed, Debug
 from builder.oci.reference import Reference
 from builder.report.reporter import open_reporter, screen
@@ -104,8 +104,8 @@ def _built(request: Request, store: Store, emit: Emit) -> Image:
     try:
         image = build(request, store, emit)
     except BuildError as error:
-        # What a failed build used and left counts, too; a damaged store has said so.
-        if not isinstance(error, StoreError):
+        # What a failed build used and left counts, too. A damaged store has said so, and who interrupts does not want to wait.
+        if not isinstance(error, (StoreError, Interrupted)):
             keep_house(store, emit)
         raise
     keep_house(store, emit)

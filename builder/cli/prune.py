@@ -6,7 +6,7 @@ import os
 import sys
 
 from builder.cli.things import as_json, parse_filters, rows, table
-from builder.errors import UsageError
+from builder.errors import StoreError, UsageError
 from builder.report import units
 from builder.store.collect import ALL_CACHE, CACHE, Rule
 from builder.store.store import Store
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
+    from builder.store.usage import Sized
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -27,8 +28,18 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     if not (dry or parsed.flag("force")) and os.isatty(0) and not _agreed(rule):
         sys.stdout.write("Nothing was removed.\n")
         return 0
-    with Store(root) as store:
-        removed = store.housekeeping().remove((rule,), dry_run=dry)
+    try:
+        removed = _removed(root, rule, dry_run=dry)
+    except StoreError as error:
+        from builder.store import emergency
+
+        # On a full disk not even the rows of what goes can be removed.
+        if dry or not emergency.is_full(root):
+            raise
+        room = emergency.make_room(root, rule)
+        if not room:
+            raise emergency.explained(error) from error
+        removed = room + _removed(root, rule, dry_run=False)
     total = sum(one.size for one in removed)
     if parsed.text("format") == "json":
         import json
@@ -40,6 +51,11 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         sys.stdout.write(table(rows(removed)) + "\n")
     sys.stdout.write(f"Total: {units.size(total)}\n")
     return 0
+
+
+def _removed(root: str, rule: Rule, *, dry_run: bool) -> list[Sized]:
+    with Store(root) as store:
+        return store.housekeeping().remove((rule,), dry_run=dry_run)
 
 
 def _rule(parsed: Parsed) -> Rule:
