@@ -47,7 +47,8 @@ def parse_filters(texts: Sequence[str]) -> Filters:
         if not equals or name not in _NAMES:
             raise UsageError(
                 f"the filter '{text}' is not known",
-                hint=did_you_mean(name, _NAMES) or f"it looks like {', '.join(f'{known}=...' for known in _NAMES)}",
+                hint=(did_you_mean(name, _NAMES) if name not in _NAMES else None)
+                or f"it looks like {', '.join(f'{known}=...' for known in _NAMES)}",
             )
         if name == "id":
             ids.append(value.removeprefix("sha256:"))

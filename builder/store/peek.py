@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from builder.errors import StoreError
 from builder.store import schema
 from builder.store.database import Database
 from builder.store.faults import Faults
@@ -32,7 +33,7 @@ class Peek:
         is_current(self._root)
         path = os.path.join(self._root, "db.sqlite")
         readable = schema.peek(path, faults) == schema.VERSION
-        self._database = Database(path, faults, read_only=True) if readable else None
+        self._database = _opened(path, faults) if readable else None
 
     def close(self) -> None:
         if self._database is not None:
@@ -72,3 +73,13 @@ class Peek:
         except FileNotFoundError:
             return None
         return data if hashlib.new(digest.algorithm, data).hexdigest() == digest.hex else None
+
+
+def _opened(path: str, faults: Faults) -> Database:
+    try:
+        database = Database(path, faults, read_only=True)
+        database.one("SELECT 1 FROM meta")
+        return database
+    except StoreError:
+        # On a full disk, or a read-only one, no shared memory can be made beside a log. An empty log is not missed.
+        return Database(path, faults, read_only=True, frozen=True)

@@ -225,7 +225,7 @@ class Verifier:
 
 
 def _removal(path: str) -> str:
-    return f"remove {path}; what needs it is then made again by the next build, import or pull"
+    return f"remove {path}, then build with --no-cache, import or pull what needs it again"
 
 
 def _hash(path: str, algorithm: str) -> str:

@@ -154,8 +154,7 @@ def test_an_image_that_is_removed_while_it_is_used_keeps_its_layers(tmp_path: Pa
 
 
 def test_what_a_killed_process_used_counts_no_longer(root: str) -> None:
-    code = "import sys\nfrom builder.store.store import Store\ns = Store(sys.argv[1])\ns.lookup('step')\nprint('x', flush=True)\ninput()"
-    process = subprocess.Popen([*PYTHON, code, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*PYTHON, HOLDER, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "x\n"
     prune(root)
     with closing(database(Path(root))) as db:
@@ -167,6 +166,15 @@ def test_what_a_killed_process_used_counts_no_longer(root: str) -> None:
         assert db.execute("SELECT count(*) FROM layers").fetchone() == (0,)
     assert os.listdir(f"{root}/snapshots") == os.listdir(f"{root}/tmp") == []
 
+
+HOLDER = """
+import sys
+from builder.store.store import Store
+store = Store(sys.argv[1])
+store.lookup("step")
+print("x", flush=True)
+sys.stdin.read()
+"""
 
 WORKER = """
 import os, random, sys
