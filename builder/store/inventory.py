@@ -124,8 +124,8 @@ class Images:
 
 
 def take(root: str, database: Database, images: Images, uses: Collection[str], *, dropped: Collection[str] = ()) -> list[Thing]:
-    """All that lies in the store but its own files. `uses` is what living processes have named; the images `dropped` (config
-    digests) count as if they had no row. Raises StoreError where the config of an image cannot be read."""
+    """All that lies in the store but its own files. `uses` is what living processes have named; images without a name that are
+    `dropped` (config digests) count as if they had no row. Raises StoreError where the config of an image cannot be read."""
     return _Taking(root, database, images, uses, dropped).all()
 
 
@@ -147,7 +147,9 @@ class _Taking:
         self._indexes = set(_names(root, "index"))
         self._folders = set(_names(root, "snapshots"))
         self._taken: set[str] = set()
-        self._rows = [row for row in self._all("SELECT name, config, blobs, created FROM images") if row[1] not in dropped]
+        rows = self._all("SELECT name, config, blobs, created FROM images")
+        # One that was given a name since it was chosen is not forgotten.
+        self._rows = [row for row in rows if row[0] or row[1] not in dropped]
         self._find_needs()
 
     def _find_needs(self) -> None:

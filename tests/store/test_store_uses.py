@@ -17,7 +17,10 @@ import pytest
 from builder.errors import StoreError
 from builder.oci.digest import Descriptor, Digest
 from builder.store.collect import Rule
+from builder.store.database import Database
+from builder.store.faults import Faults
 from builder.store.fetched import Checkout, Download
+from builder.store.inventory import Images, take
 from builder.store.store import Record, Store
 from builder.store.uses import GRAIN
 from tests.store.test_store_open import a_step, database
@@ -137,6 +140,17 @@ def test_what_an_image_needs_stays(tmp_path: Path, name: str) -> None:
     assert prune(root, EVERYTHING) == (0 if name else 2)
 
 
+@pytest.mark.parametrize("name", ["docker.io/library/app:latest", ""])
+def test_an_image_that_was_given_a_name_meanwhile_is_not_dropped(tmp_path: Path, name: str) -> None:
+    """Found by the soak test: chosen while it had no name, named by a build that has ended before the removal."""
+    root = str(tmp_path / "store")
+    with Store(root) as store:
+        config = str(an_image(store, name))
+    with closing(Database(f"{root}/db.sqlite", Faults(root))) as db:
+        things = take(root, db, Images(root), (), dropped={config})
+    assert {(thing.id, bool(thing.images)) for thing in things} == {(config, bool(name)), (str(LAYER), bool(name))}
+
+
 @pytest.mark.parametrize("find", ["find_image", "images"])
 def test_an_image_that_is_removed_while_it_is_used_keeps_its_layers(tmp_path: Path, find: str) -> None:
     root = str(tmp_path / "store")
@@ -179,6 +193,7 @@ sys.stdin.read()
 WORKER = """
 import os, random, sys
 from builder.oci.digest import Digest
+from builder.store.inventory import Images, take
 from builder.store.store import Record, Store
 
 root, seed = sys.argv[1], int(sys.argv[2])
