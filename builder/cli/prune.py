@@ -54,6 +54,8 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
 
 
 def _removed(root: str, rule: Rule, *, dry_run: bool) -> list[Sized]:
+    if not os.path.lexists(root):
+        return []  # Nor is a store made to find it empty.
     with Store(root) as store:
         return store.housekeeping().remove((rule,), dry_run=dry_run)
 

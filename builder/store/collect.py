@@ -10,7 +10,8 @@ import os
 import time
 
 from builder.store.files import move_folder
-from builder.store.inventory import Images, take
+from builder.store.inventory import take
+from builder.store.needs import Images
 from builder.store.usage import measure, tree_size
 from builder.store.uses import Gate, in_use
 from builder.values import NamedTuple
@@ -204,8 +205,9 @@ def _limit(rule: Rule, total: int, free: int) -> int | None:
 
 
 def cache_size(sized: Iterable[Sized]) -> int:
-    """Bytes of all that no image needs, in use or not."""
-    return sum(one.size for one in sized if one.thing.kind in ALL_CACHE)
+    """Bytes of all that no image needs, in use or not; what processes are working on is no cache yet."""
+    things = (one for one in sized if one.thing.kind in ALL_CACHE)
+    return sum(one.size for one in things if not (one.thing.kind == "temporary" and one.thing.in_use))
 
 
 def _is_called(name: str, id: str) -> bool:

@@ -12,8 +12,9 @@ from builder.errors import StoreError
 from builder.store.collect import choose
 from builder.store.database import Database
 from builder.store.faults import Faults
-from builder.store.inventory import Images, take
+from builder.store.inventory import take
 from builder.store.layout import is_current
+from builder.store.needs import Images
 from builder.store.schema import VERSION, peek
 from builder.store.usage import measure
 from builder.store.uses import Gate, in_use

@@ -1,28 +1,25 @@
 """What lies in the store, as things that are kept or removed as a whole, and which of them images need.
 
 A layer is one thing, whatever forms it has: its indexes, folders and tars come and go together. Only what an output compressed
-is a thing of its own, since it can be made again from the others byte for byte. A config that cannot be read says nothing of
-what its image needs: then nobody can tell what to remove, and that is an error.
+is a thing of its own, since it can be made again from the others byte for byte.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 
-from builder.errors import BuildError, StoreError
-from builder.oci.digest import Digest, chain_id
-from builder.oci.image import parse_config
-from builder.store.files import read_file
+from builder import canonical
+from builder.oci.digest import Digest
 from builder.store.layers import foreign_index
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
     from typing import Literal
 
-    from builder.store.database import Database, Row
+    from builder.store.database import Database
+    from builder.store.needs import Images
 
     Kind = Literal["image", "build-cache", "compressed", "download", "cache-mount", "failed-step", "temporary", "store"]
 
@@ -36,7 +33,6 @@ KINDS: tuple[Kind, ...] = (
     "temporary",
     "store",
 )
-CONFIG_LIMIT = 16 << 20
 FOREIGN_FORM = "foreign "
 """How the form of a rendering begins that others made: it is an original, not a copy."""
 
@@ -73,56 +69,6 @@ class Thing(NamedTuple):
         return [*blobs, *indexes, *snapshots, *((self.folder,) if self.folder else ())]
 
 
-class Images:
-    """What images need: of all that have a row, or of the configs that are given. Configs are read once."""
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._layers: dict[str, tuple[tuple[str, str], ...]] = {}
-
-    def layers(self, config: str) -> tuple[tuple[str, str], ...]:
-        """Diff ID and name of the foreign index of each layer. Raises StoreError for a config that is missing or damaged."""
-        known = self._layers.get(config)
-        if known is None:
-            known = self._layers[config] = self._read(config)
-        return known
-
-    def may_be(self, name: str) -> bool:
-        """Whether the blob of this name is an image's config, by its looks."""
-        if name in self._layers:
-            return True
-        try:
-            with open(self._path(name), "rb") as file:
-                begins = file.read(1) == b"{" and os.fstat(file.fileno()).st_size <= CONFIG_LIMIT
-            if begins:
-                self.layers(name)
-        except (FileNotFoundError, NotADirectoryError, StoreError):
-            return False
-        return begins
-
-    def _read(self, config: str) -> tuple[tuple[str, str], ...]:
-        try:
-            data = read_file(self._path(config))
-            if hashlib.sha256(data).hexdigest() != config.removeprefix("sha256:"):
-                raise BuildError("its content does not have this digest")
-            diff_ids = parse_config(data).diff_ids
-        except (FileNotFoundError, NotADirectoryError, BuildError) as error:
-            reason = error.message if isinstance(error, BuildError) else "it is missing"
-            raise StoreError(
-                f"what the image {config} needs is not known: {reason}",
-                hint="nothing is removed meanwhile: build or import it again, or forget it by 'pybuild rmi'",
-            ) from error
-        found = []
-        chain = None
-        for diff_id in diff_ids:
-            chain = chain_id(chain, diff_id)
-            found.append((str(diff_id), str(foreign_index(chain))))
-        return tuple(found)
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self._root, "blobs", *name.split(":", 1))
-
-
 def take(root: str, database: Database, images: Images, uses: Collection[str], *, dropped: Collection[str] = ()) -> list[Thing]:
     """All that lies in the store but its own files. `uses` is what living processes have named; images without a name that are
     `dropped` (config digests) count as if they had no row. Raises StoreError where the config of an image cannot be read."""
@@ -154,8 +100,6 @@ class _Taking:
 
     def _find_needs(self) -> None:
         """By digest, the images that need it: configs, diff IDs, indexes, and the blobs that their bases came in."""
-        from builder import canonical
-
         for name, config, blobs, _ in self._rows:
             shown = name or config
             needed = [config]
@@ -331,32 +275,3 @@ def _made(root: str, paths: list[str]) -> int:
         except FileNotFoundError:
             continue
     return 0
-
-
-def described(preimage: bytes) -> str:
-    """What a person reads for the step whose key has this preimage."""
-    from builder import canonical
-
-    try:
-        said: Mapping[str, object] = canonical.loads(preimage.decode())
-    except ValueError:
-        return ""
-    match said.get("op"):
-        case "run":
-            argv = said.get("argv")
-            return "RUN " + " ".join(str(word) for word in (argv if isinstance(argv, list) else [])[-1:])
-        case "copy":
-            return f"COPY to {said.get('dest')}"
-        case "workdir":
-            return f"WORKDIR {said.get('path')}"
-        case "directory":
-            return "a folder that stands for a base"
-    return ""
-
-
-def record_text(rows: Iterable[Row]) -> dict[str, str]:
-    """By diff ID, what the first record says that gave it."""
-    out: dict[str, str] = {}
-    for diff_id, preimage in rows:
-        out.setdefault(diff_id, described(preimage))
-    return out

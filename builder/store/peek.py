@@ -46,7 +46,9 @@ class Peek:
 
     def contents(self) -> list[Sized]:
         """Everything that takes space in the store. Raises StoreError where an image's config cannot be read."""
-        from builder.store.inventory import Images, record_text, take
+        from builder.store.descriptions import record_text
+        from builder.store.inventory import take
+        from builder.store.needs import Images
         from builder.store.usage import measure
         from builder.store.uses import in_use
 

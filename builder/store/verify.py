@@ -15,8 +15,8 @@ from builder.layers.index import load_index
 from builder.oci.digest import Digest
 from builder.store.files import read_file
 from builder.store.foldercheck import folder_fault, tar_fault
-from builder.store.inventory import Images
 from builder.store.layers import foreign_index
+from builder.store.needs import Images
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -137,10 +137,10 @@ class Verifier:
                 continue
             try:
                 if hashlib.sha256(data).hexdigest() != digest:
-                    raise ValueError("its content is not what was put there")
+                    raise StoreError("its content is not what was put there")
                 found[name] = load_index(data)
-            except ValueError as error:
-                self._add(f"the index of layer {name} is corrupt: {error}", name, _removal(path))
+            except StoreError as error:
+                self._add(f"the index of layer {name} is corrupt: {error.message}", name, _removal(path))
         for name in sorted(set(self._names("index")) - set(rows)):
             self._leftovers.append(f"index/{name} has no row")
         return found

@@ -20,7 +20,8 @@ from builder.store.collect import Rule
 from builder.store.database import Database
 from builder.store.faults import Faults
 from builder.store.fetched import Checkout, Download
-from builder.store.inventory import Images, take
+from builder.store.inventory import take
+from builder.store.needs import Images
 from builder.store.store import Record, Store
 from builder.store.uses import GRAIN
 from tests.store.test_store_open import a_step, database
@@ -193,7 +194,8 @@ sys.stdin.read()
 WORKER = """
 import os, random, sys
 from builder.oci.digest import Digest
-from builder.store.inventory import Images, take
+from builder.store.inventory import take
+from builder.store.needs import Images
 from builder.store.store import Record, Store
 
 root, seed = sys.argv[1], int(sys.argv[2])
