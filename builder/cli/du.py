@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from builder.cli.things import as_json, matches, parse_filters, rows, table
+from builder.cli.columns import table
+from builder.cli.things import as_json, matches, parse_filters, rows
 from builder.report import units
 from builder.store.collect import ALL_CACHE
 from builder.store.inventory import KINDS

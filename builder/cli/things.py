@@ -122,11 +122,5 @@ def as_json(one: Sized) -> dict[str, object]:
     }
 
 
-def table(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    shown = ("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
-    return "".join(f"{line}\n" for line in shown)
-
-
 def _date(when: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(when)) if when else "-"

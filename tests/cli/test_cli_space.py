@@ -154,7 +154,7 @@ def test_du_reads_a_store_that_cannot_be_written(pybuild: Pybuild, app: str, tmp
 
 
 def test_no_store_is_made_by_looking(pybuild: Pybuild) -> None:
-    assert du(pybuild)["bytes"] == 0
+    assert du(pybuild)["bytes"] == freed(pybuild) == 0
     assert not pybuild.store.exists()
 
 
