@@ -12,9 +12,10 @@ from builder.cli.environment import build_args
 from builder.cli.faults import discard, told
 from builder.cli.flags import near_command
 from builder.cli.lookup import new_name
+from builder.cli.upkeep import keep_house
 from builder.context.access import Access
 from builder.engine.provided import AgentSocket, Provided
-from builder.errors import BuildError, UsageError
+from builder.errors import BuildError, Interrupted, StoreError, UsageError
 from builder.events import BuildFailed, Debug
 from builder.oci.reference import Reference
 from builder.report.reporter import open_reporter, screen
@@ -89,7 +90,7 @@ def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str],
                 _deliver(asked)
                 return 0
         with Store(root) as store:
-            image = build(request, store, emit)
+            image = _built(request, store, emit)
         _write_files(parsed, image)
         if parsed.flag("quiet"):
             _deliver(f"{image.id}\n")
@@ -98,6 +99,18 @@ def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str],
         emit(BuildFailed(failure, time.monotonic() - begun))
         return failure.exit_code
     return 0
+
+
+def _built(request: Request, store: Store, emit: Emit) -> Image:
+    try:
+        image = build(request, store, emit)
+    except BuildError as error:
+        # What a failed build used and left counts, too. A damaged store has said so, and who interrupts does not want to wait.
+        if not isinstance(error, (StoreError, Interrupted)):
+            keep_house(store, emit)
+        raise
+    keep_house(store, emit)
+    return image
 
 
 def _evaluated(parsed: Parsed, request: Request, root: str, emit: Emit) -> str | None:

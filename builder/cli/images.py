@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from builder.cli.columns import table
 from builder.cli.lookup import familiar, find, new_name
 from builder.engine.roots import Root, Roots
 from builder.errors import UsageError
@@ -146,9 +147,7 @@ def _ago(created: int) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    _lines("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    sys.stdout.write(table([head, *rows]))
 
 
 def _lines(lines: Iterable[str]) -> None:

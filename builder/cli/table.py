@@ -183,6 +183,37 @@ _RUN = (
 )
 
 
+_AS_JSON = Flag("format", "", "string", "NAME", "how the result is shown", choices=("text", "json"))
+_FILTER = Flag("filter", "", "list", "NAME=VALUE", "only what fits: until=24h, unused-for=24h, type=KIND, id=ID")
+
+_DU = (
+    Flag("verbose", "", "bool", "", "show each thing, not the kinds alone"),
+    _FILTER,
+    _AS_JSON,
+    _ignored("builder", "string"),
+)
+
+_PRUNE = (
+    Flag("all", "a", "bool", "", "forget images without a name, too"),
+    Flag("cache-mounts", "", "bool", "", "remove cache mounts, too"),
+    _FILTER,
+    Flag("keep-storage", "", "bytes", "BYTES", "the cache that stays; what was used last stays longest"),
+    Flag("reserved-space", "", "bytes", "BYTES", "the same, as buildx calls it now"),
+    Flag("max-used-space", "", "bytes", "BYTES", "remove until the cache is no larger"),
+    Flag("min-free-space", "", "bytes", "BYTES", "remove until so much of the disk is free"),
+    Flag("dry-run", "", "bool", "", "remove nothing; show what would go"),
+    Flag("force", "f", "bool", "", "do not ask"),
+    Flag("verbose", "", "bool", "", "show each thing that goes"),
+    _AS_JSON,
+    _ignored("builder", "string"),
+)
+
+_DOCTOR = (
+    Flag("store", "", "bool", "", "compare all that the store holds with its digests"),
+    _AS_JSON,
+)
+
+
 def _command(
     name: str, usage: str, help: str, flags: tuple[Flag, ...] = (), least: int = 0, most: int = 0, *, stops: bool = False
 ) -> Command:
@@ -221,13 +252,13 @@ _ALL = (
         1,
         2,
     ),
+    _command("du", "[flags]", "Show what takes space in the store", _DU),
+    _command("prune", "[flags]", "Free space in the store: remove what no image and no build needs", _PRUNE),
+    _command("doctor", "[flags]", "Say what this machine allows; check the store", _DOCTOR),
     _later("diff", "Compare two images"),
-    _later("doctor", "Say what this machine allows"),
-    _later("du", "Show what takes space in the store"),
     _later("load", "Load images from an archive"),
     _later("login", "Log in to a registry"),
     _later("logout", "Log out of a registry"),
-    _later("prune", "Free space in the store"),
     _later("pull", "Pull an image from a registry"),
     _later("push", "Push an image to a registry"),
     _later("save", "Write images to an archive"),

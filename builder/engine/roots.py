@@ -17,7 +17,8 @@ from builder.errors import BuildError, StoreError
 from builder.layers.entry import EPOCH, FileSource, Item
 from builder.layers.names import show
 from builder.layers.source import ContentChanged
-from builder.oci.digest import Digest, chain_id
+from builder.oci.digest import chain_id
+from builder.store.layers import foreign_index
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from builder.cancellation import Cancellation
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
+    from builder.oci.digest import Digest
     from builder.store.store import Store
 
 
@@ -327,9 +329,7 @@ def damaged(error: BuildError) -> StoreError:
 
 
 def _foreign_name(layer: Layer) -> Digest:
-    """What the index of a foreign layer is called. Not the chain ID itself: that of a lowest layer is its diff ID, the name of
-    one of ours, and only a foreign layer has times of its own."""
-    return Digest.of(f"foreign {layer.chain}".encode())
+    return foreign_index(layer.chain)
 
 
 def _new_folder(scratch: str) -> str:

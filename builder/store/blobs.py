@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from builder.store.faults import Faults
     from builder.store.lease import Lease
+    from builder.store.uses import Uses
 
 _CHUNK = 1 << 20
 
@@ -23,12 +24,15 @@ _CHUNK = 1 << 20
 class Blobs:
     """The folder `blobs/<algorithm>/<hex>`."""
 
-    def __init__(self, root: str, lease: Lease, faults: Faults) -> None:
+    def __init__(self, root: str, lease: Lease, faults: Faults, uses: Uses) -> None:
+        self._uses = uses
         self._folder = os.path.join(root, "blobs")
         self._lease = lease
         self._faults = faults
 
     def path(self, digest: Digest) -> str:
+        # The one way to a blob, there or not: from here on it is in use.
+        self._uses.add(str(digest))
         return f"{self._folder}/{digest.algorithm}/{digest.hex}"
 
     def has(self, digest: Digest) -> bool:

@@ -24,13 +24,13 @@ class Database:
     kept apart by sqlite; each write begins IMMEDIATE, since a deferred one fails where it should wait.
     """
 
-    def __init__(self, path: str, faults: Faults, *, read_only: bool = False) -> None:
+    def __init__(self, path: str, faults: Faults, *, read_only: bool = False, frozen: bool = False) -> None:
         self.faults = faults
         self._lock = RLock()
         with faults:
             # autocommit: transactions are begun by hand, in `write` alone.
             self._connection = sqlite.connect(
-                _read_only(path) if read_only else path,
+                _read_only(path, frozen) if read_only else path,
                 timeout=schema.BUSY_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
@@ -56,16 +56,28 @@ class Database:
         """
         return Write(self._connection, self._lock, self.faults, durable)
 
+    def is_writing(self) -> bool:
+        """Whether this very thread is inside a write transaction."""
+        # Re-entrant: a lock that is free, or this thread's own.
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            return self._connection.in_transaction
+        finally:
+            self._lock.release()
+
     def close(self) -> None:
         with self.faults, self._lock:
             self._connection.close()
 
 
-def _read_only(path: str) -> str:
+def _read_only(path: str, frozen: bool) -> str:
     """The URI by which sqlite changes nothing (sqlite.org/uri.html). Without a log nobody writes, and sqlite must be told so,
-    or it makes one."""
+    or it makes one; `frozen` says that of an empty log as well."""
+    log = f"{path}-wal"
+    logged = os.path.exists(log) and not (frozen and os.path.getsize(log) == 0)
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    return f"file:{quoted}?mode=ro" + ("" if os.path.exists(f"{path}-wal") else "&immutable=1")
+    return f"file:{quoted}?mode=ro" + ("" if logged else "&immutable=1")
 
 
 class Write:

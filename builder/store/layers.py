@@ -17,17 +17,25 @@ if TYPE_CHECKING:
     from builder.store.database import Database
     from builder.store.durability import Durability
     from builder.store.lease import Lease
+    from builder.store.uses import Uses
+
+
+def foreign_index(chain: Digest) -> Digest:
+    """What the index of a foreign layer on top of the stack `chain` is called. Not the chain ID itself: that of a lowest layer
+    is its diff ID, the name of one of ours, and only a foreign layer has times of its own."""
+    return Digest.of(f"foreign {chain}".encode())
 
 
 class Layers:
     """`index/<diff id>`, `snapshots/<id>` and the rows that name them."""
 
-    def __init__(self, root: str, database: Database, blobs: Blobs, durability: Durability, lease: Lease) -> None:
+    def __init__(self, root: str, database: Database, blobs: Blobs, durability: Durability, lease: Lease, uses: Uses) -> None:
         self._root = root
         self._database = database
         self._blobs = blobs
         self._durability = durability
         self._lease = lease
+        self._uses = uses
 
     # The index.
 
@@ -50,16 +58,19 @@ class Layers:
             self._durability.mark(connection, "layer", str(diff_id))
 
     def has(self, diff_id: Digest) -> bool:
+        path = self._index(str(diff_id))
         row = self._database.one("SELECT 1 FROM layers WHERE diff_id = ?", str(diff_id))
-        return row is not None and os.path.exists(self._index(str(diff_id)))
+        return row is not None and os.path.exists(path)
 
     def _index(self, diff_id: str) -> str:
+        # The one way to an index, there or not: from here on the layer is in use.
+        self._uses.add(diff_id)
         return f"{self._root}/index/{diff_id}"
 
     def index(self, diff_id: Digest) -> bytes:
         """What `put` was given. Raises StoreError where it is missing or damaged."""
-        row = self._database.one("SELECT index_digest FROM layers WHERE diff_id = ?", str(diff_id))
         path = self._index(str(diff_id))
+        row = self._database.one("SELECT index_digest FROM layers WHERE diff_id = ?", str(diff_id))
         hint = "build, import or pull the image that needs it again"
         try:
             data = read_file(path)
@@ -73,6 +84,7 @@ class Layers:
 
     def size(self, diff_id: Digest) -> int:
         """Uncompressed bytes. Raises StoreError for a layer that the store does not know."""
+        self._uses.add(str(diff_id))
         row = self._database.one("SELECT size FROM layers WHERE diff_id = ?", str(diff_id))
         if row is None:
             raise StoreError(
@@ -84,6 +96,7 @@ class Layers:
 
     def add_snapshot(self, folder: str, diff_id: Digest, chain: Digest | None) -> str:
         """Take `folder` as a snapshot; where an equal one is there already, that one wins and `folder` is removed."""
+        self._uses.add(str(diff_id))
         with self._database.write() as connection:
             existing = self.find_snapshot(diff_id, chain)
             if existing is None:
@@ -105,6 +118,7 @@ class Layers:
 
     def find_snapshot(self, diff_id: Digest, chain: Digest | None) -> str | None:
         """The id of one that is right for `chain`, None for any chain, and whose folder is there."""
+        self._uses.add(str(diff_id))
         rows = self._database.all(
             "SELECT id FROM snapshots WHERE diff_id = ? AND (chain IS NULL OR chain = ?) ORDER BY id",
             str(diff_id),
@@ -118,6 +132,7 @@ class Layers:
     # The tar forms.
 
     def rendering(self, diff_id: Digest, form: str) -> tuple[Digest, int] | None:
+        self._uses.add(str(diff_id))
         row = self._database.one("SELECT digest, size FROM renderings WHERE diff_id = ? AND form = ?", str(diff_id), form)
         if row is None:
             return None
@@ -125,6 +140,7 @@ class Layers:
         return (digest, int(row[1])) if self._blobs.has(digest) else None
 
     def put_rendering(self, diff_id: Digest, form: str, digest: Digest, size: int) -> None:
+        self._uses.add_all((str(diff_id), str(digest)))
         with self._database.write() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO renderings (diff_id, form, digest, size) VALUES (?, ?, ?, ?)",
@@ -132,10 +148,12 @@ class Layers:
             )
 
     def foreign(self, diff_id: Digest) -> Descriptor | None:
+        self._uses.add(str(diff_id))
         row = self._database.one("SELECT media_type, digest, size FROM foreign_layers WHERE diff_id = ?", str(diff_id))
         return None if row is None else Descriptor(row[0], Digest.parse(row[1]), int(row[2]))
 
     def put_foreign(self, diff_id: Digest, descriptor: Descriptor) -> None:
+        self._uses.add_all((str(diff_id), str(descriptor.digest)))
         with self._database.write() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO foreign_layers (diff_id, media_type, digest, size) VALUES (?, ?, ?, ?)",

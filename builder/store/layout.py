@@ -21,7 +21,7 @@ _FOLDERS = ("blobs", "blobs/sha256", "snapshots", "index", "tmp")
 _DATABASE = {"db.sqlite", "db.sqlite-wal", "db.sqlite-shm", "db.sqlite-journal"}
 _LATER = {"locks", "mounts", "failed"}
 """Folders that are made when the first thing is put into them."""
-_NAMES = {"VERSION", "VERSION.new", "blobs", "snapshots", "index", "tmp"} | _LATER | _DATABASE
+_NAMES = {"VERSION", "VERSION.new", "blobs", "snapshots", "index", "tmp", "gc"} | _LATER | _DATABASE
 _FOREIGN = {"lost+found"}
 """What a fresh file system has by itself: a store may be the root of one."""
 
@@ -33,7 +33,7 @@ def prepare(root: str, faults: Faults) -> None:
     read-only file system, or a folder that holds something else.
     """
     with faults:
-        if _is_current(root):
+        if is_current(root):
             _check_owner(root)
             if not os.access(root, os.W_OK | os.X_OK):
                 raise faults.read_only()
@@ -52,7 +52,7 @@ def prepare(root: str, faults: Faults) -> None:
             _locked(root, _create, faults)
 
 
-def _is_current(root: str) -> bool:
+def is_current(root: str) -> bool:
     """True for a store of our format, False where VERSION is missing."""
     try:
         fd = os.open(os.path.join(root, "VERSION"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -97,7 +97,7 @@ def _check_usable(root: str) -> None:
 
 def _create(root: str, faults: Faults) -> None:
     """Make a whole store, or end what a killed process began: VERSION is written last."""
-    if _is_current(root):
+    if is_current(root):
         return _upgrade(root, faults)
     make_folder(root)
     for name in _FOLDERS:

@@ -1,7 +1,8 @@
 """This process's private folder inside the store, and the removal of those that dead processes left.
 
 A lease is a folder `tmp/<random>` under flock(2): the kernel drops the lock when the process ends, however it ends, so that
-a folder without a lock belongs to nobody. Scratch folders and unfinished files lie inside it.
+a folder without a lock belongs to nobody. Scratch folders and unfinished files lie inside it, and the file that says what the
+process uses (`builder.store.uses`).
 """
 
 from __future__ import annotations
@@ -34,12 +35,22 @@ class Lease:
 
     def new_path(self) -> str:
         """A path inside the lease where nothing is yet."""
+        folder = self.folder()
+        with self._lock:
+            self._names += 1
+            return os.path.join(folder, str(self._names))
+
+    def folder(self) -> str:
+        """The lease itself."""
         with self._lock:
             if self._folder is None:
                 with self._faults:
                     self._folder = _take(self._tmp)
-            self._names += 1
-            return os.path.join(self._folder[0], str(self._names))
+            return self._folder[0]
+
+    def was_used(self) -> bool:
+        """Whether this process has made anything that may have gone into the store."""
+        return self._names > 0
 
     def scratch(self) -> Scratch:
         return Scratch(self, self._faults)

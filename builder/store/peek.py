@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 
+from builder.errors import StoreError
 from builder.store import schema
 from builder.store.database import Database
 from builder.store.faults import Faults
 from builder.store.files import read_file
 from builder.store.images import Images
+from builder.store.layout import is_current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.oci.digest import Digest
     from builder.store.images import ImageRecord
+    from builder.store.usage import Sized
 
 
 class Peek:
@@ -27,13 +30,39 @@ class Peek:
     def __init__(self, root: str) -> None:
         self._root = os.path.abspath(root)
         faults = Faults(self._root)
+        is_current(self._root)
         path = os.path.join(self._root, "db.sqlite")
         readable = schema.peek(path, faults) == schema.VERSION
-        self._database = Database(path, faults, read_only=True) if readable else None
+        self._database = _opened(path, faults) if readable else None
 
     def close(self) -> None:
         if self._database is not None:
             self._database.close()
+
+    @property
+    def readable(self) -> bool:
+        """False where there is no store, and for one of an older version."""
+        return self._database is not None
+
+    def contents(self) -> list[Sized]:
+        """Everything that takes space in the store. Raises StoreError where an image's config cannot be read."""
+        from builder.store.descriptions import record_text
+        from builder.store.inventory import take
+        from builder.store.needs import Images
+        from builder.store.usage import measure
+        from builder.store.uses import in_use
+
+        if self._database is None:
+            return []
+        names = in_use(os.path.join(self._root, "tmp"))
+        sized = measure(self._root, take(self._root, self._database, Images(self._root), names))
+        texts = record_text(
+            self._database.all("SELECT diff_id, preimage FROM records WHERE diff_id IS NOT NULL ORDER BY created")
+        )
+        return [
+            one._replace(thing=one.thing._replace(description=texts[one.thing.id])) if texts.get(one.thing.id) else one
+            for one in sized
+        ]
 
     def find_image(self, wanted: str) -> ImageRecord | None:
         """As `Store.find_image`."""
@@ -46,3 +75,13 @@ class Peek:
         except FileNotFoundError:
             return None
         return data if hashlib.new(digest.algorithm, data).hexdigest() == digest.hex else None
+
+
+def _opened(path: str, faults: Faults) -> Database:
+    try:
+        database = Database(path, faults, read_only=True)
+        database.one("SELECT 1 FROM meta")
+        return database
+    except StoreError:
+        # On a full disk, or a read-only one, no shared memory can be made beside a log. An empty log is not missed.
+        return Database(path, faults, read_only=True, frozen=True)

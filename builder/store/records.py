@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from builder.store.database import Database
     from builder.store.durability import Durability
     from builder.store.layers import Layers
+    from builder.store.uses import Uses
 
 AST_LIMIT = 1000
 """Parsed Dockerfiles that are kept; beyond it the oldest go."""
@@ -30,10 +31,11 @@ class Record(NamedTuple):
 
 
 class Records:
-    def __init__(self, database: Database, layers: Layers, durability: Durability) -> None:
+    def __init__(self, database: Database, layers: Layers, durability: Durability, uses: Uses) -> None:
         self._database = database
         self._layers = layers
         self._durability = durability
+        self._uses = uses
 
     def lookup(self, key: str) -> Record | None:
         """The record of a key. One whose layer has lost its index or all its forms does not count."""
@@ -46,6 +48,7 @@ class Records:
         if row is None:
             return None
         preimage, diff_id, created, snapshot = row
+        self._uses.touch(key)
         if diff_id is None:
             return Record(key, preimage, None, created)
         if not self._layers.is_whole(diff_id, snapshot):
@@ -54,6 +57,7 @@ class Records:
 
     def put(self, record: Record, *, replace: bool = False) -> Record:
         """Record a result and return what counts: the first one wins, as long as its layer is there; with `replace` the new."""
+        self._uses.touch(record.key)
         with self._database.write() as connection:
             existing = None if replace else self.lookup(record.key)
             if existing is not None:

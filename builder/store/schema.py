@@ -34,7 +34,7 @@ _FIRST: Step = (
     "CREATE UNIQUE INDEX image_by_name ON images (name) WHERE name <> ''",
     "CREATE UNIQUE INDEX image_by_config ON images (config, name)",
     "CREATE TABLE asts (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, data BLOB NOT NULL)",
-    # What is in the database but not surely on the disk: `kind` is record, layer or snapshot.
+    # What is in the database but not surely on the disk: `kind` is record, layer, snapshot or failed.
     "CREATE TABLE unsynced (id INTEGER PRIMARY KEY AUTOINCREMENT, boot TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL)",
 )
 
@@ -58,7 +58,20 @@ _CACHE_MOUNTS: Step = (
     "CREATE INDEX cache_mount_by_id ON cache_mounts (id, base)",
 )
 
-STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS)
+_FAILED: Step = (
+    # What failed steps left, in the folder failed/<id>. `key` is the step's.
+    "CREATE TABLE failed (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, name TEXT NOT NULL,"
+    " created INTEGER NOT NULL)",
+)
+
+_HOUSEKEEPING: Step = (
+    # When something was used last, in seconds since 1970: a digest, or the key of a record (`builder.store.uses`).
+    "CREATE TABLE used (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
+    # Bytes that a snapshot takes on the disk: it never changes, and to look costs a walk.
+    "CREATE TABLE snapshot_sizes (id INTEGER PRIMARY KEY, bytes INTEGER NOT NULL)",
+)
+
+STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)

@@ -15,6 +15,7 @@ from builder.store.layers import Layers
 from builder.store.lease import Lease, Scratch, sweep
 from builder.store.locks import Locks
 from builder.store.records import Record, Records
+from builder.store.uses import Uses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 
     from builder.oci.digest import Descriptor
     from builder.store.cachemounts import CacheMountRecord, CacheMounts, CacheMountUse, Sharing
+    from builder.store.collect import Housekeeping
+    from builder.store.failed import FailedStep, FailedSteps
     from builder.store.fetched import Checkout, Download, FetchedThings
     from builder.store.locks import Lock
+    from builder.store.verify import Report
 
 __all__ = ["BlobWriter", "ImageRecord", "Record", "Scratch", "Store"]
 
@@ -44,6 +48,7 @@ class Store:
         self._lease = Lease(tmp, faults)
         self._locks = Locks(self.root, faults)
         self._database = Database(os.path.join(self.root, "db.sqlite"), faults)
+        self._uses = Uses(self._lease, self._database)
         try:
             self._durability = Durability(self.root, self._database, boot_id or current_boot_id())
             with faults:
@@ -53,9 +58,9 @@ class Store:
         except BaseException:
             self.close()
             raise
-        self._blobs = Blobs(self.root, self._lease, faults)
-        self._layers = Layers(self.root, self._database, self._blobs, self._durability, self._lease)
-        self._records = Records(self._database, self._layers, self._durability)
+        self._blobs = Blobs(self.root, self._lease, faults, self._uses)
+        self._layers = Layers(self.root, self._database, self._blobs, self._durability, self._lease, self._uses)
+        self._records = Records(self._database, self._layers, self._durability, self._uses)
         self._images = Images(self._database)
 
     def __enter__(self) -> Store:
@@ -67,6 +72,7 @@ class Store:
     def close(self) -> None:
         """Remove this process's temporary files and leave the database. Closing twice is harmless."""
         try:
+            self._uses.close()
             self._lease.close()
         finally:
             self._database.close()
@@ -82,6 +88,29 @@ class Store:
     def lock(self, name: str, holder: str, *, shared: bool = False) -> Lock:
         """A lock that threads and processes of this store share by its name; `holder` is what those who wait are told."""
         return self._locks.lock(name, holder, shared=shared)
+
+    # Keeping house. All that this object hands out or is given stays until it is closed, whatever is removed beside it.
+
+    def mark_used(self) -> None:
+        """Remember that what was looked up and put is in use these days: what was not goes first when space is needed."""
+        self._uses.remember()
+
+    @property
+    def grew(self) -> bool:
+        """Whether anything was made for the store through this object."""
+        return self._lease.was_used()
+
+    def housekeeping(self) -> Housekeeping:
+        """What lies in the store, and removing what nobody needs (`builder.store.collect`)."""
+        from builder.store.collect import Housekeeping  # for those who clean up
+
+        return Housekeeping(self, self._database, self._lease)
+
+    def verify(self) -> Report:
+        """Compare everything with its digest (`builder.store.verify`); it takes as long as reading all of it."""
+        from builder.store.verify import Verifier  # for `pybuild doctor`
+
+        return Verifier(self.root, self._database, self._uses).run()
 
     # Blobs.
 
@@ -230,6 +259,38 @@ class Store:
 
         return CacheMounts(self.root, self._database, self._locks, self._lease)
 
+    # What failed steps left.
+
+    def keep_failed(self, upper: str, key: str, name: str) -> FailedStep:
+        """Move the upper folder of a failed step (from a scratch folder) into the store, where `pybuild shell` finds it by the
+        step's key. The last few are kept."""
+        return self._failed().keep(upper, key, name)
+
+    def failed_steps(self) -> list[FailedStep]:
+        """What failed steps left, the newest first."""
+        return self._failed().all()
+
+    def find_failed(self, key: str) -> FailedStep | None:
+        """What the step of this key left when it failed last."""
+        return self._failed().find(key)
+
+    def failed_path(self, step: FailedStep) -> str:
+        """Its folder."""
+        return self._failed().path(step.id)
+
+    def failed_in_use(self, step: FailedStep) -> Lock:
+        """The lock that keeps it from being removed, not taken yet."""
+        return self._failed().in_use(step.id)
+
+    def remove_failed(self, step: FailedStep) -> bool:
+        """Remove it; False where somebody looks into it, who keeps it."""
+        return self._failed().remove(step)
+
+    def _failed(self) -> FailedSteps:
+        from builder.store.failed import FailedSteps  # for builds that fail
+
+        return FailedSteps(self.root, self._database, self._durability, self._lease, self._locks)
+
     # Images.
 
     def tag(self, name: str, config: Digest, blobs: Sequence[Descriptor | None] | None = ()) -> None:
@@ -251,8 +312,15 @@ class Store:
 
     def images(self) -> list[ImageRecord]:
         """All images by name; those without a name come first."""
+        self._uses.add_all(str(record.config) for record in self._images.all())
+        # Again: what was removed meanwhile may have lost its content.
         return self._images.all()
 
     def find_image(self, wanted: str) -> ImageRecord | None:
         """By normalised name, or by four or more of the first digits of the id. UsageError where they are ambiguous."""
+        found = self._images.find(wanted)
+        if found is None:
+            return None
+        self._uses.add(str(found.config))
+        # Again: it may have been removed before it was in use.
         return self._images.find(wanted)

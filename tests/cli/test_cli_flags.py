@@ -26,7 +26,7 @@ SPEC_BUILD_FLAGS = """-f -t --build-arg --build-context --target --platform --no
 --source-date-epoch --compression --squash --root --provenance --sbom --attest --rm --builder"""
 SPEC_COMMANDS = """build images inspect history tag rmi import save load pull push login logout run verify diff check why shell
 du prune doctor"""
-BUILT = ("build", "check", "images", "inspect", "history", "import", "rmi", "run", "tag")
+BUILT = ("build", "check", "doctor", "du", "images", "inspect", "history", "import", "prune", "rmi", "run", "tag")
 
 
 def refused(*argv: str) -> str:

@@ -27,12 +27,13 @@ def root(tmp_path: Path) -> str:
 
 
 def names(root: str) -> list[str]:
-    """Every file of the store's blobs and temporary files."""
+    """Every file of the store's blobs and temporary files, but the list of what a process uses."""
     return sorted(
         os.path.join(folder, name)[len(root) + 1 :]
         for part in ("blobs", "tmp")
         for folder, _, files in os.walk(f"{root}/{part}")
         for name in files
+        if name != "uses"
     )
 
 

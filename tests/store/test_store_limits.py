@@ -79,7 +79,7 @@ def test_a_full_disk_is_told_everywhere_and_leaves_the_store_whole(small_disk: P
         assert store.find_image("before") is not None
         store.put_record(Record("after", big, None))
         assert store.lookup("after") is not None
-        assert os.listdir(f"{root}/tmp") == []
+    assert os.listdir(f"{root}/tmp") == []
     for name in os.listdir(f"{root}/blobs/sha256"):
         with Store(root) as store:
             store.verify_blob(Digest("sha256", name))

@@ -98,12 +98,14 @@ def test_opening_again_changes_no_file(tmp_path: Path) -> None:
         diff_id = a_step(store, "step")
     with Store(str(root)) as store:
         assert store.lookup("step") is not None
-    before = {path: entry for path, entry in picture(root).items() if path != str(root)}
+    # What a process uses is told in a lease of its own, which shows in the times of `tmp` alone.
+    passing = (str(root), str(root / "tmp"))
+    before = {path: entry for path, entry in picture(root).items() if path not in passing}
     with Store(str(root)) as store:
         found = store.lookup("step")
     assert found is not None and found.diff_id == diff_id
     # sqlite makes and removes its log beside the database, which shows in the times of the root folder alone.
-    assert {path: entry for path, entry in picture(root).items() if path != str(root)} == before
+    assert {path: entry for path, entry in picture(root).items() if path not in passing} == before
 
 
 def test_a_store_may_be_the_root_of_a_fresh_file_system(tmp_path: Path) -> None:
