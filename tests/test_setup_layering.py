@@ -37,7 +37,8 @@ ALLOWED = {
     # What a command does, each told on one page.
     "request": _PURE | _DISK | {"engine"},
     "reading": _PURE | _DISK | {"request"},
-    "build": _PURE | _DISK | {"engine", "request", "reading"},
+    "contexts": _PURE | _DISK | {"engine", "request", "reading"},
+    "build": _PURE | _DISK | {"engine", "request", "reading", "contexts"},
     "run": _PURE | _DISK | {"engine"},
     "check": _PURE | _DISK | {"engine", "request", "reading"},
     "importing": _PURE | _DISK | {"engine"},
