@@ -21,7 +21,6 @@ from builder.plan import checking
 from builder.plan.lower import lower
 from builder.plan.stages import platform_args, reachable
 from builder.plan.state import Settings
-from builder.reading import read_dockerfile
 from builder.redact import redact
 from builder.values import NamedTuple
 
@@ -57,13 +56,11 @@ class Image(NamedTuple):
 def build(request: Request, store: Store, emit: Emit) -> Image:
     """Build what `request` asks for. Raises BuildError kinds, told where; the store is valid whatever happens."""
     begun = time.monotonic()
-    source = read_dockerfile(request)
-    emit(BuildStarted(source.name, request.context, request.target))
     stop = Cancellation()
     roots = Roots(store, stop)
     imports = _imports(request, store, roots, emit, stop)
     with (
-        BuildContexts(request, source, emit) as contexts,
+        BuildContexts(request, store, emit) as contexts,
         Executor(
             store,
             contexts.handed_out(),
@@ -77,6 +74,8 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             stop=stop,
         ) as executor,
     ):
+        source = contexts.dockerfile()
+        emit(BuildStarted(source.name, request.context, request.target))
         try:
             dockerfile = _parse(source, store, executor.warm)
             plan = _checked_plan(dockerfile, request, store, roots, contexts, emit)
@@ -110,18 +109,20 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
         return Image(image_id, names, size, manifest, plan)
 
 
-def parsed(request: Request) -> Dockerfile:
-    """The syntax tree of what `request` would build; needs no store. Raises BuildError kinds, told where."""
+def parsed(request: Request, store: Store | None, emit: Emit) -> Dockerfile:
+    """The syntax tree of what `request` would build; a store is needed only to fetch it (`Request.fetches`). Raises BuildError
+    kinds, told where."""
     from builder.dockerfile.syntax import parse
 
-    return parse(read_dockerfile(request))
+    with BuildContexts(request, store, emit) as contexts:
+        return parse(contexts.dockerfile())
 
 
 def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, Plan]:
     """The plan of what `request` would build, with the bases that it needs in the store, and no step done; what there is to
     warn of is told. Raises BuildError kinds, told where."""
-    source = read_dockerfile(request)
-    with BuildContexts(request, source, emit) as contexts:
+    with BuildContexts(request, store, emit) as contexts:
+        source = contexts.dockerfile()
         try:
             return source, _checked_plan(_parse(source, store), request, store, Roots(store), contexts, emit)
         except BuildError as error:
@@ -212,7 +213,7 @@ def _plan(
         request.network,
         request.hosts,
         request.shm_size,
-        tuple(request.directories),
+        request.trees,
         request.uncached,
     )
     return lower(stages, bases, settings, dockerfile.directives.escape, warnings=warnings)
@@ -227,8 +228,8 @@ def staged(
         dockerfile,
         target=request.target,
         build_args=request.build_args,
-        contexts=(*request.directories, *request.layouts),
-        directories=tuple(request.directories),
+        contexts=request.names,
+        directories=request.trees,
         predefined=platform_args(request.platform, request.platform),
         onbuild={name: base.config.onbuild for name, base in (bases or {}).items()},
         parse_trigger=lambda text: _parse_trigger(text, store),
@@ -237,7 +238,7 @@ def staged(
 
 def _available(stages: Stages, request: Request, contexts: BuildContexts) -> Available:
     names = tuple(stage.name for stage in stages.all if stage.name)
-    return Available(contexts.directories(), request.layouts, names)
+    return Available(contexts.openers(), request.layouts, names, request.images)
 
 
 def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes:
