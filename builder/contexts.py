@@ -10,9 +10,10 @@ import os
 from _thread import RLock  # `threading` costs 1 ms at start
 
 from builder.context.directory import DirectoryContext, NothingIgnored
+from builder.context.hints import Hints
 from builder.dockerfile.text import decode
 from builder.engine.executor import Contexts
-from builder.errors import UsageError
+from builder.errors import BuildError, StoreError, UsageError
 from builder.events import BuildWarning
 from builder.reading import (
     DOCKERFILE_LIMIT,
@@ -28,6 +29,7 @@ from builder.reading import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import TracebackType
 
     from builder.context.directory import Ignore
     from builder.engine.fetching import Fetched, Fetcher, Remote
@@ -52,6 +54,7 @@ class BuildContexts:
         self._lock = RLock()
         self._open: dict[str, SourceTree] = {}
         self._folders: list[DirectoryContext] = []
+        self._hints: list[Hints] = []
         self._fetched: dict[str, Fetched] = {}
         self._ignores: dict[str, Ignore] = {}
         self._fetcher: Fetcher | None = None
@@ -61,11 +64,20 @@ class BuildContexts:
     def __enter__(self) -> BuildContexts:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for folder in self._folders:
             folder.close()
         if self._fetcher is not None:
             self._fetcher.close()
+        try:
+            # What was read counts for a build that failed, too; one that is interrupted is to end.
+            if kind is None or issubclass(kind, BuildError):
+                for hints in self._hints:
+                    hints.save()
+        except StoreError:
+            # They can be made again: the build's own error says more.
+            if kind is None:
+                raise
 
     def dockerfile(self) -> SourceFile:
         """The Dockerfile. To be called first: where it lies says which .dockerignore counts. Raises DockerfileError when it is
@@ -125,7 +137,11 @@ class BuildContexts:
             if not isinstance(ignore, NothingIgnored):
                 tree.leave_out(ignore)
             return tree
-        folder = DirectoryContext(self._path(name), ignore, self._warn)
+        hints = None
+        if self._store is not None:
+            hints = Hints(os.path.abspath(self._path(name)), self._store.hints)
+            self._hints.append(hints)
+        folder = DirectoryContext(self._path(name), ignore, self._warn, hints)
         self._folders.append(folder)
         return folder
 
@@ -199,6 +215,8 @@ class BuildContexts:
         return "the build context, which is empty: the Dockerfile came alone" if alone else "the build context"
 
     def _suspect(self) -> None:
+        for hints in self._hints:
+            hints.forget()
         if self._fetcher is not None:
             self._fetcher.verify()
 
