@@ -60,7 +60,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
     roots = Roots(store, stop)
     imports = _imports(request, store, roots, emit, stop)
     with (
-        BuildContexts(request, store, emit) as contexts,
+        BuildContexts(request, store, emit, stop) as contexts,
         Executor(
             store,
             contexts.handed_out(),

@@ -7,8 +7,9 @@ counts, `<Dockerfile>.dockerignore` before it where the Dockerfile belongs to th
 from __future__ import annotations
 
 import os
-from _thread import RLock  # `threading` costs 1 ms at start
+from _thread import RLock, allocate_lock  # `threading` costs 1 ms at start
 
+from builder.cancellation import NEVER
 from builder.context.directory import DirectoryContext, NothingIgnored
 from builder.context.hints import Hints
 from builder.dockerfile.text import decode
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from builder.cancellation import Cancellation
     from builder.context.directory import Ignore
     from builder.engine.fetching import Fetched, Fetcher, Remote
     from builder.engine.sources import SourceTree
@@ -43,15 +45,18 @@ if TYPE_CHECKING:
 class BuildContexts:
     """Each is opened when it is first asked for, and all are closed with the build; for several threads.
 
-    `store` may be None where the request does not fetch (`Request.fetches`). Methods raise UsageError for what is not there
-    and RegistryError for what the network does.
+    `store` may be None where the request does not fetch (`Request.fetches`). `stop`, once cancelled, ends what is fetched.
+    Methods raise UsageError for what is not there and RegistryError for what the network does.
     """
 
-    def __init__(self, request: Request, store: Store | None, emit: Emit) -> None:
+    def __init__(self, request: Request, store: Store | None, emit: Emit, stop: Cancellation = NEVER) -> None:
         self._request = request
         self._store = store
         self._emit = emit
-        self._lock = RLock()
+        self._stop = stop
+        self._guard = allocate_lock()
+        # One for each context, held while it is opened: what takes long for one is nothing to the others.
+        self._locks: dict[str, RLock] = {}
         self._open: dict[str, SourceTree] = {}
         self._folders: list[DirectoryContext] = []
         self._hints: list[Hints] = []
@@ -110,7 +115,7 @@ class BuildContexts:
         return source
 
     def open(self, name: str) -> SourceTree:
-        with self._lock:
+        with self._lock(name):
             known = self._open.get(name)
             if known is None:
                 known = self._open[name] = self._opened(name)
@@ -145,8 +150,12 @@ class BuildContexts:
         self._folders.append(folder)
         return folder
 
+    def _lock(self, name: str) -> RLock:
+        with self._guard:
+            return self._locks.setdefault(name, RLock())
+
     def _ignore(self, name: str) -> Ignore:
-        with self._lock:
+        with self._lock(name):
             known = self._ignores.get(name)
             if known is None:
                 known = self._ignores[name] = self._read_ignore(name)
@@ -166,7 +175,7 @@ class BuildContexts:
 
     def _fetch(self, name: str) -> Fetched:
         """What was fetched, before anything is left out of it."""
-        with self._lock:
+        with self._lock(name):
             known = self._fetched.get(name)
             if known is None:
                 known = self._fetching().fetch(self._remote(name), limit=DOCKERFILE_LIMIT)
@@ -188,15 +197,16 @@ class BuildContexts:
         return remote
 
     def _fetching(self) -> Fetcher:
-        if self._fetcher is None:
-            from builder.engine.fetching import Fetcher
+        from builder.engine.fetching import Fetcher
 
-            assert self._store is not None, "a request that fetches has a store"
-            access = self._request.access
-            # The user named these: they may use the user's agent, as with docker buildx.
-            access = access._replace(ssh_auth_sock=access.ssh_auth_sock or self._request.ssh_auth_sock)
-            self._fetcher = Fetcher(self._store, access, self._emit)
-        return self._fetcher
+        with self._guard:
+            if self._fetcher is None:
+                assert self._store is not None, "a request that fetches has a store"
+                access = self._request.access
+                # The user named these: they may use the user's agent, as with docker buildx.
+                access = access._replace(ssh_auth_sock=access.ssh_auth_sock or self._request.ssh_auth_sock, stop=self._stop)
+                self._fetcher = Fetcher(self._store, access, self._emit)
+            return self._fetcher
 
     def _is_local(self, dockerfile: str, remote: Remote) -> bool:
         """Whether -f names a file of this machine beside a context that is fetched: an absolute path does, as with buildx."""

@@ -58,7 +58,7 @@ class Fetched(NamedTuple):
 
 
 class Fetcher:
-    """Fetches the contexts of one build, one at a time. Close it: archives lie in scratch folders until then."""
+    """Fetches the contexts of one build; for several threads. Close it: archives lie in scratch folders until then."""
 
     def __init__(self, store: Store, access: Access, emit: Emit) -> None:
         self._store = store
@@ -75,7 +75,8 @@ class Fetcher:
         try:
             match remote:
                 case GitRemote():
-                    return self._kept(ListedTree(self._remotes.folder(_git_source(remote), self._say)))
+                    with self._remotes.turn(remote.url):
+                        return self._kept(ListedTree(self._remotes.folder(_git_source(remote), self._say)))
                 case WebFile(url):
                     return self._opened(self._downloaded(url), redact(url), limit)
                 case Piped(read):
@@ -92,7 +93,8 @@ class Fetcher:
         self._remotes.verify()
 
     def _downloaded(self, url: str) -> str:
-        return self._store.blob_path(self._remotes.download(UrlSource(url, "", _NOWHERE), self._say).digest)
+        with self._remotes.turn(url):
+            return self._store.blob_path(self._remotes.download(UrlSource(url, "", _NOWHERE), self._say).digest)
 
     def _spooled(self, read: Callable[[int], bytes]) -> str:
         path = os.path.join(self._stack.enter_context(self._store.scratch()), "piped")

@@ -63,10 +63,10 @@ class Remotes:
         def say(text: str) -> None:
             self._emit(StepLog(step, text.encode("utf-8", "replace")))
 
-        with self._turn(source.url):
+        with self.turn(source.url):
             return self._file(source, say) if isinstance(source, UrlSource) else self._folder(source, say)
 
-    def _turn(self, url: str) -> threading.Lock:
+    def turn(self, url: str) -> threading.Lock:
         """Who has it may fetch from `url`; who comes later finds what it brought."""
         with self._guard:
             return self._turns.setdefault(url.partition("#")[0], threading.Lock())
@@ -87,7 +87,8 @@ class Remotes:
         return Picked(os.fsencode(name or UNNAMED), (Item(entry, RangeSource(path, 0, size)),), source.span, source.unpack)
 
     def download(self, source: UrlSource, say: Callable[[str], None]) -> Download:
-        """The file of a URL, whose blob is in the store; `say` is told of what happens. Raises RegistryError."""
+        """The file of a URL, whose blob is in the store; `say` is told of what happens. For who has the turn. Raises
+        RegistryError."""
         download = self._download(source, say)
         self._used[download.digest] = None
         return download
@@ -145,8 +146,8 @@ class Remotes:
         return Picked(b"", self.folder(source, say), source.span)
 
     def folder(self, source: GitSource, say: Callable[[str], None]) -> tuple[Item, ...]:
-        """A folder of a git repository, itself first, with its content in the store; `say` is told of what happens. Raises
-        RegistryError and DockerfileError as `pick` does."""
+        """A folder of a git repository, itself first, with its content in the store; `say` is told of what happens. For who has
+        the turn. Raises RegistryError and DockerfileError as `pick` does."""
         checkout = self._checkout(source, say)
         items = [Item(Entry(b"", "dir", 0o755))]
         self._used[checkout.contents] = None
