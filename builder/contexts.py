@@ -144,7 +144,7 @@ class BuildContexts:
             return tree
         hints = None
         if self._store is not None:
-            hints = Hints(os.path.abspath(self._path(name)), self._store.hints)
+            hints = Hints(os.path.abspath(self._path(name)), self._store.hints, believed=not self._request.no_cache)
             self._hints.append(hints)
         folder = DirectoryContext(self._path(name), ignore, self._warn, hints)
         self._folders.append(folder)

@@ -126,6 +126,11 @@ def _remote(name: str, value: str, shown: str) -> ContextSpec | None:
         scheme = value.partition("://")[0] if "://" in value else ""
         if scheme in ("http", "https"):
             check_url(value)
+            if "#" in value:
+                raise UsageError(
+                    "only a git repository has branches and folders after a '#'",
+                    hint="leave it out, or give a URL in .git",
+                )
             return ContextSpec(name, "url", value)
     except BuildError as error:
         raise UsageError(f"{shown}: {error.message}", hint=error.hint) from None

@@ -53,21 +53,22 @@ _TRUSTED = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs", b"tm
 class Hints:
     """Of one context and one build; for several threads."""
 
-    def __init__(self, root: str, kept: Kept) -> None:
-        """To be made before the first file is looked at."""
+    def __init__(self, root: str, kept: Kept, *, believed: bool = True) -> None:
+        """To be made before the first file is looked at. What is not `believed` is read again, and remembered."""
         self._before = time.time_ns() - GRAIN
         self._root = os.fsencode(root)
         self._kept = kept
+        self._believed = believed
         self._device = _trusted_device(root)
         self._folders: Mapping[bytes, bytes] | None = None
         self._known: dict[bytes, dict[bytes, bytes]] = {}
         self._used: dict[bytes, dict[bytes, str]] = {}
         self._changed: set[bytes] = set()
-        self._new = self._total = 0
+        self._new = 0
 
     def recall(self, path: bytes, info: os.stat_result) -> str:
         """The sha256 of the file, in hex, that lstat(2) says this of; empty where it is not known."""
-        if info.st_dev != self._device:
+        if info.st_dev != self._device or not self._believed:
             return ""
         folder, _, name = path.rpartition(b"/")
         known = self._known.get(folder)

@@ -222,6 +222,22 @@ def test_git_itself_stays_out_unless_asked_for(pybuild: Pybuild, places: Places,
         assert not (tmp_path / "out" / "all" / ".git").exists()
 
 
+def test_git_asks_the_users_agent_for_contexts_alone(pybuild: Pybuild, tmp_path: Path) -> None:
+    """As docker buildx does. A Dockerfile's ADD has no agent without --ssh."""
+    tools, seen, context = tmp_path / "tools", tmp_path / "seen", tmp_path / "context"
+    tools.mkdir()
+    context.mkdir()
+    (tools / "ssh").write_text(f'#!/bin/sh\necho "agent $SSH_AUTH_SOCK" >> {seen}\nexit 255\n')
+    (tools / "ssh").chmod(0o755)
+    env = {"PATH": f"{tools}:{pybuild.environment()['PATH']}", "SSH_AUTH_SOCK": "/the/agent"}
+    assert pybuild("ssh://git@h.invalid/r.git", env=env).returncode == 5
+    (context / "Dockerfile").write_text("FROM scratch\nADD git@h.invalid:r.git /\n")
+    assert pybuild(context, env=env).returncode == 5
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY --from=x . /\n")
+    assert pybuild("--build-context=x=git@h.invalid:r.git", context, env=env).returncode == 5
+    assert seen.read_text().splitlines() == ["agent /the/agent", "agent ", "agent /the/agent"]
+
+
 def test_a_dockerfile_that_comes_alone(pybuild: Pybuild, server: Server, tmp_path: Path) -> None:
     """On stdin or from a URL: there is no context beside it."""
     server.routes["/Dockerfile"] = answer(b"FROM scratch\nLABEL a=b\nCOPY . /\n")

@@ -500,7 +500,7 @@ def git_context(text: str, url: str, ref: str = "", subdir: str = "") -> Context
         ("a/b", ContextSpec("", "directory", "a/b")),
         ("-", ContextSpec("", "stdin", "-")),
         ("http://h/x.tar.gz", ContextSpec("", "url", "http://h/x.tar.gz")),
-        ("https://h/Dockerfile#x", ContextSpec("", "url", "https://h/Dockerfile#x")),
+        ("https://h/Dockerfile?x", ContextSpec("", "url", "https://h/Dockerfile?x")),
         ("ssh://git@h:22/y", git_context("ssh://git@h:22/y", "ssh://git@h:22/y")),
         ("git@h:x/y.git#main", git_context("git@h:x/y.git#main", "git@h:x/y.git", "main")),
         ("git://h/x#:sub/dir", git_context("git://h/x#:sub/dir", "git://h/x", "", "sub/dir")),
@@ -527,6 +527,7 @@ def test_a_folder_comes_before_an_address() -> None:
 def test_contexts_refused() -> None:
     for text, message in [
         ("", "the context is empty"),
+        ("https://h/x.tar#d", "the context 'https://h/x.tar#d': only a git repository has branches and folders after a '#'"),
         ("file:///x", "the context 'file:///x': there are no contexts by file://"),
         ("docker-image://alpine", "the context 'docker-image://alpine': there are no contexts by docker-image://"),
         ("https://h/x.git#../a:b", "the context 'https://h/x.git#../a:b': '../a' is no name of a branch or tag, and no commit"),

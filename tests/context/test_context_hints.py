@@ -74,11 +74,11 @@ class Context:
             (self.special / name).write_text("before")
         (root / "Dockerfile").write_text("FROM scratch\nCOPY special files /\n")
 
-    def build(self) -> tuple[dict[str, str], set[str], str]:
+    def build(self, *flags: str) -> tuple[dict[str, str], set[str], str]:
         """The content of the special files, the names of those that were opened, and what the program says of steps."""
         out = self.root.parent / "out.tar"
         with opened(self.files, self.special) as names:
-            done = self._pybuild("--progress=plain", "-o", f"type=tar,dest={out}", self.root)
+            done = self._pybuild("--progress=plain", *flags, "-o", f"type=tar,dest={out}", self.root)
         assert done.returncode == 0, done.stderr
         found = read(out)
         assert all(found[f"f{number}"].data.decode() == f"file {number}" for number in range(WORTH))
@@ -127,6 +127,7 @@ def test_nothing_is_read_again_and_no_change_escapes(pybuild: Pybuild, memory: P
         values, names, said = context.build()
         assert (values, names) == (unchanged, {"mapped", "open"})
         assert "0 ran, 1 cached" in said
+        assert context.build("--no-cache")[:2] == (unchanged, everything)
 
         times = (context.special / "mapped").stat()
         mapped[0:6] = b"mapped"
