@@ -78,7 +78,7 @@ class Hints:
         digest = known.get(key)
         if digest is None:
             return ""
-        found = digest.decode()
+        found = digest.decode("ascii", "replace")
         self._used.setdefault(folder, {})[key] = found
         return found
 

@@ -106,7 +106,7 @@ class Places:
             "git, queries": (f"{url}?tag=v1&subdir=sub/dir", b""),
             "git's own protocol": (f"{self.git_url}/project.git", b""),
             **{f"stdin, {end}": ("-", packed(self.tar)) for end, packed in PACKERS.items()},
-            **{f"URL, {end}": (f"{self.server.url}/c.{end}", b"") for end in PACKERS},
+            **{f"URL, {end}": (f"{self.server.url}/c.{end}", b"") for end in ("tar", "zst")},
         }
 
 
