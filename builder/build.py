@@ -6,11 +6,11 @@ import hashlib
 import time
 
 from builder.cancellation import Cancellation
-from builder.context.directory import DirectoryContext
+from builder.contexts import BuildContexts
 from builder.dockerfile import codec
 from builder.engine import scheduler
 from builder.engine.bases import Available, resolve
-from builder.engine.executor import Contexts, Executor
+from builder.engine.executor import Executor
 from builder.engine.roots import Roots
 from builder.engine.times import created
 from builder.errors import BuildError, Interrupted
@@ -21,7 +21,6 @@ from builder.plan import checking
 from builder.plan.lower import lower
 from builder.plan.stages import platform_args, reachable
 from builder.plan.state import Settings
-from builder.reading import read_dockerfile, read_ignore
 from builder.redact import redact
 from builder.values import NamedTuple
 
@@ -29,12 +28,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from builder.context.directory import Ignore
     from builder.dockerfile.ast import Dockerfile, Instruction
     from builder.engine.imports import Imports
     from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
-    from builder.engine.sources import SourceTree
     from builder.errors import SourceFile
     from builder.events import Emit
     from builder.oci.digest import Digest
@@ -59,13 +56,11 @@ class Image(NamedTuple):
 def build(request: Request, store: Store, emit: Emit) -> Image:
     """Build what `request` asks for. Raises BuildError kinds, told where; the store is valid whatever happens."""
     begun = time.monotonic()
-    source = read_dockerfile(request)
-    emit(BuildStarted(source.name, request.context, request.target))
     stop = Cancellation()
     roots = Roots(store, stop)
     imports = _imports(request, store, roots, emit, stop)
     with (
-        _Contexts(request, source, emit) as contexts,
+        BuildContexts(request, store, emit, stop) as contexts,
         Executor(
             store,
             contexts.handed_out(),
@@ -80,6 +75,8 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             stop=stop,
         ) as executor,
     ):
+        source = contexts.dockerfile()
+        emit(BuildStarted(source.name, request.context, request.target))
         try:
             dockerfile = _parse(source, store, executor.warm)
             plan = _checked_plan(dockerfile, request, store, roots, contexts, emit)
@@ -113,18 +110,20 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
         return Image(image_id, names, size, manifest, plan)
 
 
-def parsed(request: Request) -> Dockerfile:
-    """The syntax tree of what `request` would build; needs no store. Raises BuildError kinds, told where."""
+def parsed(request: Request, store: Store | None, emit: Emit) -> Dockerfile:
+    """The syntax tree of what `request` would build; a store is needed only to fetch it (`Request.fetches`). Raises BuildError
+    kinds, told where."""
     from builder.dockerfile.syntax import parse
 
-    return parse(read_dockerfile(request))
+    with BuildContexts(request, store, emit) as contexts:
+        return parse(contexts.dockerfile())
 
 
 def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, Plan]:
     """The plan of what `request` would build, with the bases that it needs in the store, and no step done; what there is to
     warn of is told. Raises BuildError kinds, told where."""
-    source = read_dockerfile(request)
-    with _Contexts(request, source, emit) as contexts:
+    with BuildContexts(request, store, emit) as contexts:
+        source = contexts.dockerfile()
         try:
             return source, _checked_plan(_parse(source, store), request, store, Roots(store), contexts, emit)
         except BuildError as error:
@@ -175,57 +174,8 @@ def _cached_tree(kind: str, source: SourceFile, store: Store, parse: Callable[[]
     return dockerfile
 
 
-class _Contexts:
-    """The contexts of a build: opened when first asked for, closed with the build."""
-
-    def __init__(self, request: Request, source: SourceFile, emit: Emit) -> None:
-        self._request = request
-        self._source = source
-        self._emit = emit
-        self._open: dict[str, DirectoryContext] = {}
-        self._ignores: dict[str, Ignore] = {}
-
-    def __enter__(self) -> _Contexts:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for context in self._open.values():
-            context.close()
-
-    def open(self, name: str) -> SourceTree:
-        known = self._open.get(name)
-        if known is None:
-            path = self._request.directories[name] if name else self._request.context
-            known = self._open[name] = DirectoryContext(path, self._ignore(name), self._warn)
-        return known
-
-    def leaves_nothing_of(self, path: str) -> bool:
-        """Whether the main context's .dockerignore hides all that a COPY of `path` could find."""
-        return self._ignore("").leaves_nothing_of(path)
-
-    def _ignore(self, name: str) -> Ignore:
-        known = self._ignores.get(name)
-        if known is None:
-            path = self._request.directories[name] if name else self._request.context
-            own = "" if name or self._request.dockerfile_text is not None else self._source.name
-            known = self._ignores[name] = read_ignore(path, own)
-        return known
-
-    def handed_out(self) -> Contexts:
-        return Contexts(self.open, lambda name: f"the build context '{name}'" if name else "the build context")
-
-    def directories(self) -> Mapping[str, Callable[[], SourceTree]]:
-        return {name: self._opener(name) for name in self._request.directories}
-
-    def _opener(self, name: str) -> Callable[[], SourceTree]:
-        return lambda: self.open(name)
-
-    def _warn(self, message: str) -> None:
-        self._emit(BuildWarning("ContextContent", message))
-
-
 def _checked_plan(
-    dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: _Contexts, emit: Emit
+    dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: BuildContexts, emit: Emit
 ) -> Plan:
     """The plan, with all that is to be warned of told, also when there is no plan in the end."""
     options = checking.options(dockerfile, request.build_args)
@@ -245,7 +195,7 @@ def _checked_plan(
 
 
 def _plan(
-    dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: _Contexts, warnings: list[Warn]
+    dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: BuildContexts, warnings: list[Warn]
 ) -> Plan:
     bases: dict[str, BaseImage] = {}
     stages = staged(dockerfile, request, bases, store)
@@ -264,7 +214,7 @@ def _plan(
         request.network,
         request.hosts,
         request.shm_size,
-        tuple(request.directories),
+        request.trees,
         request.uncached,
     )
     return lower(stages, bases, settings, dockerfile.directives.escape, warnings=warnings)
@@ -279,17 +229,17 @@ def staged(
         dockerfile,
         target=request.target,
         build_args=request.build_args,
-        contexts=(*request.directories, *request.layouts),
-        directories=tuple(request.directories),
+        contexts=request.names,
+        directories=request.trees,
         predefined=platform_args(request.platform, request.platform),
         onbuild={name: base.config.onbuild for name, base in (bases or {}).items()},
         parse_trigger=lambda text: _parse_trigger(text, store),
     )
 
 
-def _available(stages: Stages, request: Request, contexts: _Contexts) -> Available:
+def _available(stages: Stages, request: Request, contexts: BuildContexts) -> Available:
     names = tuple(stage.name for stage in stages.all if stage.name)
-    return Available(contexts.directories(), request.layouts, names)
+    return Available(contexts.openers(), request.layouts, names, request.images)
 
 
 def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builder.contexts import BuildContexts
 from builder.dockerfile.checks.options import Options
 from builder.dockerfile.syntax import parse
 from builder.engine.bases import CONFIG_LIMIT
@@ -14,7 +15,6 @@ from builder.plan.lower import lower
 from builder.plan.stages import External, matching_context, platform_args, reachable
 from builder.plan.state import Settings
 from builder.plan.steps import BaseImage
-from builder.reading import read_dockerfile, read_ignore
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from builder.plan.stages import Stages
     from builder.request import Request
     from builder.store.peek import Peek
+    from builder.store.store import Store
 
 _NEEDS_BASE = ("UndefinedVar",)
 """Rules that would take every variable of an unseen base for undefined."""
@@ -39,23 +40,24 @@ class Report(NamedTuple):
     error: DockerfileError | None
 
 
-def check(request: Request, images: Peek) -> Report:
-    """Check what `request` would build: of its target, or without one of all stages.
+def check(request: Request, images: Peek, store: Store | None = None) -> Report:
+    """Check what `request` would build: of its target, or without one of all stages. `store` is for a request that fetches.
 
     Raises UsageError and StoreError; what is wrong in the Dockerfile is in the report.
     """
-    source = read_dockerfile(request)
     found: list[Warn] = []
     unseen: list[str] = []
     dockerfile, options, error = None, Options(), None
-    try:
-        dockerfile = parse(source)
-        options = checking.options(dockerfile, request.build_args)
-        _find(dockerfile, options, request, images, found, unseen)
-    except DockerfileError as caught:
-        error = caught
-        if error.span is not None:
-            error.at(source)
+    with BuildContexts(request, store, lambda _: None) as contexts:
+        source = contexts.dockerfile()
+        try:
+            dockerfile = parse(source)
+            options = checking.options(dockerfile, request.build_args)
+            _find(dockerfile, options, request, images, contexts, found, unseen)
+        except DockerfileError as caught:
+            error = caught
+            if error.span is not None:
+                error.at(source)
     warnings = checking.told(found, dockerfile, options) if dockerfile is not None else []
     if error is None:
         try:
@@ -67,7 +69,13 @@ def check(request: Request, images: Peek) -> Report:
 
 
 def _find(
-    dockerfile: Dockerfile, options: Options, request: Request, images: Peek, found: list[Warn], unseen: list[str]
+    dockerfile: Dockerfile,
+    options: Options,
+    request: Request,
+    images: Peek,
+    contexts: BuildContexts,
+    found: list[Warn],
+    unseen: list[str],
 ) -> None:
     """Add to `found` and `unseen`, which keep what came before an error."""
     predefined = platform_args(request.platform, request.platform)
@@ -77,8 +85,8 @@ def _find(
         dockerfile,
         target=request.target,
         build_args=args,
-        contexts=(*request.directories, *request.layouts),
-        directories=tuple(request.directories),
+        contexts=request.names,
+        directories=request.trees,
         predefined=predefined,
         everything=not request.target,
     )
@@ -89,8 +97,7 @@ def _find(
             unseen.append(external.name)
         bases[external.name] = BaseImage(external.name, config or ImageConfig(request.platform))
     settings = Settings(
-        args, request.platform, EPOCH, request.labels, request.network, request.hosts, request.shm_size,
-        tuple(request.directories),
+        args, request.platform, EPOCH, request.labels, request.network, request.hosts, request.shm_size, request.trees
     )  # fmt: skip
     blind = _blind_lines(stages, unseen)
     seen: list[Warn] = []
@@ -103,17 +110,19 @@ def _find(
             warnings=seen,
             forgives=lambda instruction: "$" in instruction.text and instruction.span.line in blind,
         )
-        ignore = read_ignore(request.context, "" if request.dockerfile_text is not None else dockerfile.source.name)
-        seen += checking.late(plan, ignore.leaves_nothing_of)
+        seen += checking.late(plan, contexts.leaves_nothing_of)
     finally:
         found += (warn for warn in seen if not (warn.code in _NEEDS_BASE and warn.span and warn.span.line in blind))
 
 
 def _config(external: External, request: Request, images: Peek) -> ImageConfig | None:
     """The config of a base; None where it is not on this machine. Raises DockerfileError for a layout that is none."""
-    if matching_context(external.name, request.directories) is not None or external.name == "scratch":
+    image = matching_context(external.name, request.images)
+    if image is not None:
+        external = external._replace(name=request.images[image])
+    if external.name == "scratch" or (image is None and matching_context(external.name, request.trees) is not None):
         return ImageConfig(request.platform, workdir="/")
-    layout = matching_context(external.name, request.layouts)
+    layout = matching_context(external.name, request.layouts) if image is None else None
     try:
         if layout is not None:
             return _of_layout(layout, request)

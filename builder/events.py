@@ -64,6 +64,12 @@ class BuildWarning(NamedTuple):
     file: str = ""
 
 
+class Notice(NamedTuple):
+    """Something that goes on outside of the steps and may take a while, as fetching a context."""
+
+    message: str
+
+
 class Debug(NamedTuple):
     message: str
 
@@ -111,6 +117,7 @@ Event = (
     | StepLog
     | StepFinished
     | BuildWarning
+    | Notice
     | Debug
     | CacheImported
     | ExportFinished

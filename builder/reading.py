@@ -1,35 +1,31 @@
-"""The texts of a build: the Dockerfile, and the .dockerignore of each context."""
+"""The texts of a build, a Dockerfile and a .dockerignore, from files of this machine and from trees."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
-from builder.context.directory import NothingIgnored
+from builder.context.directory import DirectoryContext, NothingIgnored
 from builder.dockerfile.text import decode
 from builder.errors import UsageError, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.context.directory import Ignore
+    from builder.engine.sources import SourceTree
     from builder.errors import SourceFile
-    from builder.request import Request
 
 DOCKERFILE_LIMIT = 64 << 20
 """Bytes."""
+NAMES = ("Dockerfile", "Containerfile")
+"""What a Dockerfile is called without -f."""
 
 
-def read_dockerfile(request: Request) -> SourceFile:
-    """The Dockerfile's text. Raises UsageError when there is none, DockerfileError when it is no text."""
-    _check_folder(f"the build context '{request.context}'", request.context)
-    for name, path in request.directories.items():
-        _check_folder(f"the build context '{name}={path}'", path)
-    if request.dockerfile_text is not None:
-        return decode("Dockerfile", request.dockerfile_text)
-    candidates = (
-        [request.dockerfile]
-        if request.dockerfile
-        else [os.path.join(request.context, name) for name in ("Dockerfile", "Containerfile")]
-    )
+def read_dockerfile(context: str, named: str) -> SourceFile:
+    """The Dockerfile at the path `named`, or without one in the folder `context`. Raises UsageError when there is none,
+    DockerfileError when it is no text."""
+    candidates = [named] if named else [os.path.join(context, name) for name in NAMES]
     for path in candidates:
         try:
             with open(path, "rb") as file:
@@ -41,15 +37,49 @@ def read_dockerfile(request: Request) -> SourceFile:
         except PermissionError:
             raise UsageError(f"the Dockerfile '{path}' cannot be read: permission denied") from None
     near = _near(candidates[0])
-    if request.dockerfile:
-        raise UsageError(f"there is no Dockerfile at '{request.dockerfile}'", hint=near)
+    if named:
+        raise UsageError(f"there is no Dockerfile at '{named}'", hint=near)
     raise UsageError(
-        f"there is no Dockerfile in the build context '{request.context}'",
+        f"there is no Dockerfile in the build context '{context}'",
         hint=f"{near} name it with -f" if near else "name it with -f, or run pybuild in the folder that holds it",
     )
 
 
-def _check_folder(shown: str, path: str) -> None:
+def dockerfile_inside(tree: SourceTree, context: str, named: str) -> SourceFile:
+    """The same inside of a tree; links are followed there alone. `context` is what messages call it."""
+    for path in [named] if named else NAMES:
+        data = read_inside(tree, path)
+        if data is not None:
+            return decode(os.path.normpath(path.strip("/")), data)
+    folder, _, name = (named or NAMES[0]).rpartition("/")
+    at = tree.lookup(tree.resolve(os.fsencode(folder)))
+    known = [os.fsdecode(child) for child in tree.children(at.path)] if at is not None and at.kind == "dir" else []
+    near = did_you_mean(name, known)
+    if named:
+        raise UsageError(f"there is no Dockerfile '{named}' in {context}", hint=near or "-f names a path inside of the context")
+    raise UsageError(f"there is no Dockerfile in {context}", hint=f"{near} name it with -f" if near else "name it with -f")
+
+
+def read_inside(tree: SourceTree, path: str) -> bytes | None:
+    """The first `DOCKERFILE_LIMIT` bytes of a file of the tree; None where nothing is there. Raises UsageError for what is no
+    file."""
+    from builder.layers.source import open_source
+
+    entry = tree.lookup(tree.resolve(os.fsencode(path)))
+    if entry is None:
+        return None
+    if entry.kind not in ("file", "hardlink"):
+        raise UsageError(f"'{path}' of the build context is no file", hint="name the file that is meant")
+    data = bytearray()
+    for chunk in open_source(tree.source(entry)):
+        data += chunk
+        if len(data) >= DOCKERFILE_LIMIT:
+            break
+    return bytes(data[:DOCKERFILE_LIMIT])
+
+
+def check_folder(shown: str, path: str) -> None:
+    """Raises UsageError where `path` is no folder of this machine."""
     if os.path.isdir(path):
         return
     if not os.path.lexists(path):
@@ -66,16 +96,41 @@ def _near(path: str) -> str | None:
     return did_you_mean(os.path.join(folder, name), [os.path.join(folder, other) for other in known])
 
 
-def read_ignore(context: str, dockerfile: str) -> Ignore:
-    """`<Dockerfile>.dockerignore` beside the Dockerfile comes before the context's own .dockerignore. `dockerfile` is the path
-    that was read; empty where it says nothing about this context, or came on stdin."""
-    for path in (*([f"{dockerfile}.dockerignore"] if dockerfile else []), os.path.join(context, ".dockerignore")):
-        try:
-            with open(path, "rb") as file:
-                data = file.read(DOCKERFILE_LIMIT)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        from builder.dockerfile.ignore import Matcher
+def ignore_beside(dockerfile: str) -> Ignore | None:
+    """`<Dockerfile>.dockerignore` beside a Dockerfile of this machine; None where there is none."""
+    path = f"{dockerfile}.dockerignore"
+    try:
+        with open(path, "rb") as file:
+            return ignore_of(file.read(DOCKERFILE_LIMIT), os.path.normpath(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
-        return Matcher.parse(decode(os.path.normpath(path), data).text, os.path.normpath(path))
-    return NothingIgnored()
+
+def ignore_in(context: str) -> Ignore:
+    """The .dockerignore of a folder of this machine. Where it is a link, that is followed inside of the folder alone."""
+    path = os.path.join(context, ".dockerignore")
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return NothingIgnored()
+    except OSError as error:
+        # So says open(2) of a link with O_NOFOLLOW, and ENXIO of a socket.
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        tree = DirectoryContext(context, NothingIgnored(), lambda _: None)
+        try:
+            data = read_inside(tree, ".dockerignore")
+        finally:
+            tree.close()
+        return NothingIgnored() if data is None else ignore_of(data, os.path.normpath(path))
+    with open(file, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise UsageError(f"'{path}' is no file", hint="name the patterns in a file, or remove it")
+        return ignore_of(opened.read(DOCKERFILE_LIMIT), os.path.normpath(path))
+
+
+def ignore_of(data: bytes, name: str) -> Ignore:
+    """The rules of a .dockerignore's text. Raises DockerfileError."""
+    from builder.dockerfile.ignore import Matcher
+
+    return Matcher.parse(decode(name, data).text, name)

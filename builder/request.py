@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from builder.cache.places import CacheFrom, CacheTo
     from builder.context.oci_layout import Place
     from builder.engine.exporting import Output
+    from builder.engine.fetching import Remote
     from builder.oci.reference import Reference
 
 
@@ -22,12 +23,19 @@ class Request(NamedTuple):
     """What the user asked for; everything that a build depends on beside the store and the files that it names."""
 
     context: str
+    """The folder; `-` for stdin, and of what is fetched the URL without credentials (`remotes`)."""
     dockerfile: str = ""
-    """Path; empty for `Dockerfile`, then `Containerfile`, in the context."""
+    """Path, or an http(s) URL; empty for `Dockerfile`, then `Containerfile`, in the context. In a remote context a path is one
+    inside of it, but for an absolute one beside a git repository or a URL."""
     dockerfile_text: bytes | None = None
     """The Dockerfile itself, when it came on stdin."""
     directories: Mapping[str, str] = {}
+    """Named contexts that are folders."""
+    remotes: Mapping[str, Remote] = {}
+    """Contexts that are fetched or piped in, by name; the main one's is empty."""
     layouts: Mapping[str, Place] = {}
+    images: Mapping[str, str] = {}
+    """Named contexts that are images of the store, by what a FROM would call them."""
     tags: tuple[Reference, ...] = ()
     outputs: tuple[Output, ...] = ()
     target: str = ""
@@ -48,3 +56,20 @@ class Request(NamedTuple):
     """For what is fetched from the network."""
     provided: Provided = Provided()
     """Secrets and ssh agents, for RUN --mount."""
+    ssh_auth_sock: str = ""
+    """The user's agent, for contexts that the user named; ADD never has it. Empty for none."""
+
+    @property
+    def trees(self) -> tuple[str, ...]:
+        """Names of the contexts that files are copied from as they are."""
+        return (*self.directories, *(name for name in self.remotes if name))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all named contexts."""
+        return (*self.trees, *self.layouts, *self.images)
+
+    @property
+    def fetches(self) -> bool:
+        """Whether the Dockerfile, or what .dockerignore says, has to be fetched, which takes a store."""
+        return "" in self.remotes or self.dockerfile.startswith(("http://", "https://"))

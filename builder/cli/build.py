@@ -7,7 +7,8 @@ import sys
 import time
 
 from builder.build import build
-from builder.cli.context_spec import parse_build_context, parse_context, parse_hosts, parse_platform
+from builder.cli.context_spec import parse_hosts, parse_platform
+from builder.cli.contexts import contexts
 from builder.cli.environment import build_args
 from builder.cli.faults import discard, told
 from builder.cli.flags import near_command
@@ -28,15 +29,13 @@ if TYPE_CHECKING:
 
     from builder.build import Image
     from builder.cache.places import CacheFrom, CacheTo
-    from builder.cli.context_spec import ContextSpec
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
     from builder.cli.output_spec import OutputSpec
-    from builder.context.oci_layout import Place
     from builder.engine.exporting import Output
     from builder.events import Emit
 
-STDIN_LIMIT = 64 << 20
+_NOTHING = Provided()
 FEWEST_JOBS = 4
 """Steps that may run at once where nobody says how many: on a small machine, too, since many of them wait for the network."""
 
@@ -119,7 +118,12 @@ def _evaluated(parsed: Parsed, request: Request, root: str, emit: Emit) -> str |
 
     call = parse_call(parsed.text("call") or "build")
     if not parsed.flag("print-plan"):
-        return evaluate(call, request) if call.method != "build" else None
+        if call.method == "build":
+            return None
+        if not request.fetches:
+            return evaluate(call, request, None, emit)
+        with Store(root) as store:
+            return evaluate(call, request, store, emit)
     if call.method != "build":
         raise UsageError("--print-plan and --call exclude each other", hint="leave one of them out")
     with Store(root) as store:
@@ -136,10 +140,9 @@ def _deliver(text: str) -> None:
 
 
 def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> Request:
-    context = parse_context(parsed.positionals[0])
-    if not os.path.lexists(context) and (near := near_command(context)):
-        raise UsageError(f"the build context '{context}' does not exist", hint=near)
-    contexts = [parse_build_context(text) for text in parsed.texts("build-context")]
+    given = contexts(parsed)
+    if "" not in given.remotes and not os.path.lexists(given.context) and (near := near_command(given.context)):
+        raise UsageError(f"the build context '{given.context}' does not exist", hint=near)
     args = build_args(parsed.pairs("build-arg"), environ)
     epoch = _epoch(parsed, environment, args)
     if epoch is not None:
@@ -150,15 +153,10 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
     outputs = _outputs(parsed.texts("output"), tags)
     # The store's own output names the image as --tag does.
     tags = tuple(dict.fromkeys([*tags, *(name for output in outputs if output.type == "image" for name in output.names)]))
-    file = parsed.text("file") or ""
     network = parsed.text("network") or "default"
     provided = _provided(parsed, environment, environ)
     return Request(
-        context=context,
-        dockerfile="" if file == "-" else file,
-        dockerfile_text=sys.stdin.buffer.read(STDIN_LIMIT) if file == "-" else None,
-        directories={spec.name: spec.path for spec in contexts if spec.kind == "directory"},
-        layouts=layouts(contexts),
+        **given._asdict(),
         tags=tags,
         outputs=outputs,
         target=parsed.text("target") or "",
@@ -174,8 +172,9 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         hosts=parse_hosts(parsed.texts("add-host")),
         shm_size=parsed.number("shm-size") or 64 << 20,
         jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),
-        access=_access(environment, provided),
+        access=access(environment, provided),
         provided=provided,
+        ssh_auth_sock=environment.ssh_auth_sock,
     )
 
 
@@ -209,24 +208,15 @@ def _provided(parsed: Parsed, environment: Environment, environ: Mapping[str, st
     return provide(secrets, agents, environ, agent=environment.ssh_auth_sock, path=environment.path)
 
 
-def _access(environment: Environment, provided: Provided) -> Access:
+def access(environment: Environment, provided: Provided = _NOTHING) -> Access:
     """What fetching may use of this machine. The agent is in it where --ssh gives it as `default`, which ADD of git asks, as in
     BuildKit; keys that --ssh names are for RUN alone."""
     agent = provided.agents.get("default")
     known_hosts = f"{environment.home}/.ssh/known_hosts" if environment.home.startswith("/") else ""
-    access = Access(proxies=environment.proxies, known_hosts=known_hosts)
+    found = Access(proxies=environment.proxies, known_hosts=known_hosts)
     if isinstance(agent, AgentSocket):
-        access = access._replace(ssh_auth_sock=agent.path)
-    return access._replace(path=environment.path) if environment.path else access
-
-
-def layouts(contexts: list[ContextSpec]) -> dict[str, Place]:
-    chosen = [spec for spec in contexts if spec.kind == "oci-layout"]
-    if not chosen:
-        return {}
-    from builder.context.oci_layout import Place
-
-    return {spec.name: Place(spec.path, spec.tag, spec.digest) for spec in chosen}
+        found = found._replace(ssh_auth_sock=agent.path)
+    return found._replace(path=environment.path) if environment.path else found
 
 
 def platforms(parsed: Parsed, environment: Environment) -> tuple[str, ...]:

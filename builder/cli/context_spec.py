@@ -12,38 +12,53 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Literal
 
+    from builder.plan.giturl import GitRemote
+
 _LAYOUT = "oci-layout://"
+_IMAGE = "docker-image://"
+_GITHUB = "github.com/"
+_KINDS = f"a directory, a git or http(s) URL, {_LAYOUT}PATH or {_IMAGE}NAME"
 
 
 class ContextSpec(NamedTuple):
-    """A named context. `tag` (may be empty) and `digest` choose an image in an ``oci-layout``."""
+    """A context; the main one has no name. `tag` (may be empty) and `digest` choose an image in an ``oci-layout``."""
 
     name: str
-    kind: Literal["directory", "oci-layout"]
+    kind: Literal["directory", "stdin", "git", "url", "oci-layout", "docker-image"]
     path: str
+    """As given, without the scheme of layouts and images."""
     tag: str = ""
     digest: Digest | None = None
+    git: GitRemote | None = None
 
 
 def parse_build_context(text: str) -> ContextSpec:
-    """``name=DIR`` or ``name=oci-layout://PATH[:TAG][@DIGEST]``. Raises UsageError; other kinds are refused by name."""
+    """``name=VALUE``, where VALUE is a directory, ``oci-layout://PATH[:TAG][@DIGEST]``, ``docker-image://NAME``, the URL of a
+    git repository, or an http(s) one of an archive. Raises UsageError."""
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise UsageError(f"'{text}' is not a build context", hint="it looks like --build-context NAME=DIR")
     if value.startswith(_LAYOUT):
         return _layout(name, value.removeprefix(_LAYOUT), text)
-    if foreign := _foreign(value):
-        raise UsageError(f"the build context '{text}': {foreign} is not built yet", hint=f"a directory, or {_LAYOUT}PATH")
-    return ContextSpec(name, "directory", value)
+    if value.startswith(_IMAGE):
+        return _image(name, value.removeprefix(_IMAGE), text)
+    if value.startswith("target:"):
+        raise UsageError(
+            f"the build context '{text}' names a target of a bake file, and there is none",
+            hint="a stage of this Dockerfile needs no build context: FROM STAGE, or --from=STAGE",
+        )
+    return _remote(name, value, f"the build context '{text}'") or ContextSpec(name, "directory", value)
 
 
-def parse_context(text: str) -> str:
-    """The CONTEXT argument: the path of a directory. Raises UsageError; other kinds are refused by name."""
+def parse_context(text: str, *, is_folder: bool = False) -> ContextSpec:
+    """The CONTEXT argument: a directory, ``-``, the URL of a git repository or an http(s) one. `is_folder`: there is a folder
+    of that name, which comes before all but ``-`` (as with buildx). Raises UsageError."""
     if not text:
         raise UsageError("the context is empty", hint="give a directory, as in 'pybuild .'")
-    if foreign := "a context on stdin" if text == "-" else _foreign(text):
-        raise UsageError(f"the context '{text}': {foreign} is not built yet", hint="give a directory, as in 'pybuild .'")
-    return text
+    if text == "-":
+        return ContextSpec("", "stdin", text)
+    remote = None if is_folder else _remote("", text, f"the context '{text}'")
+    return remote or ContextSpec("", "directory", text)
 
 
 def parse_hosts(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -84,20 +99,58 @@ def _layout(name: str, value: str, text: str) -> ContextSpec:
     return ContextSpec(name, "oci-layout", path, tag, digest)
 
 
-def _foreign(value: str) -> str:
-    """What kind of remote context `value` names; empty for a path."""
-    scheme, separator, _ = value.partition("://")
-    if separator and scheme.isascii() and scheme.replace("-", "").replace("+", "").isalnum():
-        return "a git context" if scheme in ("git", "ssh") or _is_git(value) else f"a context by {scheme}://"
-    if value.startswith("git@") and ":" in value:
-        return "a git context"
-    if value.startswith("target:"):
-        return "a context by target:"
-    return ""
+def _image(name: str, value: str, text: str) -> ContextSpec:
+    if value != "scratch":
+        from builder.oci.reference import Reference
+
+        try:
+            Reference.parse(value)
+        except BuildError as error:
+            raise UsageError(f"the build context '{text}': {error.message}", hint=error.hint) from None
+    return ContextSpec(name, "docker-image", value)
+
+
+def _remote(name: str, value: str, shown: str) -> ContextSpec | None:
+    """A context that is fetched; None for a path. Raises UsageError for what can be neither."""
+    if value.startswith(_GITHUB):
+        # As Docker has it since its first days.
+        value = f"https://{value}" if _is_git(value) else f"https://{_with_git(value)}"
+    elif "://" not in value and "@" not in value:
+        return None
+    from builder.plan.giturl import check_url, parse_git  # for those who have a URL
+
+    try:
+        git = parse_git(value) if not value.startswith(("./", "../")) else None
+        if git is not None:
+            return ContextSpec(name, "git", value, git=git)
+        scheme = value.partition("://")[0] if "://" in value else ""
+        if scheme in ("http", "https"):
+            check_url(value)
+            if "#" in value:
+                raise UsageError(
+                    "only a git repository has branches and folders after a '#'",
+                    hint="leave it out, or give a URL in .git",
+                )
+            return ContextSpec(name, "url", value)
+    except BuildError as error:
+        raise UsageError(f"{shown}: {error.message}", hint=error.hint) from None
+    if scheme.isascii() and scheme.replace("-", "").replace("+", "").isalnum():
+        hint = "give the path alone" if scheme == "file" else _KINDS
+        raise UsageError(f"{shown}: there are no contexts by {scheme}://", hint=hint)
+    return None
 
 
 def _is_git(url: str) -> bool:
-    return url.partition("#")[0].rstrip("/").endswith(".git")
+    return url.partition("#")[0].partition("?")[0].endswith(".git")
+
+
+def _with_git(url: str) -> str:
+    """The address that ends in what says git; the server takes it with and without."""
+    for end in ("?", "#"):
+        address, mark, rest = url.partition(end)
+        if mark:
+            return f"{address.rstrip('/')}.git{mark}{rest}"
+    return f"{url.rstrip('/')}.git"
 
 
 def _host(text: str) -> tuple[str, str]:

@@ -60,9 +60,9 @@ def parse_call(text: str) -> Call:
     raise UsageError(f"'{method}' is not a method of --call", hint=hint)
 
 
-def evaluate(call: Call, request: Request) -> str:
-    """What stdout gets. Raises BuildError kinds, told where."""
-    dockerfile = parsed(request)
+def evaluate(call: Call, request: Request, store: Store | None, emit: Emit) -> str:
+    """What stdout gets; `store` is for a request that fetches. Raises BuildError kinds, told where."""
+    dockerfile = parsed(request, store, emit)
     if call.method == "targets":
         found = targets(dockerfile)
         return _json(_targets_json(found, dockerfile.source)) if call.json else _targets_text(found)

@@ -63,7 +63,7 @@ GLOBAL = (
 _BUILD = (
     Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
     Flag("build-arg", "", "pairs", "NAME[=VALUE]", "set an ARG; without a value it comes from the environment", "Inputs"),
-    Flag("build-context", "", "list", "NAME=VALUE", "another context: a directory or oci-layout://PATH[:TAG]", "Inputs"),
+    Flag("build-context", "", "list", "NAME=VALUE", "another context: a directory, URL, image or layout", "Inputs"),
     Flag("secret", "", "list", "SPEC", "a secret for RUN steps: id=ID,src=FILE or id=ID,env=NAME", "Inputs"),
     Flag("ssh", "", "list", "SPEC", "an ssh agent for RUN steps: default, ID=SOCKET or ID=KEYFILE", "Inputs"),
     Flag("target", "", "string", "STAGE", "the stage to build (default: the last)", "Inputs"),

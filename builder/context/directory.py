@@ -10,12 +10,13 @@ import errno
 import hashlib
 import os
 import stat
+from _thread import RLock  # `threading` costs 1 ms at start
 
 from builder.errors import BuildError
 from builder.layers.entry import Entry, FileSource
 from builder.layers.names import show
 from builder.layers.resolve import resolve
-from builder.layers.source import Sources, changed
+from builder.layers.source import CHUNK, SourcesPool, changed
 
 MAX_IGNORED_DEPTH = 200
 """Levels of ignored folders that are searched for what `!` brings back. The search recurses, and nobody nests that deeply."""
@@ -25,6 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Protocol
+
+    from builder.context.hints import Hints
 
     class Ignore(Protocol):
         """What .dockerignore says (`builder.dockerfile.ignore.Matcher`)."""
@@ -50,16 +53,21 @@ class NothingIgnored:
 
 
 class DirectoryContext:
-    """A source tree for COPY. Not for several threads; `close` it.
+    """A source tree for COPY, for several threads. `close` it.
 
-    `warn` is told of what cannot be in an image (sockets). Methods raise BuildError for what cannot be read.
+    `warn` is told of what cannot be in an image (sockets). With `hints`, which must be new, files that did not change since an
+    earlier build are not read. Methods raise BuildError for what cannot be read.
     """
 
-    def __init__(self, root: str, ignore: Ignore, warn: Callable[[str], None]) -> None:
+    def __init__(self, root: str, ignore: Ignore, warn: Callable[[str], None], hints: Hints | None = None) -> None:
         self.root = os.path.abspath(root)
+        self._hints = hints
+        self._stats: dict[bytes, os.stat_result] = {}
         self._ignore = ignore
         self._warn = warn
-        self._sources = Sources()
+        self._sources = SourcesPool()
+        # Held while a folder is listed: what comes of it is seen whole or not at all, and is warned of once.
+        self._listing = RLock()
         self._entries: dict[bytes, Entry] = {}
         self._children: dict[bytes, list[bytes]] = {}
         self._inodes: dict[bytes, Hashable] = {}
@@ -86,7 +94,10 @@ class DirectoryContext:
     def children(self, path: bytes) -> list[bytes]:
         names = self._children.get(path)
         if names is None:
-            names = self._children[path] = self._list(path)
+            with self._listing:
+                names = self._children.get(path)
+                if names is None:
+                    names = self._children[path] = self._list(path)
         return names
 
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
@@ -101,21 +112,38 @@ class DirectoryContext:
     def digest(self, entry: Entry) -> str:
         known = self._digests.get(entry.path)
         if known is None:
-            digest = hashlib.sha256()
-            for chunk in self._sources.chunks(FileSource(self.root, entry.path)):
-                digest.update(chunk)
-            known = self._digests[entry.path] = digest.hexdigest()
+            info = self._stats.get(entry.path)
+            if info is not None and self._hints is not None:
+                known = self._hints.recall(entry.path, info)
+            known = self._digests[entry.path] = known or self._read(entry.path, info)
         return known
+
+    def _read(self, path: bytes, info: os.stat_result | None) -> str:
+        digest = hashlib.sha256()
+        with self._sources.borrowed() as sources:
+            file = sources.open(FileSource(self.root, path))
+            try:
+                # Before it is read: what changes it from here on changes its times.
+                hints = self._hints if info is not None and self._hints is not None and self._hints.holds(file, info) else None
+                while chunk := os.read(file, CHUNK):
+                    digest.update(chunk)
+            finally:
+                os.close(file)
+        found = digest.hexdigest()
+        if hints is not None and info is not None:
+            hints.remember(path, info, found)
+        return found
 
     def inode(self, entry: Entry) -> Hashable | None:
         return self._inodes.get(entry.path)
 
     def _list(self, folder: bytes) -> list[bytes]:
         names: list[bytes] = []
+        entries: dict[bytes, Entry] = {}
         where = os.path.join(os.fsencode(self.root), folder) if folder else os.fsencode(self.root)
         try:
-            with os.scandir(where) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+            with os.scandir(where) as listed:
+                found = sorted(listed, key=lambda entry: entry.name)
         except PermissionError as error:
             raise BuildError(
                 f"the folder '{show(folder)}' of the context cannot be read: permission denied",
@@ -128,23 +156,22 @@ class DirectoryContext:
             ignored = self._ignore.ignored(path)
             if ignored and not (item.is_dir(follow_symlinks=False) and self._ignore.may_contain(path)):
                 continue
-            if self._add(path, item):
-                # An ignored folder is there only for the sake of what `!` brings back inside it.
-                if ignored and not self._inside_ignored(path):
-                    del self._entries[path]
-                    continue
+            # An ignored folder is there only for the sake of what `!` brings back inside it.
+            if ignored and not self._inside_ignored(path):
+                continue
+            entry = self._entry(path, item)
+            if entry is not None:
+                entries[path] = entry
                 names.append(item.name)
+        self._entries.update(entries)
         return names
 
     def _inside_ignored(self, folder: bytes) -> list[bytes]:
         if folder.count(b"/") > MAX_IGNORED_DEPTH:
-            raise BuildError(
-                f"folders of the context that .dockerignore leaves out are nested more than {MAX_IGNORED_DEPTH} levels deep",
-                hint="write the pattern with '!' so that it does not begin with '*', or leave the folder out by a later line",
-            )
+            raise too_deep()
         return self.children(folder)
 
-    def _add(self, path: bytes, item: os.DirEntry[bytes]) -> bool:
+    def _entry(self, path: bytes, item: os.DirEntry[bytes]) -> Entry | None:
         try:
             info = item.stat(follow_symlinks=False)
             link = os.readlink(item.path) if stat.S_ISLNK(info.st_mode) else b""
@@ -157,7 +184,10 @@ class DirectoryContext:
         match stat.S_IFMT(info.st_mode):
             case stat.S_IFREG:
                 xattrs = _capabilities(item.path) if mode & 0o111 else ()
-                entry = Entry(path, "file", mode, size=info.st_size, xattrs=xattrs, mtime=info.st_mtime_ns)
+                # All of them, in order: names of fields cost 3 us, and there may be many files.
+                entry = Entry(path, "file", mode, 0, 0, info.st_size, "", b"", (0, 0), xattrs, info.st_mtime_ns)
+                if self._hints is not None:
+                    self._stats[path] = info
                 if info.st_nlink > 1:
                     self._inodes[path] = (info.st_dev, info.st_ino)
             case stat.S_IFDIR:
@@ -171,9 +201,15 @@ class DirectoryContext:
                 entry = Entry(path, "char" if kind == stat.S_IFCHR else "block", mode, rdev=rdev, mtime=info.st_mtime_ns)
             case _:
                 self._warn(f"the socket '{show(path)}' of the context is left out: an image cannot hold sockets")
-                return False
-        self._entries[path] = entry
-        return True
+                return None
+        return entry
+
+
+def too_deep() -> BuildError:
+    return BuildError(
+        f"folders of the context that .dockerignore leaves out are nested more than {MAX_IGNORED_DEPTH} levels deep",
+        hint="write the pattern with '!' so that it does not begin with '*', or leave the folder out by a later line",
+    )
 
 
 def _capabilities(path: bytes) -> tuple[tuple[bytes, bytes], ...]:

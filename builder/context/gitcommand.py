@@ -146,7 +146,7 @@ _HINTS = (
     (("not allowed",), "only http, https, git and ssh are; a submodule may have asked for another one"),
     (
         ("could not read Username", "could not read Password", "Authentication failed", "error: 401", "error: 403"),
-        "ADD sends only the credentials that the URL has",
+        "only the credentials that the URL has are sent",
     ),
     (
         ("Host key verification failed",),

@@ -310,8 +310,8 @@ def _check_status(response: urllib3.BaseHTTPResponse, shown: str) -> None:
         return
     response.close()
     hint = {
-        401: "ADD sends only the credentials that the URL has; fetch it by RUN with a secret instead",
-        403: "ADD sends only the credentials that the URL has; fetch it by RUN with a secret instead",
+        401: "only the credentials that the URL has are sent; a RUN with a secret can fetch it, too",
+        403: "only the credentials that the URL has are sent; a RUN with a secret can fetch it, too",
         404: "check the URL in a browser",
         407: "put user and password into the proxy's URL",
         410: "it was removed: look for its new place",

@@ -39,11 +39,13 @@ class Available(NamedTuple):
     """Where names may lead."""
 
     directories: Mapping[str, Callable[[], SourceTree]]
-    """Named contexts that are folders, opened when they are called."""
+    """Named contexts that files are copied from, opened when they are called."""
     layouts: Mapping[str, Place]
     """Named contexts that are OCI layouts."""
     stage_names: tuple[str, ...]
     """For the hint at a misspelt `--from`."""
+    images: Mapping[str, str] = {}
+    """Named contexts that are images: what each is called."""
 
 
 def resolve(external: External, available: Available, store: Store, roots: Roots, platform: Platform) -> BaseImage:
@@ -53,7 +55,10 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
         context = matching_context(external.name, available.directories)
         if context is not None:
             return _from_directory(external.name, available.directories[context](), store, roots, platform)
-        context = matching_context(external.name, available.layouts)
+        image = matching_context(external.name, available.images)
+        if image is not None:
+            external = external._replace(name=available.images[image])
+        context = matching_context(external.name, available.layouts) if image is None else None
         if context is not None:
             base = from_layout(external.name, available.layouts[context], store, roots, platform)
         elif external.name == "scratch":

@@ -48,6 +48,8 @@ class Contexts(NamedTuple):
     open: Callable[[str], SourceTree]
     describe: Callable[[str], str]
     """How a message names it."""
+    suspect: Callable[[], None] = lambda: None
+    """Called when a content is not what was seen before. Raises StoreError where the store is to blame."""
 
 
 class Result(NamedTuple):
@@ -152,6 +154,7 @@ class Executor:
         except ContentChanged as error:
             if self._remotes is not None:
                 self._remotes.verify()
+            self._contexts.suspect()
             if isinstance(step, CopyStep) and isinstance(step.origin, StageOrigin):
                 # Snapshots never change.
                 raise damaged(error) from error

@@ -1,4 +1,5 @@
-"""ADD of URLs and git repositories: fetched at most once a build, kept in the store, and handed on as items like any others.
+"""URLs and git repositories, of ADD and as contexts: fetched at most once a build, kept in the store, and handed on as items
+like any others.
 
 What is kept for a URL is its content and what the server said of its version, so that the next build asks whether it changed;
 with a checksum, whose content is there, nobody is asked. What is kept for git is the files of a commit; only where a name
@@ -62,10 +63,10 @@ class Remotes:
         def say(text: str) -> None:
             self._emit(StepLog(step, text.encode("utf-8", "replace")))
 
-        with self._turn(source.url):
+        with self.turn(source.url):
             return self._file(source, say) if isinstance(source, UrlSource) else self._folder(source, say)
 
-    def _turn(self, url: str) -> threading.Lock:
+    def turn(self, url: str) -> threading.Lock:
         """Who has it may fetch from `url`; who comes later finds what it brought."""
         with self._guard:
             return self._turns.setdefault(url.partition("#")[0], threading.Lock())
@@ -78,13 +79,19 @@ class Remotes:
     # URLs
 
     def _file(self, source: UrlSource, say: Callable[[str], None]) -> Picked:
-        download = self._download(source, say)
+        download = self.download(source, say)
         name = url.name_in(source.url) or download.name
-        self._used[download.digest] = None
         path = self._store.blob_path(download.digest)
         size = os.stat(path).st_size
         entry = Entry(b"", "file", 0o600, size=size, digest=download.digest.hex, mtime=download.mtime)
         return Picked(os.fsencode(name or UNNAMED), (Item(entry, RangeSource(path, 0, size)),), source.span, source.unpack)
+
+    def download(self, source: UrlSource, say: Callable[[str], None]) -> Download:
+        """The file of a URL, whose blob is in the store; `say` is told of what happens. For who has the turn. Raises
+        RegistryError."""
+        download = self._download(source, say)
+        self._used[download.digest] = None
+        return download
 
     def _download(self, source: UrlSource, say: Callable[[str], None]) -> Download:
         address = source.url.partition("#")[0]
@@ -136,6 +143,11 @@ class Remotes:
     # git
 
     def _folder(self, source: GitSource, say: Callable[[str], None]) -> Picked:
+        return Picked(b"", self.folder(source, say), source.span)
+
+    def folder(self, source: GitSource, say: Callable[[str], None]) -> tuple[Item, ...]:
+        """A folder of a git repository, itself first, with its content in the store; `say` is told of what happens. For who has
+        the turn. Raises RegistryError and DockerfileError as `pick` does."""
         checkout = self._checkout(source, say)
         items = [Item(Entry(b"", "dir", 0o755))]
         self._used[checkout.contents] = None
@@ -144,7 +156,7 @@ class Remotes:
         for entry in load_index(self._store.read_blob(checkout.entries, _ENTRIES_LIMIT)):
             items.append(Item(entry, RangeSource(contents, offset, entry.size) if entry.kind == "file" else None))
             offset += entry.size
-        return Picked(b"", tuple(items), source.span)
+        return tuple(items)
 
     def _checkout(self, source: GitSource, say: Callable[[str], None]) -> Checkout:
         named = (source.url, source.ref, source.checksum)

@@ -109,19 +109,22 @@ def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool, 
             if entry.kind == "dir" and not entry.path:
                 # Of a folder the contents are copied: its own metadata reaches nothing.
                 entry = Entry(b"", "dir")
-            row = (
-                entry.path,
-                entry.kind.encode(),
-                b"%o" % entry.mode if modes else b"",
-                b"%d:%d" % (entry.uid, entry.gid) if owners else b"",
-                b"%d" % entry.size,
-                entry.digest.encode(),
-                entry.link,
-                b"%d:%d" % entry.rdev,
-                *(part for pair in entry.xattrs for part in pair),
-                *([b"way"] if entry.path in picked.ways else ()),
-            )
-            digest.update(b"".join(b"%d:%s" % (len(part), part) for part in row) + b"\n")
+            path, kind, mode, uid, gid, size, content, link, rdev, xattrs, _ = entry
+            row = [
+                path,
+                kind.encode(),
+                b"%o" % mode if modes else b"",
+                b"%d:%d" % (uid, gid) if owners else b"",
+                b"%d" % size,
+                content.encode(),
+                link,
+                b"%d:%d" % rdev,
+            ]
+            for pair in xattrs:
+                row += pair
+            if path in picked.ways:
+                row.append(b"way")
+            digest.update(b"".join([b"%d:%s" % (len(part), part) for part in row]) + b"\n")
     return digest.hexdigest()
 
 
@@ -299,7 +302,9 @@ def _item(entry: Entry, root: bytes, tree: SourceTree, owners: dict[Hashable, by
     digest = tree.digest(entry)
     if inode is not None and (owner := owners.setdefault(inode, relative)) != relative:
         return Item(entry._replace(path=relative, kind="hardlink", link=owner, digest=digest))
-    return Item(entry._replace(path=relative, kind="file", link=b"", digest=digest), tree.source(entry))
+    # `_replace` would cost twice as much, and there may be many files.
+    _, _, mode, uid, gid, size, _, _, rdev, xattrs, mtime = entry
+    return Item(Entry(relative, "file", mode, uid, gid, size, digest, b"", rdev, xattrs, mtime), tree.source(entry))
 
 
 def near(source: str, tree: SourceTree, where: str) -> str | None:

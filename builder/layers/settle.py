@@ -109,7 +109,7 @@ def _linked(draft: Draft, link: Entry, path: bytes, prefix: bytes) -> Node:
     replaced = any(f.startswith(path + b"/") for f in (target + b"/", join(prefix, link.link) + b"/"))
     node = None if replaced else draft.node(target)
     if node is None or node.entry is None or node.entry.kind == "dir":
-        raise BuildError(f"'{show(link.path)}' is a hard link to '{show(link.link)}', which is no file of the image")
+        raise BuildError(f"'{show(link.path)}' is a hard link to '{show(link.link)}', which is no file there")
     if node.entry.kind != "file":
         # Nothing can tell two names of one symlink or device from two of them.
         return Node(node.entry, None)

@@ -119,6 +119,38 @@ class Sources:
         return descriptor
 
 
+class SourcesPool:
+    """Open sources for several threads: `with pool.borrowed() as sources`. Closed with the pool, once nobody has any."""
+
+    def __init__(self) -> None:
+        # Appending to a list and popping from it are atomic.
+        self._free: list[Sources] = []
+
+    def borrowed(self) -> _Borrowed:
+        return _Borrowed(self._free)
+
+    def close(self) -> None:
+        while self._free:
+            self._free.pop().close()
+
+
+class _Borrowed:
+    def __init__(self, free: list[Sources]) -> None:
+        self._free = free
+        self._sources: Sources | None = None
+
+    def __enter__(self) -> Sources:
+        try:
+            self._sources = self._free.pop()
+        except IndexError:
+            self._sources = Sources()
+        return self._sources
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._sources is not None:
+            self._free.append(self._sources)
+
+
 def open_source(source: Source) -> Generator[bytes, None, None]:
     """The content of one source in pieces of at most `CHUNK` bytes; closing the generator closes the file.
 

@@ -124,6 +124,11 @@ def _switch(name: str, value: str | None) -> bool | None:
     return _SWITCHES[value]
 
 
+def is_true(text: str) -> bool:
+    """As Go's strconv.ParseBool has it; what is neither true nor false is not true."""
+    return bool(text) and _SWITCHES.get(text, False)
+
+
 def _folder(subdir: str) -> str:
     parts: list[str] = []
     for part in subdir.split("/"):

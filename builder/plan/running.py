@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PROXY_ARGS = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
+KEEP_GIT_ARG = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
+"""`.git` stays in a context that is a git repository."""
 
 
 def run_step(state: State, instruction: Run, number: int, name: str, origins: dict[int, Origin]) -> tuple[RunStep, list[Warn]]:

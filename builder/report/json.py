@@ -18,6 +18,7 @@ from builder.events import (
     CacheImported,
     Debug,
     ExportFinished,
+    Notice,
     PlanReady,
     StepFinished,
     StepLog,
@@ -114,6 +115,8 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
                 "column": column or None,
                 "file": _text(file) if file and line else None,
             }
+        case Notice(message):
+            return "notice", {"message": _text(message)}
         case Debug(message):
             return "debug", {"message": _text(message)}
         case CacheImported(cache, steps, size):

@@ -11,6 +11,7 @@ from builder.events import (
     CacheImported,
     Debug,
     ExportFinished,
+    Notice,
     PlanReady,
     StepFinished,
     StepLog,
@@ -48,6 +49,8 @@ class Plain:
                 self._log(step, data, now)
             case StepFinished():
                 self._finish(event, now)
+            case Notice(message):
+                self._write(f"{clean(message)}\n")
             case Debug(message):
                 self._write(f"debug: {clean(message)}\n")
             case BuildStarted() | BuildWarning() | CacheImported() | ExportFinished():

@@ -17,6 +17,7 @@ from builder.events import (
     CacheImported,
     Debug,
     ExportFinished,
+    Notice,
     PlanReady,
     StepFinished,
     StepLog,
@@ -106,6 +107,8 @@ class Tty:
                 self._log(step, data, now)
             case StepFinished():
                 self._finish(event)
+            case Notice(message):
+                self._scroll(f"{clean(message)}\n")
             case Debug(message):
                 self._scroll(f"{self._dim}debug: {clean(message)}{self._reset}\n")
             case BuildStarted():

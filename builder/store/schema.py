@@ -71,7 +71,15 @@ _HOUSEKEEPING: Step = (
     "CREATE TABLE snapshot_sizes (id INTEGER PRIMARY KEY, bytes INTEGER NOT NULL)",
 )
 
-STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING)
+_HINTS: Step = (
+    # Folders that were contexts, by the boot in which they were; `used` grows with each write.
+    "CREATE TABLE hinted (id INTEGER PRIMARY KEY AUTOINCREMENT, boot TEXT NOT NULL, root BLOB NOT NULL, used INTEGER NOT NULL,"
+    " UNIQUE (boot, root))",
+    # What was read of their files, by the folder below: see `builder.context.hints`.
+    "CREATE TABLE hints (place INTEGER NOT NULL, folder BLOB NOT NULL, files BLOB NOT NULL, PRIMARY KEY (place, folder))",
+)
+
+STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)

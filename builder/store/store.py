@@ -10,6 +10,7 @@ from builder.store.blobs import Blobs, BlobWriter
 from builder.store.database import Database
 from builder.store.durability import Durability, current_boot_id
 from builder.store.faults import Faults
+from builder.store.hints import FileHints
 from builder.store.images import ImageRecord, Images
 from builder.store.layers import Layers
 from builder.store.lease import Lease, Scratch, sweep
@@ -50,7 +51,8 @@ class Store:
         self._database = Database(os.path.join(self.root, "db.sqlite"), faults)
         self._uses = Uses(self._lease, self._database)
         try:
-            self._durability = Durability(self.root, self._database, boot_id or current_boot_id())
+            boot = boot_id or current_boot_id()
+            self._durability = Durability(self.root, self._database, boot)
             with faults:
                 if sweep(tmp) or not self._durability.recovered():
                     self._durability.recover(self._lease)
@@ -62,6 +64,8 @@ class Store:
         self._layers = Layers(self.root, self._database, self._blobs, self._durability, self._lease, self._uses)
         self._records = Records(self._database, self._layers, self._durability, self._uses)
         self._images = Images(self._database)
+        self.hints = FileHints(self._database, boot)
+        """What was read of the files of contexts."""
 
     def __enter__(self) -> Store:
         return self

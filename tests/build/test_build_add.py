@@ -223,7 +223,7 @@ def test_archives_that_cannot_be(pybuild: Pybuild, context: Path) -> None:
         assert f"Dockerfile:2:5: error: '{name}' is " in said and f"2 | ADD {name} /x\n    |     ^^^" in said, said
         assert "hint: fetch or make it again" in said, said
     for member, message in {
-        Member("x", HARD, link="y"): "'x' is a hard link to 'y', which is no file of the image",
+        Member("x", HARD, link="y"): "'x' is a hard link to 'y', which is no file there",
         Member("file/x", data=b"x"): "'/t/file' is no folder",
         Member(".wh.x", data=b""): "names that begin with '.wh.'",
         Member("zero", tarfile.CHRTYPE): "'zero' is a character device 0:0, which stands for a removed file",

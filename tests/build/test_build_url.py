@@ -154,7 +154,7 @@ def test_what_goes_wrong_is_told_with_its_place(pybuild: Pybuild, context: Path,
         (f"http://127.0.0.1:{port}/f", "no connection: connection refused", "check the host and the port"),
         ("http://nothing.invalid/f", "the name 'nothing.invalid' is not known", "check the network"),
         (f"{server.url}/missing", "the server answered 404 Not Found", "check the URL in a browser"),
-        (f"{server.url}/no", "the server answered 403 Forbidden", "ADD sends only the credentials that the URL has"),
+        (f"{server.url}/no", "the server answered 403 Forbidden", "only the credentials that the URL has are sent"),
         (f"{server.url}/cut", "the answer broke off or is damaged: it ended early", "try again"),
         (f"https://{server.host}/f", "the secure connection failed", "its certificate must be for this host"),
     ):

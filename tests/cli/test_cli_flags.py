@@ -18,6 +18,7 @@ from builder.cli.table import COMMANDS, Command, Flag
 from builder.errors import UsageError, render
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
+from builder.plan.giturl import GitRemote
 
 # SPEC section 3, word by word.
 SPEC_BUILD_FLAGS = """-f -t --build-arg --build-context --target --platform --no-cache --no-cache-filter --pull --secret --ssh
@@ -452,6 +453,15 @@ HEX = "0123456789abcdef" * 4
         (f"b=oci-layout://a@sha256:{HEX}", ContextSpec("b", "oci-layout", "a", "", Digest("sha256", HEX))),
         (f"b=oci-layout:///x/a:t@sha256:{HEX}", ContextSpec("b", "oci-layout", "/x/a", "t", Digest("sha256", HEX))),
         ("b=oci-layout:///x@y/a", ContextSpec("b", "oci-layout", "/x@y/a")),
+        ("b=docker-image://alpine:3", ContextSpec("b", "docker-image", "alpine:3")),
+        ("b=docker-image://scratch", ContextSpec("b", "docker-image", "scratch")),
+        ("b=https://x/y.tar?a=b", ContextSpec("b", "url", "https://x/y.tar?a=b")),
+        ("b=git@h:x/y", ContextSpec("b", "git", "git@h:x/y", git=GitRemote("git@h:x/y"))),
+        ("b=./git@h:x/y", ContextSpec("b", "directory", "./git@h:x/y")),
+        (
+            "b=https://x/y.git#v1:d",
+            ContextSpec("b", "git", "https://x/y.git#v1:d", git=GitRemote("https://x/y.git", "v1", "d")),
+        ),
     ],
 )
 def test_build_contexts(text: str, spec: ContextSpec) -> None:
@@ -466,11 +476,12 @@ def test_build_contexts(text: str, spec: ContextSpec) -> None:
         ("b=", "'b=' is not a build context"),
         ("b=oci-layout://", "has no path"),
         ("b=oci-layout://a@sha256:12", "'sha256:12' is not a digest"),
-        ("b=docker-image://alpine", "a context by docker-image:// is not built yet"),
-        ("b=https://x/y.tar", "a context by https:// is not built yet"),
-        ("b=https://x/y.git#main", "a git context is not built yet"),
-        ("b=git@github.com:x/y", "a git context is not built yet"),
-        ("b=target:x", "a context by target: is not built yet"),
+        ("b=docker-image://Alpine", "the build context 'b=docker-image://Alpine': "),
+        ("b=https://x/y.git#a..b", "'a..b' is no name of a branch or tag, and no commit"),
+        ("b=https://x/y.git?depth=1", "unexpected query 'depth' in the URL of a git repository"),
+        ("b=https:///x.tar", "it names no host"),
+        ("b=target:x", "the build context 'b=target:x' names a target of a bake file, and there is none"),
+        ("b=ftp://x/y.tar", "the build context 'b=ftp://x/y.tar': there are no contexts by ftp://"),
     ],
 )
 def test_build_contexts_refused(text: str, message: str) -> None:
@@ -479,17 +490,73 @@ def test_build_contexts_refused(text: str, message: str) -> None:
     assert message in caught.value.message
 
 
-def test_contexts() -> None:
-    assert parse_context("a/b") == "a/b"
+def git_context(text: str, url: str, ref: str = "", subdir: str = "") -> ContextSpec:
+    return ContextSpec("", "git", text, git=GitRemote(url, ref, subdir))
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("a/b", ContextSpec("", "directory", "a/b")),
+        ("-", ContextSpec("", "stdin", "-")),
+        ("http://h/x.tar.gz", ContextSpec("", "url", "http://h/x.tar.gz")),
+        ("https://h/Dockerfile?x", ContextSpec("", "url", "https://h/Dockerfile?x")),
+        ("ssh://git@h:22/y", git_context("ssh://git@h:22/y", "ssh://git@h:22/y")),
+        ("git@h:x/y.git#main", git_context("git@h:x/y.git#main", "git@h:x/y.git", "main")),
+        ("git://h/x#:sub/dir", git_context("git://h/x#:sub/dir", "git://h/x", "", "sub/dir")),
+        (
+            "https://h/y.git?branch=b&subdir=s",
+            git_context("https://h/y.git?branch=b&subdir=s", "https://h/y.git", "refs/heads/b", "s"),
+        ),
+        ("github.com/o/r", git_context("https://github.com/o/r.git", "https://github.com/o/r.git")),
+        ("github.com/o/r#main", git_context("https://github.com/o/r.git#main", "https://github.com/o/r.git", "main")),
+        ("github.com/o/r.git#:d", git_context("https://github.com/o/r.git#:d", "https://github.com/o/r.git", "", "d")),
+        ("example.com/o/r.git", ContextSpec("", "directory", "example.com/o/r.git")),
+    ],
+)
+def test_contexts(text: str, spec: ContextSpec) -> None:
+    assert parse_context(text) == spec
+
+
+def test_a_folder_comes_before_an_address() -> None:
+    for text in ("github.com/o/r", "a@b:c", "https://h/x.git"):
+        assert parse_context(text, is_folder=True) == ContextSpec("", "directory", text)
+    assert parse_context("-", is_folder=True).kind == "stdin"
+
+
+def test_contexts_refused() -> None:
     for text, message in [
         ("", "the context is empty"),
-        ("-", "the context '-': a context on stdin is not built yet"),
-        ("https://x/y.tar.gz", "the context 'https://x/y.tar.gz': a context by https:// is not built yet"),
-        ("ssh://x/y", "the context 'ssh://x/y': a git context is not built yet"),
+        ("https://h/x.tar#d", "the context 'https://h/x.tar#d': only a git repository has branches and folders after a '#'"),
+        ("file:///x", "the context 'file:///x': there are no contexts by file://"),
+        ("docker-image://alpine", "the context 'docker-image://alpine': there are no contexts by docker-image://"),
+        ("https://h/x.git#../a:b", "the context 'https://h/x.git#../a:b': '../a' is no name of a branch or tag, and no commit"),
+        (
+            "https://u:p@h/x.git#a b",
+            "the context 'https://xxxxx:xxxxx@h/x.git#a b': 'a b' is no name of a branch or tag, and no commit",
+        ),
     ]:
         with pytest.raises(UsageError) as caught:
             parse_context(text)
         assert caught.value.message == message
+
+
+@given(
+    st.text(max_size=40)
+    | st.from_regex(r"(https?|git|ssh|github\.com|oci-layout|docker-image|x)(://|/|@h:)[a-z./#?:=@&-]{0,30}")
+)
+def test_any_text_is_a_context_or_a_usage_error(text: str) -> None:
+    """And nothing that is fetched is ever taken for a path, nor the reverse."""
+    for parse_, given_text in ((parse_context, text), (parse_build_context, f"name={text}")):
+        try:
+            spec = parse_(given_text)
+        except UsageError:
+            continue
+        assert (spec.kind == "git") == (spec.git is not None)
+        if spec.kind == "directory":
+            assert spec.path == text
+        elif spec.kind == "url":
+            assert spec.path.startswith(("http://", "https://"))
 
 
 def test_hosts() -> None:

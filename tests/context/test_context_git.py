@@ -340,7 +340,7 @@ def test_servers_that_refuse(net: Net) -> None:
     for url, message, hint in (
         (f"{net.git}/nothing.git", "access denied or repository not exported: /nothing.git", "check the URL"),
         (f"{net.http}/nothing.git", f"repository '{net.http}/nothing.git/' not found", "check the URL"),
-        (f"{net.http}/secret.git", "could not read Username", "ADD sends only the credentials that the URL has"),
+        (f"{net.http}/secret.git", "could not read Username", "only the credentials that the URL has are sent"),
         ("http://nobody.invalid/r.git", "Could not resolve host: nobody.invalid", "check the host's name and the network"),
         ("git://127.0.0.1:1/r.git", "unable to connect to 127.0.0.1", "check the URL, and the network"),
     ):

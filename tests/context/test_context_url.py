@@ -192,7 +192,7 @@ def test_what_may_be_better_in_a_moment_is_tried_again_and_nothing_else(server: 
     assert [server.paths().count(path) for path in ("/busy", "/broken", "/down", "/gone", "/missing")] == [3, 2, 3, 1, 1]
     for status in (401, 403):
         server.routes["/secret"] = answer(status=status)
-        assert "ADD sends only the credentials that the URL has" in failure(f"{server.url}/secret")
+        assert "only the credentials that the URL has are sent" in failure(f"{server.url}/secret")
 
 
 def test_silence_is_not_waited_for(server: Server) -> None:

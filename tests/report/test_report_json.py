@@ -22,6 +22,7 @@ from builder.events import (
     Debug,
     Event,
     ExportFinished,
+    Notice,
     PlanReady,
     StepFinished,
     StepLog,
@@ -50,6 +51,7 @@ SAMPLES: tuple[Event, ...] = (
     BuildFailed(ERROR, 1.5),
     BuildFailed(UsageError("no"), 0.0),
     CacheImported("cache local dir", 3, 500),
+    Notice("fetching"),
 )
 
 

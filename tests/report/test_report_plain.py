@@ -17,6 +17,7 @@ from builder.events import (
     Debug,
     Event,
     ExportFinished,
+    Notice,
     PlanReady,
     StepFinished,
     StepLog,
@@ -153,7 +154,8 @@ def test_a_stream_that_breaks_off_loses_nothing() -> None:
     )
 
 
-def test_debug_lines() -> None:
+def test_debug_lines_and_notices() -> None:
+    assert shown((0.0, Notice("fetching\x1b[2J"))) == "fetching\n"
     assert shown((0.0, Debug("'--rm' was ignored\x1b[2J"))) == "debug: '--rm' was ignored\n"
 
 

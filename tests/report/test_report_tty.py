@@ -18,6 +18,7 @@ from builder.events import (
     Debug,
     Event,
     ExportFinished,
+    Notice,
     PlanReady,
     StepFinished,
     StepLog,
@@ -174,9 +175,9 @@ def test_a_stream_that_breaks_off_leaves_nothing_that_seems_to_run() -> None:
     assert screen.text == "=> RUN sleep                    CANCELED\nwarning: w (W)\n"
 
 
-def test_debug_lines_scroll_above_the_running_steps() -> None:
-    screen = Screen().at(0.0, StepStarted(1, "RUN sleep", 2)).at(1.0, Debug("a\x1b[Hb"))
-    assert screen.text == "debug: ab\n[+] 1.0s 0 steps\n=> RUN sleep                        1.0s\n"
+def test_notices_and_debug_lines_scroll_above_the_running_steps() -> None:
+    screen = Screen().at(0.0, StepStarted(1, "RUN sleep", 2)).at(1.0, Notice("n\x1b[H"), Debug("a\x1b[Hb"))
+    assert screen.text == "n\ndebug: ab\n[+] 1.0s 0 steps\n=> RUN sleep                        1.0s\n"
 
 
 def test_the_clock_of_a_running_step_runs() -> None:

@@ -1,0 +1,169 @@
+"""What stat(2) said of files when they were read: a hint by which an unchanged context is not read again.
+
+Content decides what a file is, and stat is trusted only where a change could not have escaped it. A file is remembered if
+
+- its times were older than the moment before this look at it by more than the grain of any timestamp (git's "racy" rule):
+  whatever changes it later gets another ctime, which nobody can set back;
+- nobody had it open for writing, or mapped so: a mapping changes a page that it wrote to before without any sign in stat, until
+  the kernel has written that page to the disk (seen on ext4 and tmpfs);
+- it lies on a file system of this machine whose kernel code keeps those promises. Times of the network's file systems are
+  another machine's, FUSE's are anybody's, overlayfs does not see all mappings, ZFS tells of what was mapped when it writes it.
+
+Does not protect against who writes to the disk beneath the file system.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from signal import SIGURG
+    from typing import Protocol
+
+    class Kept(Protocol):
+        """Where hints are kept from build to build (`builder.store.hints.FileHints`): by the folder that was the context, and
+        for each folder below it bytes of ours."""
+
+        def load(self, root: bytes) -> Mapping[bytes, bytes]: ...
+
+        def save(self, root: bytes, folders: Mapping[bytes, bytes]) -> None: ...
+
+        def forget(self, root: bytes) -> None: ...
+
+else:
+    from _signal import SIGURG  # what `signal` makes enums of: 1 ms
+
+GRAIN = 2 * 10**9
+"""Nanoseconds. Kernels stamp files by a clock that moves each tick, at most 10 ms (since 6.13 more finely where somebody
+looked); ext3, and ext4 with small inodes, keep whole seconds alone."""
+
+WORTH = 200
+"""Files: to read so many again, some 6 us each, costs no more than to remember them."""
+
+MOST = 200_000
+"""Files of one context that are remembered."""
+
+_TRUSTED = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs", b"tmpfs"))
+
+
+class Hints:
+    """Of one context and one build; for several threads."""
+
+    def __init__(self, root: str, kept: Kept, *, believed: bool = True) -> None:
+        """To be made before the first file is looked at. What is not `believed` is read again, and remembered."""
+        self._before = time.time_ns() - GRAIN
+        self._root = os.fsencode(root)
+        self._kept = kept
+        self._believed = believed
+        self._device = _trusted_device(root)
+        self._folders: Mapping[bytes, bytes] | None = None
+        self._known: dict[bytes, dict[bytes, bytes]] = {}
+        self._used: dict[bytes, dict[bytes, str]] = {}
+        self._changed: set[bytes] = set()
+        self._new = 0
+
+    def recall(self, path: bytes, info: os.stat_result) -> str:
+        """The sha256 of the file, in hex, that lstat(2) says this of; empty where it is not known."""
+        if info.st_dev != self._device or not self._believed:
+            return ""
+        folder, _, name = path.rpartition(b"/")
+        known = self._known.get(folder)
+        if known is None:
+            known = self._known[folder] = self._read(folder)
+        key = _key(name, info)
+        digest = known.get(key)
+        if digest is None:
+            return ""
+        found = digest.decode("ascii", "replace")
+        self._used.setdefault(folder, {})[key] = found
+        return found
+
+    def holds(self, file: int, info: os.stat_result) -> bool:
+        """Whether what is read from the open file from now on is worth remembering: it is the one that lstat(2) told of, and
+        no change of it would be missed. To be asked before it is read."""
+        if info.st_dev != self._device or max(info.st_mtime_ns, info.st_ctime_ns) >= self._before:
+            return False
+        opened = os.fstat(file)
+        # A folder above may have been another one for a moment: then the name led to another file.
+        same = opened.st_ino == info.st_ino and opened.st_ctime_ns == info.st_ctime_ns and opened.st_size == info.st_size
+        return same and not _may_be_written(file)
+
+    def remember(self, path: bytes, info: os.stat_result, digest: str) -> None:
+        """What was read of a file that holds still."""
+        folder, _, name = path.rpartition(b"/")
+        self._used.setdefault(folder, {})[_key(name, info)] = digest
+        self._changed.add(folder)
+        self._new += 1
+
+    def save(self) -> None:
+        """Keep what was remembered, if that is worth a write. Of a folder with news, what no longer counts is forgotten."""
+        if self._new < WORTH:
+            return
+        rows: dict[bytes, bytes] = {}
+        total = 0
+        for folder in sorted(self._changed):
+            used = self._used[folder]
+            total += len(used)
+            if total > MOST:
+                break
+            rows[folder] = b"\0".join(part for key, digest in used.items() for part in (key, digest.encode()))
+        self._kept.save(self._root, rows)
+        self._changed.clear()
+        self._new = 0
+
+    def forget(self) -> None:
+        """Something was not as it should be: all is read again next time."""
+        self._kept.forget(self._root)
+        self._device = -1
+        self._new = 0
+
+    def _read(self, folder: bytes) -> dict[bytes, bytes]:
+        if self._folders is None:
+            self._folders = self._kept.load(self._root)
+        parts = self._folders.get(folder, b"").split(b"\0")
+        return dict(zip(parts[::2], parts[1::2]))
+
+
+def _key(name: bytes, info: os.stat_result) -> bytes:
+    """A name has no slash, and no number a NUL."""
+    return b"%b/%d %d %d %d %d" % (name, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_mode)
+
+
+def _may_be_written(file: int) -> bool:
+    """Whether somebody may have the file open for writing, or mapped so.
+
+    A read lease is granted only where nobody has (fcntl(2), "Leases"). Who opens it for writing while we have the lease, some
+    microseconds, waits for us, and we get a signal: one that is ignored by default.
+    """
+    try:
+        fcntl.fcntl(file, fcntl.F_SETSIG, SIGURG)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        # EAGAIN: somebody has. EACCES: it is another user's file. EINVAL: no leases there. The last two say nothing.
+        return True
+    return False
+
+
+def _trusted_device(root: str) -> int:
+    """The device number of files below `root` that lie on its file system, -1 where that is not to be trusted."""
+    try:
+        folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            device = os.fstat(folder).st_dev
+            with open(f"/proc/self/fdinfo/{folder}", "rb") as file:
+                mount = file.read().partition(b"mnt_id:")[2].split()[0]
+        finally:
+            os.close(folder)
+        with open("/proc/self/mountinfo", "rb") as file:
+            for line in file:
+                if line.startswith(mount + b" "):
+                    # proc_pid_mountinfo(5): optional fields end with a hyphen, then comes the type.
+                    return device if line.partition(b" - ")[2].split()[0] in _TRUSTED else -1
+    except (OSError, IndexError):
+        pass  # Without /proc there are no hints.
+    return -1
