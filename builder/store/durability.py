@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from builder.store import failed
 from builder.store.files import move_folder
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from builder.store.database import Database
     from builder.store.lease import Lease
 
-    Marked = Literal["record", "layer", "snapshot"]
+    Marked = Literal["record", "layer", "snapshot", "failed"]
 
 
 def current_boot_id() -> str:
@@ -71,6 +72,7 @@ class Durability:
             for name in os.listdir(os.path.join(self._root, "snapshots")):
                 if name not in snapshots:
                     move_folder(os.path.join(self._root, "snapshots", name), os.path.join(grave, name))
+            failed.recover(self._root, grave, connection)
             indexes = {row[0] for row in connection.execute("SELECT diff_id FROM layers")}
             for name in os.listdir(os.path.join(self._root, "index")):
                 if name not in indexes:
@@ -82,6 +84,7 @@ _DELETE = {
     "record": "DELETE FROM records WHERE key = ?",
     "layer": "DELETE FROM layers WHERE diff_id = ?",
     "snapshot": "DELETE FROM snapshots WHERE id = ?",
+    "failed": "DELETE FROM failed WHERE id = ?",
 }
 
 

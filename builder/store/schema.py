@@ -34,7 +34,7 @@ _FIRST: Step = (
     "CREATE UNIQUE INDEX image_by_name ON images (name) WHERE name <> ''",
     "CREATE UNIQUE INDEX image_by_config ON images (config, name)",
     "CREATE TABLE asts (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, data BLOB NOT NULL)",
-    # What is in the database but not surely on the disk: `kind` is record, layer or snapshot.
+    # What is in the database but not surely on the disk: `kind` is record, layer, snapshot or failed.
     "CREATE TABLE unsynced (id INTEGER PRIMARY KEY AUTOINCREMENT, boot TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL)",
 )
 
@@ -51,7 +51,13 @@ _FETCHED: Step = (
     "CREATE TABLE checkouts (key TEXT PRIMARY KEY, entries TEXT NOT NULL, contents TEXT NOT NULL) WITHOUT ROWID",
 )
 
-STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED)
+_FAILED: Step = (
+    # What failed steps left, in the folder failed/<id>. `key` is the step's.
+    "CREATE TABLE failed (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, name TEXT NOT NULL,"
+    " created INTEGER NOT NULL)",
+)
+
+STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _FAILED)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)

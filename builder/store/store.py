@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.oci.digest import Descriptor
+    from builder.store.failed import FailedStep, FailedSteps
     from builder.store.fetched import Checkout, Download, FetchedThings
     from builder.store.locks import Lock
 
@@ -205,6 +206,38 @@ class Store:
         from builder.store.fetched import FetchedThings  # for builds that fetch
 
         return FetchedThings(self._database, self._blobs)
+
+    # What failed steps left.
+
+    def keep_failed(self, upper: str, key: str, name: str) -> FailedStep:
+        """Move the upper folder of a failed step (from a scratch folder) into the store, where `pybuild shell` finds it by the
+        step's key. The last few are kept."""
+        return self._failed().keep(upper, key, name)
+
+    def failed_steps(self) -> list[FailedStep]:
+        """What failed steps left, the newest first."""
+        return self._failed().all()
+
+    def find_failed(self, key: str) -> FailedStep | None:
+        """What the step of this key left when it failed last."""
+        return self._failed().find(key)
+
+    def failed_path(self, step: FailedStep) -> str:
+        """Its folder."""
+        return self._failed().path(step.id)
+
+    def failed_in_use(self, step: FailedStep) -> Lock:
+        """The lock that keeps it from being removed, not taken yet."""
+        return self._failed().in_use(step.id)
+
+    def remove_failed(self, step: FailedStep) -> bool:
+        """Remove it; False where somebody looks into it, who keeps it."""
+        return self._failed().remove(step)
+
+    def _failed(self) -> FailedSteps:
+        from builder.store.failed import FailedSteps  # for builds that fail
+
+        return FailedSteps(self.root, self._database, self._durability, self._lease, self._locks)
 
     # Images.
 
