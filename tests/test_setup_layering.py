@@ -38,8 +38,12 @@ ALLOWED = {
     "request": _PURE | _DISK | {"engine"},
     "reading": _PURE | _DISK | {"request"},
     "build": _PURE | _DISK | {"engine", "request", "reading"},
-    "run": _PURE | _DISK | {"engine"},
+    "run": _PURE | _DISK | {"engine", "terminal"},
     "check": _PURE | _DISK | {"engine", "request", "reading"},
+    "history": _PURE | _DISK | {"engine"},
+    "shell": _PURE | _DISK | {"engine", "history", "terminal"},
+    # Only relays bytes: it knows neither images nor sandboxes.
+    "terminal": {"errors", "values"},
     "importing": _PURE | _DISK | {"engine"},
 }
 """The command line, `cli`, stands above and may import them all."""

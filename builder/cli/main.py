@@ -75,7 +75,7 @@ def _explain(parsed: Parsed) -> int:
 
 def _command(name: str) -> Run:
     # Imported on demand: a cached build must not pay for the other commands.
-    modules = {"build": "build", "check": "check", "run": "run", "import": "import_"}
+    modules = {"build": "build", "check": "check", "run": "run", "import": "import_", "why": "why", "shell": "shell"}
     modules |= dict.fromkeys(("images", "inspect", "history", "tag", "rmi"), "images")
     if name not in modules:
         raise UsageError(f"the command '{name}' is not built yet")

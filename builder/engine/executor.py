@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from builder.engine.imports import Imports
+    from builder.engine.journal import Journal
     from builder.engine.remotes import Remotes
     from builder.engine.roots import Roots
     from builder.engine.sources import SourceTree
@@ -91,6 +92,7 @@ class Executor:
         imports: Imports | None = None,
         access: Access = Access(),  # noqa: B008  a frozen value
         stop: Cancellation | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._store = store
         self._contexts = contexts
@@ -102,6 +104,7 @@ class Executor:
         self._roots = roots
         self.stop = stop or Cancellation()
         self._access = access._replace(stop=self.stop)
+        self._journal = journal
         # Guards what is made once, at the first step that needs it.
         self._lock = allocate_lock()
         self._remotes: Remotes | None = None
@@ -161,7 +164,7 @@ class Executor:
     def _run(self, step: RunStep, number: int, root: Root) -> Result:
         key = keys.run_key(step, root.chain, self._platform, self._rung())
         return self._cached(step, key, root) or self._made(
-            _Job(key, step, number, root, root), lambda: self._work().run(step, number, root)
+            _Job(key, step, number, root, root), lambda: self._work().run(step, number, root, key)
         )
 
     def _copy(self, step: CopyStep, number: int, done: Mapping[int, Result], as_folder: bool) -> Result:
@@ -252,6 +255,9 @@ class Executor:
 
     def _made(self, job: _Job, make: Callable[[], Root]) -> Result:
         """The result of doing a step; of another's doing it where another thread or process is at the same key already."""
+        if self._journal is not None:
+            refused = "" if self._takes(job.step) else "--no-cache-filter" if self._use_cache else "--no-cache"
+            self._journal.missed(job.step, job.key, refused)
         if not self._takes(job.step):
             return self._recorded(job, make())
         from builder.engine.turns import Turn

@@ -19,6 +19,7 @@ from builder.events import (
     Debug,
     ExportFinished,
     PlanReady,
+    StepExplained,
     StepFinished,
     StepLog,
     StepStarted,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-Value = str | int | float | None | list[str] | dict[str, "Value"]
+Value = str | int | float | None | list[str] | dict[str, "Value"] | list[dict[str, "Value"]]
 
 
 class Json:
@@ -96,7 +97,14 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
             return "step.started", {"step": step, "name": _text(name), "line": line or None}
         case StepLog(step, data):
             return "step.log", log_fields(step, data)
-        case StepFinished(step, name, line, status, seconds, diff_id, size):
+        case StepExplained(step, name, line, reasons):
+            return "step.explained", {
+                "step": step,
+                "name": _text(name),
+                "line": line or None,
+                "reasons": reason_objects(reasons),
+            }
+        case StepFinished(step, name, line, status, seconds, diff_id, size, key):
             return "step.finished", {
                 "step": step,
                 "name": _text(name),
@@ -105,6 +113,7 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
                 "seconds": round(seconds, 3),
                 "diff_id": diff_id or None,
                 "size": size,
+                "key": key or None,
             }
         case BuildWarning(code, message, line, column, file):
             return "warning", {
@@ -140,6 +149,11 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
             return "build.failed", {"error": error_fields(error), "seconds": round(seconds, 3)}
         case _:
             assert_never(event)
+
+
+def reason_objects(reasons: tuple[tuple[str, str, int], ...]) -> list[dict[str, Value]]:
+    """Why a step ran; `step` is the one that it follows from."""
+    return [{"kind": kind, "text": _text(text), "step": step or None} for kind, text, step in reasons]
 
 
 def log_fields(step: int, data: bytes) -> dict[str, Value]:

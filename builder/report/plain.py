@@ -12,6 +12,7 @@ from builder.events import (
     Debug,
     ExportFinished,
     PlanReady,
+    StepExplained,
     StepFinished,
     StepLog,
     StepStarted,
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 class Plain:
     """Lines in the manner of BuildKit's plain progress: ``#3 [build 2/5] RUN make``, ``#3 0.123 text``, ``#3 DONE 0.5s``."""
 
-    def __init__(self, write: Callable[[str], None], *, color: bool = False) -> None:
+    def __init__(self, write: Callable[[str], None], *, color: bool = False, explain: bool = False) -> None:
         self._write = write
         self._color = color
+        self._explain = explain
         self._running: dict[int, tuple[float, LineCutter]] = {}
         self._summary = Summary(color=color)
         self._first = True
@@ -46,6 +48,8 @@ class Plain:
                 self._start(step, name, now)
             case StepLog(step, data):
                 self._log(step, data, now)
+            case StepExplained():
+                self._because(event, now)
             case StepFinished():
                 self._finish(event, now)
             case Debug(message):
@@ -85,6 +89,16 @@ class Plain:
     def _flush(self, step: int, now: float) -> None:
         start, cutter = self._running.pop(step)
         self._lines(step, cutter.flush(), now - start)
+
+    def _because(self, event: StepExplained, now: float) -> None:
+        if not self._explain:
+            return
+        if event.step not in self._running:
+            self._start(event.step, event.name, now)
+        # What the command wrote last comes before.
+        self._flush(event.step, now)
+        self._running[event.step] = (now, LineCutter())
+        self._write("".join(f"#{event.step} WHY {clean(text)}\n" for _, text, _ in event.reasons))
 
     def _finish(self, event: StepFinished, now: float) -> None:
         if event.step not in self._running:

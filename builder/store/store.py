@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.oci.digest import Descriptor
+    from builder.store.builds import Build, Builds
     from builder.store.failed import FailedStep, FailedSteps
     from builder.store.fetched import Checkout, Download, FetchedThings
     from builder.store.locks import Lock
@@ -176,6 +177,10 @@ class Store:
         form of it first."""
         return self._records.put(record, replace=replace)
 
+    def remembered(self, key: str) -> Record | None:
+        """The record of a step's key, whatever became of its layer."""
+        return self._records.remembered(key)
+
     def ast(self, key: str) -> bytes | None:
         """A parsed Dockerfile's bytes, by the key under which they were put."""
         return self._records.ast(key)
@@ -206,6 +211,21 @@ class Store:
         from builder.store.fetched import FetchedThings  # for builds that fetch
 
         return FetchedThings(self._database, self._blobs)
+
+    # The history of builds.
+
+    def put_build(self, build: Build) -> None:
+        """Remember a build; the oldest go."""
+        self._builds().put(build)
+
+    def builds(self, limit: int, *, place: str | None = None, path: str | None = None) -> list[Build]:
+        """The last builds, the last one first: all, or those of one place or of the Dockerfile at `path`."""
+        return self._builds().last(limit, place=place, path=path)
+
+    def _builds(self) -> Builds:
+        from builder.store.builds import Builds
+
+        return Builds(self._database)
 
     # What failed steps left.
 
