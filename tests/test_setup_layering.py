@@ -41,7 +41,7 @@ ALLOWED = {
     "run": _PURE | _DISK | {"engine", "terminal"},
     "check": _PURE | _DISK | {"engine", "request", "reading"},
     "history": _PURE | _DISK | {"engine"},
-    "shell": _PURE | _DISK | {"engine", "history", "terminal"},
+    "shell": _PURE | _DISK | {"engine", "history", "run"},
     # Only relays bytes: it knows neither images nor sandboxes.
     "terminal": {"errors", "values"},
     "importing": _PURE | _DISK | {"engine"},

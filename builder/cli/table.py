@@ -170,9 +170,9 @@ _CHECK = (
 
 _RUN = (
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
+    Flag("tty", "t", "bool", "", "give the command a terminal"),
     _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
     _unbuilt("entrypoint", "string", "COMMAND", "replace the image's ENTRYPOINT"),
-    _unbuilt("tty", "bool", "", "give the command a terminal", short="t"),
     _unbuilt("user", "string", "USER", "run as another user", short="u"),
     _unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host", short="v"),
     _unbuilt("workdir", "string", "DIR", "run in another directory", short="w"),

@@ -49,9 +49,7 @@ def _made(step: BuiltStep, store: Store) -> int | None:
 
 def _head(build: Build, store: Store) -> str:
     target = f", target {build.target}" if build.target else ""
-    text = (
-        f"the build of {told(build.created)}: {clean(build.dockerfile)}, context {clean(build.context)}{clean(target)}\n"
-    )
+    text = f"the build of {told(build.created)}: {clean(build.dockerfile)}, context {clean(build.context)}{clean(target)}\n"
     failed = next((step for step in build.steps if step.status == "failed"), None)
     if build.outcome == "done":
         return f"{text}it gave {build.image}\n\n"
