@@ -17,6 +17,7 @@ from builder.events import BuildWarning, StepExplained, StepFinished
 from builder.plan.steps import BaseStep, CopyStep, RunStep
 from builder.redact import redact
 from builder.store.builds import Build, BuiltStep
+from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,21 +27,32 @@ if TYPE_CHECKING:
     from builder.events import Emit, Event
     from builder.plan.keys import Key
     from builder.plan.steps import Plan, Step
-    from builder.request import Request
     from builder.store.store import Store
+
+
+class Subject(NamedTuple):
+    """What is built, and what a command finds in it that no step says."""
+
+    dockerfile: str
+    context: str
+    target: str
+    """As the user named them."""
+    from_stdin: bool
+    """The Dockerfile has no path."""
+    network: Literal["host", "none"]
+    hosts: tuple[tuple[str, str], ...]
+    shm_size: int
 
 
 class Journal:
     """Of one build. `emit` and `missed` may be called by several threads."""
 
-    def __init__(self, request: Request, store: Store, emit: Emit) -> None:
-        self._request = request
-        self._dockerfile = ""
+    def __init__(self, store: Store, emit: Emit) -> None:
         self._store = store
         self._emit = emit
         self._lock = allocate_lock()
         self._begun = int(time.time())
-        self._plan: Plan | None = None
+        self._planned: tuple[Plan, Subject] | None = None
         self._explainer: Explainer | None = None
         self._keys: dict[int, Key] = {}
         """Of the steps that the cache did not give."""
@@ -49,10 +61,9 @@ class Journal:
         self.steps: tuple[BuiltStep, ...] = ()
         """All of them, once the build has ended."""
 
-    def planned(self, plan: Plan, dockerfile: str) -> None:
-        """The plan, and the Dockerfile as messages name it. Without a plan there is nothing to remember."""
-        self._plan = plan
-        self._dockerfile = dockerfile
+    def planned(self, plan: Plan, subject: Subject) -> None:
+        """Without a plan there is nothing to remember."""
+        self._planned = (plan, subject)
 
     def missed(self, step: Step, key: Key, *, asked: bool) -> None:
         """The cache has no result for `step`, or was not `asked`. Called before the step is done."""
@@ -72,18 +83,16 @@ class Journal:
 
     def end(self, error: BaseException | None, image: str = "") -> None:
         """The build has ended, by `error` where it failed; what cannot be written is warned of."""
-        plan = self._plan
-        if plan is None:
+        if self._planned is None:
             return
+        plan, subject = self._planned
         outcome: Literal["done", "failed", "cancelled"] = "done"
         if error is not None:
             outcome = "cancelled" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed"
-        self.steps = tuple(self._step(plan, step) for step in plan.steps)
-        place, path = identity(self._request, self._dockerfile)
-        context, target = redact(self._request.context), self._request.target
-        build = Build(
-            place, path, self._dockerfile, context, target, self._begun, outcome, image, builder.__version__, self.steps
-        )
+        self.steps = tuple(self._step(plan, step, subject) for step in plan.steps)
+        place, path = identity(subject)
+        shown = (subject.dockerfile, redact(subject.context), subject.target)
+        build = Build(place, path, *shown, self._begun, outcome, image, builder.__version__, self.steps)
         try:
             self._store.put_build(build)
         except StoreError as failure:
@@ -93,11 +102,12 @@ class Journal:
         if self._explainer is None:
             from builder.engine.explaining import Explainer
 
-            assert self._plan is not None
-            self._explainer = Explainer(self._store, self._plan, identity(self._request, self._dockerfile)[0])
+            assert self._planned is not None
+            plan, subject = self._planned
+            self._explainer = Explainer(self._store, plan, identity(subject)[0])
         return self._explainer
 
-    def _step(self, plan: Plan, step: Step) -> BuiltStep:
+    def _step(self, plan: Plan, step: Step, subject: Subject) -> BuiltStep:
         number = step.id + 1
         place, ended, key = plan.places[step.id], self._ended.get(number), self._keys.get(number)
         status = ended.status if ended else "waiting"
@@ -125,9 +135,9 @@ class Journal:
             place.cwd,
             place.user,
             run.hostname if run else "pybuild",
-            run.network if run else self._request.network,
-            self._request.hosts,
-            self._request.shm_size,
+            run.network if run else subject.network,
+            subject.hosts,
+            subject.shm_size,
         )
 
 
@@ -144,10 +154,10 @@ def kind(step: Step) -> Literal["base", "run", "copy", "workdir"]:
             return "workdir"
 
 
-def identity(request: Request, dockerfile: str) -> tuple[str, str]:
+def identity(subject: Subject) -> tuple[str, str]:
     """What makes two builds runs of one, as a hash, and the absolute path of the Dockerfile, empty where it has none."""
-    path = "" if request.dockerfile_text is not None else _absolute(dockerfile)
-    place = "\0".join((path, _absolute(request.context), request.target))
+    path = "" if subject.from_stdin else _absolute(subject.dockerfile)
+    place = "\0".join((path, _absolute(subject.context), subject.target))
     return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest(), path
 
 

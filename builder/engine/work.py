@@ -135,7 +135,12 @@ class Worker:
 
     def _keep(self, upper: str, step: RunStep, number: int, key: Key, failure: StepError) -> None:
         """Keep what the failed command had written, and say how to look at it."""
-        self._store.keep_failed(upper, key.hex, step.name)
+        try:
+            self._store.keep_failed(upper, key.hex, step.name)
+        except StoreError as error:
+            # The step's own failure is what counts.
+            self._emit(Debug(f"what the step left is not kept: {error.message}"))
+            return
         look = f"look into it: pybuild shell {number}"
         failure.hint = f"{failure.hint}; {look}" if failure.hint else look
 

@@ -96,8 +96,9 @@ class Plain:
         if event.step not in self._running:
             self._start(event.step, event.name, now)
         # What the command wrote last comes before.
+        start, _ = self._running[event.step]
         self._flush(event.step, now)
-        self._running[event.step] = (now, LineCutter())
+        self._running[event.step] = (start, LineCutter())
         self._write("".join(f"#{event.step} WHY {clean(text)}\n" for _, text, _ in event.reasons))
 
     def _finish(self, event: StepFinished, now: float) -> None:

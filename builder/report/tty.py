@@ -171,10 +171,7 @@ class Tty:
                 right, tint = f"ERROR {duration(event.seconds)}", self._red
             case "cancelled":
                 right, tint = "CANCELED", self._dim
-        limit = self._columns() - 1
-        why = "".join(
-            f"{self._dim}{fit(f'   why: {text}', limit)}{self._reset}\n" for text in self._reasons.pop(event.step, ())
-        )
+        why = "".join(f"{self._dim}   why: {text}{self._reset}\n" for text in self._reasons.pop(event.step, ()))
         log = ""
         if running and event.status == "failed":
             log = running.whole(colors=self._color)
