@@ -161,8 +161,10 @@ class Explainer:
         if why is None:
             # It came from the cache, with what another build had given.
             return Reason("before", f"the step before: {parent.name} (cached, with another result)", parent.id + 1)
-        first = next((reason for reason in why if reason.kind == "before" and len(why) == 1), None)
-        if first is None or first.step not in self._reasons:
+        first = why[0]
+        if len(why) == 1 and first.kind == "base":
+            return first
+        if len(why) > 1 or first.kind != "before" or first.step not in self._reasons:
             return reasons.follows(True, parent.id + 1, parent.name, why)
         cause = self._plan.steps[first.step - 1]
         return reasons.follows(False, first.step, cause.name, self._reasons[first.step])

@@ -1,6 +1,6 @@
 """What is remembered of a build: it listens to the events, and tells why each step ran that did.
 
-A cached build pays for one row of the database. What compares a step with earlier builds is imported at the first step that
+A cached build pays for one small file. What compares a step with earlier builds is imported at the first step that
 the cache does not know.
 """
 
@@ -95,8 +95,9 @@ class Journal:
         build = Build(place, path, *shown, self._begun, outcome, image, builder.__version__, self.steps)
         try:
             self._store.put_build(build)
-        except StoreError as failure:
-            self._emit(BuildWarning("BuildHistory", f"the history of builds was not written: {failure.message}"))
+        except (StoreError, OSError) as failure:
+            why = failure.message if isinstance(failure, StoreError) else failure.strerror
+            self._emit(BuildWarning("BuildHistory", f"the history of builds was not written: {why}"))
 
     def _explain(self) -> Explainer:
         if self._explainer is None:

@@ -90,7 +90,9 @@ def compare(
 def follows(direct: bool, number: int, name: str, reasons: tuple[Reason, ...]) -> Reason:
     """The step starts from what the step `number`, called `name`, left: the one before where `direct`, an earlier one where
     not. `reasons` are that one's own."""
-    why = f" ({'; '.join(reason.text for reason in reasons)})" if reasons else ""
+    # What a COPY copies stands in its name.
+    texts = [reason.text.partition(": ")[2] if reason.kind == "files" else reason.text for reason in reasons]
+    why = f" ({'; '.join(texts)})" if texts else ""
     return Reason("before", f"{'the step before' if direct else 'an earlier step'}: {name}{why}", number)
 
 
@@ -98,7 +100,7 @@ def base(before: str, now: str, number: int) -> Reason:
     """The image that the step starts from; names as FROM has them."""
     if before and before != now:
         return Reason("base", f"base: {before} -> {now}", number)
-    return Reason("base", f"base {now}: new digest", number)
+    return Reason("base", f"base: new digest ({now})", number)
 
 
 _ORDER = ("argv", "script", "content", "path", "dest", "chown", "chmod", "unpack", "env", "mounts")

@@ -1,25 +1,37 @@
 """The history of builds: what each step was, what became of it and why it ran. For people alone: nothing is built from it.
 
-A build is one row, written at its end. The values of proxies and secrets are in none; credentials in URLs are masked by who
-writes it.
+A build is one file, `builds/<time>-<place>-<process>`, written at its end and never synced: what a power cut leaves of it is
+passed over. It is none of the database's rows, since a cached build, which writes nothing else, would pay for three syncs of
+the disk. The values of proxies and secrets are in none; credentials in URLs are masked by who writes it.
 """
 
 from __future__ import annotations
 
+import os
+import time
+
 from builder import canonical
+from builder.store.files import make_folder, read_file, write_file
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import Any, Literal
 
-    from builder.store.database import Database
+    from builder.store.faults import Faults
 
     Status = Literal["done", "cached", "failed", "cancelled", "waiting"]
     """`waiting`: the build ended before its turn."""
 
+FOLDER = "builds"
+FORMAT = 1
+"""The version of a file's form; one of another version is passed over."""
 MOST_OF_PLACE, MOST = 50, 500
 """How many builds of one place are kept, and how many in all; beyond it the oldest go."""
+_NEW = ".new"
+_LEFT_BEHIND = 3600 * 10**9
+"""Nanoseconds after which a file that was never finished is a killed process's."""
 
 
 class BuiltStep(NamedTuple):
@@ -75,61 +87,98 @@ class Build(NamedTuple):
 
 
 class Builds:
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    """The folder `builds`; it is made when the first build is remembered."""
+
+    def __init__(self, root: str, faults: Faults) -> None:
+        self._folder = os.path.join(root, FOLDER)
+        self._faults = faults
 
     def put(self, build: Build) -> None:
-        with self._database.write() as connection:
-            connection.execute(
-                "INSERT INTO builds (place, path, dockerfile, context, target, created, outcome, image, version, steps)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*build[:-1], dump(build.steps)),
-            )
-            connection.execute(
-                "DELETE FROM builds WHERE place = ?1 AND id <="
-                " (SELECT id FROM builds WHERE place = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-                (build.place, MOST_OF_PLACE),
-            )
-            connection.execute(
-                "DELETE FROM builds WHERE id <= (SELECT id FROM builds ORDER BY id DESC LIMIT 1 OFFSET ?)", (MOST,)
-            )
+        now = time.time_ns()
+        name = f"{now:020d}-{build.place[:16]}-{os.getpid()}"
+        path = os.path.join(self._folder, name)
+        data = dump(build)
+        with self._faults:
+            try:
+                write_file(path + _NEW, data, sync=False)
+            except FileNotFoundError:
+                make_folder(self._folder)
+                write_file(path + _NEW, data, sync=False)
+            os.rename(path + _NEW, path)
+            self._forget(build.place[:16], now)
+
+    def _forget(self, place: str, now: int) -> None:
+        names = os.listdir(self._folder)
+        kept = sorted(name for name in names if not name.endswith(_NEW))
+        same = [name for name in kept if name.split("-")[1:2] == [place]]
+        doomed = {*kept[:-MOST], *same[:-MOST_OF_PLACE]}
+        doomed.update(name for name in names if name.endswith(_NEW) and _time(name) < now - _LEFT_BEHIND)
+        for name in doomed:
+            try:
+                os.unlink(os.path.join(self._folder, name))
+            except FileNotFoundError:
+                continue  # Another process was first.
 
     def last(self, limit: int, *, place: str | None = None, path: str | None = None) -> list[Build]:
-        rows = self._database.all(
-            "SELECT place, path, dockerfile, context, target, created, outcome, image, version, steps FROM builds"
-            " WHERE (?1 IS NULL OR place = ?1) AND (?2 IS NULL OR path = ?2) ORDER BY id DESC LIMIT ?3",
-            place,
-            path,
-            limit,
-        )
-        return [Build._make((*row[:-1], load(row[-1]))) for row in rows]
+        """The last builds, the last one first; those of one place, or of one Dockerfile, where it is given."""
+        with self._faults:
+            try:
+                names = sorted((name for name in os.listdir(self._folder) if not name.endswith(_NEW)), reverse=True)
+            except FileNotFoundError:
+                return []
+            found: list[Build] = []
+            for name in names:
+                if len(found) == limit:
+                    break
+                if place is not None and name.split("-")[1:2] != [place[:16]]:
+                    continue
+                build = self._read(name)
+                if build is not None and place in (None, build.place) and path in (None, build.path):
+                    found.append(build)
+        return found
+
+    def _read(self, name: str) -> Build | None:
+        """None for what is no build any more: removed meanwhile, cut off by a power cut, or of another version."""
+        try:
+            return load(read_file(os.path.join(self._folder, name)))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
 
 
-def dump(steps: tuple[BuiltStep, ...]) -> str:
-    """The steps as JSON. Most steps of a stage share their environment, which is written once."""
+def _time(name: str) -> int:
+    digits = name.partition("-")[0]
+    return int(digits) if digits.isdecimal() else 0
+
+
+_ENV = BuiltStep._fields.index("env")
+
+
+def dump(build: Build) -> bytes:
+    """The build as JSON; a step is a list of its fields. Most steps of a stage share their environment, written once."""
     envs: dict[tuple[tuple[str, str], ...], int] = {}
-    rows = [{**step._asdict(), "env": envs.setdefault(step.env, len(envs))} for step in steps]
-    return canonical.dumps({"envs": list(envs), "steps": rows})
+    rows = [(*step[:_ENV], envs.setdefault(step.env, len(envs)), *step[_ENV + 1 :]) for step in build.steps]
+    return canonical.dumps([FORMAT, build[:-1], list(envs), rows]).encode()
 
 
-def load(text: str) -> tuple[BuiltStep, ...]:
-    """The steps of `dump`."""
-    found = canonical.loads(text)
-    envs = [_pairs(env) for env in found["envs"]]
-    return tuple(_step(row, envs) for row in found["steps"])
+def load(data: bytes) -> Build:
+    """The build of `dump`. Raises ValueError or TypeError for anything else."""
+    read: Any = canonical.loads(data.decode())
+    if not isinstance(read, list) or len(read) != 4 or read[0] != FORMAT:
+        raise ValueError("a build of another version")
+    _, head, envs, rows = read
+    pairs = [_pairs(env) for env in envs]
+    return Build._make((*head, tuple(_step(BuiltStep._make(row), pairs[row[_ENV]]) for row in rows)))
 
 
-def _step(row: dict[str, Any], envs: list[tuple[tuple[str, str], ...]]) -> BuiltStep:
-    return BuiltStep(
-        **{
-            **row,
-            "env": envs[row["env"]],
-            "layers": tuple(row["layers"]),
-            "reasons": tuple(tuple(reason) for reason in row["reasons"]),
-            "hosts": _pairs(row["hosts"]),
-        }
+def _step(read: BuiltStep, env: tuple[tuple[str, str], ...]) -> BuiltStep:
+    """The step with tuples where JSON has lists."""
+    return read._replace(
+        layers=tuple(read.layers),
+        reasons=tuple((kind, text, step) for kind, text, step in read.reasons),
+        env=env,
+        hosts=_pairs(read.hosts),
     )
 
 
-def _pairs(rows: list[list[str]]) -> tuple[tuple[str, str], ...]:
+def _pairs(rows: Iterable[Sequence[str]]) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in rows)

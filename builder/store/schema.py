@@ -51,19 +51,13 @@ _FETCHED: Step = (
     "CREATE TABLE checkouts (key TEXT PRIMARY KEY, entries TEXT NOT NULL, contents TEXT NOT NULL) WITHOUT ROWID",
 )
 
-_HISTORY: Step = (
+_FAILED: Step = (
     # What failed steps left, in the folder failed/<id>. `key` is the step's.
     "CREATE TABLE failed (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, name TEXT NOT NULL,"
     " created INTEGER NOT NULL)",
-    # The last build has the highest id. `place` is a hash of what makes two builds runs of one: Dockerfile, context, target.
-    # `path` is the Dockerfile's, empty where it has none; `steps` is JSON (`builds.dump`).
-    "CREATE TABLE builds (id INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT NOT NULL, path TEXT NOT NULL,"
-    " dockerfile TEXT NOT NULL, context TEXT NOT NULL, target TEXT NOT NULL, created INTEGER NOT NULL, outcome TEXT NOT NULL,"
-    " image TEXT NOT NULL, version TEXT NOT NULL, steps TEXT NOT NULL)",
-    "CREATE INDEX builds_of_place ON builds (place)",
 )
 
-STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _HISTORY)
+STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _FAILED)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)

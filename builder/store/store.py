@@ -223,9 +223,9 @@ class Store:
         return self._builds().last(limit, place=place, path=path)
 
     def _builds(self) -> Builds:
-        from builder.store.builds import Builds
+        from builder.store.builds import Builds  # not for those who only list images
 
-        return Builds(self._database)
+        return Builds(self.root, self._database.faults)
 
     # What failed steps left.
 
