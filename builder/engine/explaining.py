@@ -34,8 +34,8 @@ LONGEST = 60
 
 class _Miss(NamedTuple):
     key: Key
-    asked: bool
-    """Whether the cache was asked."""
+    refused: str
+    """The flag that forbids to take what is known; empty where the cache was asked."""
     forgotten: bool
     """There was a record once, whose layer is gone."""
 
@@ -63,9 +63,9 @@ class Explainer:
         # Of each earlier build of the same Dockerfile: our steps' numbers there.
         self._matches = [matching.match(marks, [_old_mark(step) for step in build.steps]) for build in self._same]
 
-    def missed(self, step: Step, key: Key, *, asked: bool) -> None:
+    def missed(self, step: Step, key: Key, refused: str) -> None:
         """The cache has no result for the step; to be told before it has one."""
-        self._misses[step.id + 1] = _Miss(key, asked, self._store.remembered(key.hex) is not None)
+        self._misses[step.id + 1] = _Miss(key, refused, self._store.remembered(key.hex) is not None)
 
     def reasons(self, number: int, diff_id: str) -> tuple[Reason, ...]:
         """Why the step ran that was missed; `diff_id` is the layer that it made, empty for none."""
@@ -74,8 +74,8 @@ class Explainer:
         return found
 
     def _found(self, miss: _Miss, step: Step, diff_id: str) -> tuple[Reason, ...]:
-        if not miss.asked:
-            return (reasons.NO_CACHE,)
+        if miss.refused:
+            return (reasons.no_cache(miss.refused),)
         earlier = list(self._earlier(step))
         same = next((each for each in earlier if each.step.key == miss.key.hex), None) or self._by_key(miss.key)
         if same is not None:

@@ -65,11 +65,12 @@ class Journal:
         """Without a plan there is nothing to remember."""
         self._planned = (plan, subject)
 
-    def missed(self, step: Step, key: Key, *, asked: bool) -> None:
-        """The cache has no result for `step`, or was not `asked`. Called before the step is done."""
+    def missed(self, step: Step, key: Key, refused: str) -> None:
+        """The cache has no result for `step`, or was not asked because of the flag `refused`. Called before the step is
+        done."""
         with self._lock:
             self._keys[step.id + 1] = key
-            self._explain().missed(step, key, asked=asked)
+            self._explain().missed(step, key, refused)
 
     def emit(self, event: Event) -> None:
         """Hand on an event; before the end of a step that ran, why it did."""

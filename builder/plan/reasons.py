@@ -45,9 +45,12 @@ class Files(NamedTuple):
 
 
 NEVER = Reason("never-built", "never built")
-NO_CACHE = Reason("no-cache", "the cache was not asked (--no-cache)")
 REMOVED = Reason("removed", "the same inputs, but its result was removed from the store")
 UNKNOWN = Reason("unknown", "the record of the earlier build was removed from the store")
+
+
+def no_cache(flag: str) -> Reason:
+    return Reason("no-cache", f"the cache was not asked ({flag})")
 
 
 def failed_before(when: str) -> Reason:

@@ -124,6 +124,9 @@ def test_a_step_that_ran_though_its_inputs_are_the_same(room: Room) -> None:
     room.build()
     room.build("--no-cache")
     assert room.reasons("5/5") == ["the cache was not asked (--no-cache)"]
+    room.build("--no-cache-filter=build")
+    assert room.reasons("5/5") == ["the cache was not asked (--no-cache-filter)"]
+    assert room.reasons(":10") == []
     shutil.rmtree(room.pybuild.store / "index")
     (room.pybuild.store / "index").mkdir(0o700)
     assert room.pybuild("import", room.base, "other").returncode == 0
