@@ -1,15 +1,15 @@
-"""Why a step ran: it is found again in earlier builds, and the inputs of its key are compared with what it had there."""
+"""Why a step ran: the inputs of its key beside those that it had in an earlier build."""
 
 from __future__ import annotations
 
 from builder import canonical
-from builder.engine.journal import kind
+from builder.engine.past import Past, line_of
 from builder.engine.times import told
 from builder.errors import StoreError
 from builder.layers.index import load_index
 from builder.layers.names import show
 from builder.oci.digest import Digest
-from builder.plan import matching, reasons
+from builder.plan import reasons
 from builder.plan.reasons import File, Files, Reason
 from builder.plan.steps import BaseStep, ContextOrigin, CopySource, CopyStep, GitSource, InlineSource, StageOrigin
 from builder.redact import redact
@@ -17,17 +17,15 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
+    from collections.abc import Iterator
 
+    from builder.engine.past import Earlier
     from builder.layers.entry import Entry
     from builder.plan.keys import Key
     from builder.plan.steps import Plan, Step
-    from builder.store.builds import Build, BuiltStep
+    from builder.store.builds import BuiltStep
     from builder.store.store import Store
 
-RECENT = 20
-"""Builds that are looked through."""
 LONGEST = 60
 """Characters of what a COPY copies that are shown."""
 
@@ -40,28 +38,15 @@ class _Miss(NamedTuple):
     """There was a record once, whose layer is gone."""
 
 
-class _Earlier(NamedTuple):
-    """A step of an earlier build."""
-
-    step: BuiltStep
-    build: Build
-    inputs: Mapping[str, Any] | None
-    """None where they are not known any more."""
-
-
 class Explainer:
     """For one build; the caller sees to it that one thread at a time is in here."""
 
     def __init__(self, store: Store, plan: Plan, place: str) -> None:
         self._store = store
         self._plan = plan
+        self._past = Past(store, plan, place)
         self._misses: dict[int, _Miss] = {}
         self._reasons: dict[int, tuple[Reason, ...]] = {}
-        self._same = store.builds(RECENT, place=place)
-        self._others = [build for build in store.builds(RECENT) if build.place != place]
-        marks = [_mark(plan, step) for step in plan.steps]
-        # Of each earlier build of the same Dockerfile: our steps' numbers there.
-        self._matches = [matching.match(marks, [_old_mark(step) for step in build.steps]) for build in self._same]
 
     def missed(self, step: Step, key: Key, refused: str) -> None:
         """The cache has no result for the step; to be told before it has one."""
@@ -76,8 +61,7 @@ class Explainer:
     def _found(self, miss: _Miss, step: Step, diff_id: str) -> tuple[Reason, ...]:
         if miss.refused:
             return (reasons.no_cache(miss.refused),)
-        earlier = list(self._earlier(step))
-        same = next((each for each in earlier if each.step.key == miss.key.hex), None) or self._by_key(miss.key)
+        same = self._past.by_key(miss.key)
         if same is not None:
             when = told(same.build.created)
             match same.step.status:
@@ -90,9 +74,11 @@ class Explainer:
         if miss.forgotten:
             return (reasons.REMOVED,)
         now = canonical.loads(miss.key.preimage.decode())
-        best = next((each for each in earlier if each.inputs is not None), None) or self._nearest(now)
-        if best is None or best.inputs is None:
-            return (reasons.UNKNOWN,) if earlier else (reasons.NEVER,)
+        best = self._past.same(step) or self._past.nearest(now)
+        if best is None:
+            return (reasons.NEVER,)
+        if best.inputs is None:
+            return (reasons.UNKNOWN,)
         files = self._files(step, best.step, diff_id) if isinstance(step, CopyStep) else None
         return reasons.compare(
             best.inputs,
@@ -103,51 +89,9 @@ class Explainer:
             root=self._root(step, best),
         )
 
-    # Finding the step in earlier builds
-
-    def _earlier(self, step: Step) -> Iterator[_Earlier]:
-        """What it was in builds of the same Dockerfile, the last one first, where it had a key."""
-        for build, match in zip(self._same, self._matches):
-            number = match.get(step.id + 1)
-            if number is not None and build.steps[number - 1].key:
-                old = build.steps[number - 1]
-                yield _Earlier(old, build, self._inputs(old))
-
-    def _by_key(self, key: Key) -> _Earlier | None:
-        for build in (*self._same, *self._others):
-            for step in build.steps:
-                if step.key == key.hex:
-                    return _Earlier(step, build, None)
-        return None
-
-    def _nearest(self, now: Mapping[str, Any]) -> _Earlier | None:
-        """The step of any recent build whose inputs differ least, but none that is another step of this build."""
-        taken = {build.steps[number - 1].key for build, match in zip(self._same, self._matches) for number in match.values()}
-        found = [
-            earlier
-            for build in (*self._same, *self._others)
-            for step in build.steps
-            if step.op == now["op"] and step.key and step.key not in taken
-            for earlier in (_Earlier(step, build, self._inputs(step)),)
-            if earlier.inputs is not None
-        ]
-        place = matching.nearest(now, [earlier.inputs or {} for earlier in found])
-        return None if place is None else found[place]
-
-    def _inputs(self, step: BuiltStep) -> Mapping[str, Any] | None:
-        if step.inputs:
-            text = step.inputs
-        else:
-            record = self._store.remembered(step.key)
-            if record is None:
-                return None
-            text = record.preimage.decode()
-        found: Mapping[str, Any] = canonical.loads(text)
-        return found
-
     # What it starts from
 
-    def _root(self, step: Step, earlier: _Earlier) -> Reason:
+    def _root(self, step: Step, earlier: Earlier) -> Reason:
         """Why the step starts from another file system than the earlier one."""
         assert not isinstance(step, BaseStep)
         parent = self._plan.steps[step.parent]
@@ -254,19 +198,5 @@ def _copied(plan: Plan, step: CopyStep) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _mark(plan: Plan, step: Step) -> matching.Mark:
-    place = plan.places[step.id]
-    return matching.Mark(step.id + 1, kind(step), place.stage, place.number, _line(step.name))
-
-
-def _old_mark(step: BuiltStep) -> matching.Mark:
-    return matching.Mark(step.number, step.op, step.stage, step.place, _line(step.name))
-
-
-def _line(name: str) -> str:
-    """The instruction in a step's name."""
-    return name.partition("] ")[2]
-
-
 def _base_name(name: str) -> str:
-    return _line(name).removeprefix("FROM ")
+    return line_of(name).removeprefix("FROM ")

@@ -30,32 +30,34 @@ def match(now: Sequence[Mark], before: Sequence[Mark]) -> dict[int, int]:
     The same text in the same stage comes first, in order; then the same place of the stage; then the same text elsewhere.
     """
     found: dict[int, int] = {}
-    left = list(before)
-    for same in (_same_line, _same_text, _same_place, _text_elsewhere):
+    taken: set[int] = set()
+    for known_by in (_line, _text_in_stage, _place, _text):
+        left: dict[tuple[object, ...], list[int]] = {}
+        for mark in reversed(before):
+            if mark.number not in taken:
+                left.setdefault(known_by(mark), []).append(mark.number)
         for mark in now:
-            if mark.number in found:
-                continue
-            other = next((each for each in left if each.op == mark.op and same(mark, each)), None)
-            if other is not None:
-                found[mark.number] = other.number
-                left.remove(other)
+            others = left.get(known_by(mark)) if mark.number not in found else None
+            if others:
+                found[mark.number] = others.pop()
+                taken.add(found[mark.number])
     return found
 
 
-def _same_line(a: Mark, b: Mark) -> bool:
-    return a[2:] == b[2:]
+def _line(mark: Mark) -> tuple[object, ...]:
+    return mark[1:]
 
 
-def _same_text(a: Mark, b: Mark) -> bool:
-    return (a.stage, a.text) == (b.stage, b.text)
+def _text_in_stage(mark: Mark) -> tuple[object, ...]:
+    return (mark.op, mark.stage, mark.text)
 
 
-def _same_place(a: Mark, b: Mark) -> bool:
-    return (a.stage, a.place) == (b.stage, b.place)
+def _place(mark: Mark) -> tuple[object, ...]:
+    return (mark.op, mark.stage, mark.place)
 
 
-def _text_elsewhere(a: Mark, b: Mark) -> bool:
-    return a.text == b.text
+def _text(mark: Mark) -> tuple[object, ...]:
+    return (mark.op, mark.text)
 
 
 def nearest(now: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> int | None:

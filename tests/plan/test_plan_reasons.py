@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from builder.plan import reasons, wording
 from builder.plan.reasons import File, Files, Reason
+from tests.conftest import ROOT as ROOT_FOLDER
 
 ROOT = Reason("before", "another file system", 1)
 RUN: dict[str, Any] = {
@@ -224,3 +227,17 @@ def test_a_pair_is_short_and_shows_a_difference(old: str, new: str) -> None:
     text = wording.pair(old, new)
     assert len(text) <= 2 * (wording.LONGEST + 4) + 4
     assert "\n" not in text
+
+
+def test_the_docs_have_every_kind() -> None:
+    """Kinds as the sources make them, and the table of docs/why.md."""
+    made: set[str] = set()
+    for path in ("builder/plan/reasons.py", "builder/engine/explaining.py"):
+        for node in ast.walk(ast.parse((ROOT_FOLDER / path).read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Reason":
+                made |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}
+    made |= {kind for kind, _ in reasons._WORDS.values()} | {"arg", "env"}
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT_FOLDER / "docs" / "why.md").read_text(), re.MULTILINE)
+    told = {kind for row in rows for kind in re.findall(r"`([a-z-]+)`", row)}
+    # The table of steps has a stage.
+    assert told - {"build"} == made
