@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 
 from builder.cancellation import Cancellation
@@ -131,9 +132,10 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
 
 
 def _subject(request: Request, dockerfile: str) -> Subject:
-    from_stdin = request.dockerfile_text is not None
+    # In a context that is fetched the Dockerfile has no path of this machine.
+    no_path = request.dockerfile_text is not None or not (request.dockerfile or os.path.isdir(request.context))
     seen = (request.network, request.hosts, request.shm_size)
-    return Subject(dockerfile, request.context, request.target, from_stdin, *seen)
+    return Subject(dockerfile, request.context, request.target, no_path, *seen)
 
 
 def parsed(request: Request) -> Dockerfile:

@@ -8,7 +8,7 @@ import time
 
 from builder.engine.times import told
 from builder.history import find, last_build, named
-from builder.report.json import reason_objects
+from builder.report.json import reason_objects, valid
 from builder.report.text import clean
 from builder.store.store import Store
 
@@ -81,9 +81,9 @@ def _json(build: Build, steps: Sequence[BuiltStep], made: Mapping[int, int | Non
         "v": VERSION,
         "build": {
             "created": _utc(build.created),
-            "dockerfile": build.dockerfile,
-            "context": build.context,
-            "target": build.target,
+            "dockerfile": valid(build.dockerfile),
+            "context": valid(build.context),
+            "target": valid(build.target),
             "outcome": build.outcome,
             "image_id": build.image or None,
             "version": build.version,
@@ -97,7 +97,7 @@ def step_object(step: BuiltStep) -> dict[str, object]:
     """A step and why it ran, in the words of docs/events.md."""
     return {
         "step": step.number,
-        "name": step.name,
+        "name": valid(step.name),
         "line": step.line or None,
         "status": step.status,
         "key": step.key or None,

@@ -12,6 +12,7 @@ from builder.oci.digest import Digest
 from builder.plan import reasons
 from builder.plan.reasons import File, Files, Reason
 from builder.plan.steps import BaseStep, ContextOrigin, CopySource, CopyStep, GitSource, InlineSource, StageOrigin
+from builder.plan.wording import masked
 from builder.redact import redact
 from builder.values import NamedTuple
 
@@ -73,14 +74,14 @@ class Explainer:
                     return (reasons.REMOVED,)
         if miss.forgotten:
             return (reasons.REMOVED,)
-        now = canonical.loads(miss.key.preimage.decode())
+        now = masked(canonical.loads(miss.key.preimage.decode()))
         best = self._past.same(step) or self._past.nearest(now)
         if best is None:
             return (reasons.NEVER,)
         if best.inputs is None:
             return (reasons.UNKNOWN,)
         files = self._files(step, best.step, diff_id) if isinstance(step, CopyStep) else None
-        return reasons.compare(
+        found = reasons.compare(
             best.inputs,
             now,
             args=self._plan.places[step.id].args,
@@ -88,6 +89,7 @@ class Explainer:
             files=files,
             root=self._root(step, best),
         )
+        return found or (reasons.HIDDEN,)
 
     # What it starts from
 

@@ -37,8 +37,8 @@ class Subject(NamedTuple):
     context: str
     target: str
     """As the user named them."""
-    from_stdin: bool
-    """The Dockerfile has no path."""
+    no_path: bool
+    """The Dockerfile lies nowhere on this machine: it came on stdin, or with what was fetched."""
     network: Literal["host", "none"]
     hosts: tuple[tuple[str, str], ...]
     shm_size: int
@@ -129,7 +129,7 @@ class Journal:
             step.span.end_line,
             status,
             key.hex if key else ended.key if ended else "",
-            key.preimage.decode() if key and status not in ("done", "cached") else "",
+            _inputs(key) if key and status not in ("done", "cached") else "",
             0 if isinstance(step, BaseStep) else step.parent + 1,
             layers,
             self._reasons.get(number, ()),
@@ -141,6 +141,14 @@ class Journal:
             subject.hosts,
             subject.shm_size,
         )
+
+
+def _inputs(key: Key) -> str:
+    """The preimage with the credentials of its URLs masked: no record has it."""
+    from builder import canonical
+    from builder.plan.wording import masked  # for builds that fail
+
+    return canonical.dumps(masked(canonical.loads(key.preimage.decode())))
 
 
 def kind(step: Step) -> Literal["base", "run", "copy", "workdir"]:
@@ -158,7 +166,7 @@ def kind(step: Step) -> Literal["base", "run", "copy", "workdir"]:
 
 def identity(subject: Subject) -> tuple[str, str]:
     """What makes two builds runs of one, as a hash, and the absolute path of the Dockerfile, empty where it has none."""
-    path = "" if subject.from_stdin else _absolute(subject.dockerfile)
+    path = "" if subject.no_path else _absolute(subject.dockerfile)
     place = "\0".join((path, _absolute(subject.context), subject.target))
     return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest(), path
 

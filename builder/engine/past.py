@@ -7,6 +7,7 @@ from functools import cached_property
 from builder import canonical
 from builder.engine.journal import kind
 from builder.plan import matching
+from builder.plan.wording import masked
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ class Earlier(NamedTuple):
     step: BuiltStep
     build: Build
     inputs: Mapping[str, Any] | None
-    """What its key was made of; None where nobody knows any more."""
+    """What its key was made of, credentials in URLs masked; None where nobody knows any more."""
 
 
 class Past:
@@ -92,7 +93,7 @@ class Past:
             if not text:
                 record = self._store.remembered(step.key)
                 text = record.preimage.decode() if record is not None else ""
-            self._known[step.key] = canonical.loads(text) if text else None
+            self._known[step.key] = masked(canonical.loads(text)) if text else None
         return self._known[step.key]
 
     def _mark(self, step: Step) -> matching.Mark:

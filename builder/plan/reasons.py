@@ -46,6 +46,7 @@ class Files(NamedTuple):
 
 NEVER = Reason("never-built", "never built")
 REMOVED = Reason("removed", "the same inputs, but its result was removed from the store")
+HIDDEN = Reason("other", "an input changed that is not shown: credentials in a URL")
 UNKNOWN = Reason("unknown", "the record of the earlier build was removed from the store")
 
 

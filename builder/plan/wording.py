@@ -7,6 +7,7 @@ from builder.redact import redact
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 LONGEST = 60
 """Characters of a value that are shown."""
@@ -22,6 +23,19 @@ def is_secret(name: str) -> bool:
     """Whether a variable's name sounds like a secret's: wider than the check SecretsUsedInArgOrEnv, since nothing is lost."""
     lower = name.lower()
     return not _SECRET_PARTS.isdisjoint(lower.split("_")) or any(word in lower for word in _SECRET_WORDS)
+
+
+def masked(value: Any) -> Any:
+    """A value of JSON with the credentials of its URLs masked."""
+    match value:
+        case str():
+            return redact(value)
+        case list():
+            return [masked(each) for each in value]
+        case dict():
+            return {name: masked(each) for name, each in value.items()}
+        case _:
+            return value
 
 
 def listed(names: Sequence[str]) -> str:
