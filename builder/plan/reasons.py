@@ -84,6 +84,8 @@ def compare(
                 found.append(_command(old or [], new or []))
             case "env":
                 found += _variables(dict(old or ()), dict(new or ()), args)
+            case "mounts":
+                found += _mounts(old or [], new or [])
             case "content":
                 found.append(_content(copied, files))
             case _:
@@ -158,6 +160,29 @@ def _variables(old: dict[str, str], new: dict[str, str], args: Collection[str]) 
     return found
 
 
+def _mounts(old: list[Any], new: list[Any]) -> list[Reason]:
+    before, now = ({_mount_name(mount): mount for mount in mounts} for mounts in (old, new))
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) == now.get(name):
+            continue
+        if name not in before:
+            what = "added"
+        elif name not in now:
+            what = "removed"
+        else:
+            fields = sorted(f for f in before[name].keys() | now[name].keys() if before[name].get(f) != now[name].get(f))
+            what = "its files changed" if fields == ["content"] else f"{', '.join(fields)} changed"
+        found.append(Reason("mounts", f"{name}: {what}"))
+    return found or [Reason("mounts", "the order of its --mount flags")]
+
+
+def _mount_name(mount: Mapping[str, Any]) -> str:
+    """As a person knows it; a secret may be a variable alone."""
+    where = mount.get("target") or mount.get("env") or mount.get("id") or ""
+    return f"--mount=type={mount.get('type', 'bind')} {where}".rstrip()
+
+
 def _content(copied: str, files: Files | None) -> Reason:
     if files is None:
         return Reason("files", f"{copied}: files changed")
@@ -215,8 +240,6 @@ def _field(field: str, old: Any, new: Any, op: str) -> Reason:
             return Reason("hosts", f"--add-host: {pair(*lines)}")
         case "script":
             return Reason("command", "the script of its heredoc changed")
-        case "mounts":
-            return Reason("mounts", "what its --mount flags bring changed")
         case "unpack":
             return Reason("unpack", f"archives are {'' if new else 'not '}unpacked now")
         case _ if field in _WORDS:

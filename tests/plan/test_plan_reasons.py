@@ -78,7 +78,7 @@ def env(**changes: str | None) -> dict[str, Any]:
         ({"platform": "linux/arm64"}, "platform: linux/amd64 -> linux/arm64"),
         ({"rung": "root without CAP_MKNOD"}, "sandbox: root -> root without CAP_MKNOD"),
         ({"security": "insecure"}, "--security: sandbox -> insecure"),
-        ({"mounts": [["bind", "/src"]]}, "what its --mount flags bring changed"),
+        ({"mounts": [{"type": "cache", "target": "/c", "id": "x"}]}, "--mount=type=cache /c: added"),
         ({"script": ["EOF", "#!/bin/sh"]}, "the script of its heredoc changed"),
         ({"root": "sha256:bb"}, "another file system"),
         ({"later_field": 1}, "later-field changed"),
@@ -105,6 +105,24 @@ def test_each_input_of_a_copy(change: Mapping[str, Any], text: str) -> None:
 def test_a_workdir() -> None:
     before = {"op": "workdir", "root": "sha256:aa", "path": "/a", "user": ""}
     assert told(before, {**before, "path": "/b", "user": "bin"}) == ["WORKDIR: /a -> /b", "USER: root -> bin"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "texts"),
+    [
+        ({"content": "1"}, {"content": "2"}, ["--mount=type=bind /src: its files changed"]),
+        ({"content": "1", "readonly": True}, {"content": "2", "readonly": False},
+         ["--mount=type=bind /src: content, readonly changed"]),
+        ({}, {"target": "/dst"}, ["--mount=type=bind /dst: added", "--mount=type=bind /src: removed"]),
+        ({"type": "secret", "target": "", "env": "T"}, {"type": "secret", "target": "", "env": "T", "required": True},
+         ["--mount=type=secret T: required changed"]),
+    ],
+)  # fmt: skip
+def test_mounts(before: dict[str, Any], now: dict[str, Any], texts: list[str]) -> None:
+    mounts = [[{"type": "bind", "target": "/src", **changes}] for changes in (before, now)]
+    assert told({**RUN, "mounts": mounts[0]}, {**RUN, "mounts": mounts[1]}) == texts
+    two = [{"type": "tmpfs", "target": target} for target in ("/a", "/b")]
+    assert told({**RUN, "mounts": two}, {**RUN, "mounts": two[::-1]}) == ["the order of its --mount flags"]
 
 
 def test_the_steps_own_inputs_come_first_and_what_it_starts_from_last() -> None:
