@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 
 from builder.cancellation import Cancellation
@@ -11,6 +12,7 @@ from builder.dockerfile import codec
 from builder.engine import scheduler
 from builder.engine.bases import Available, resolve
 from builder.engine.executor import Executor
+from builder.engine.journal import Journal, Subject
 from builder.engine.roots import Roots
 from builder.engine.times import created
 from builder.errors import BuildError, Interrupted
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from builder.plan.stages import Stages
     from builder.plan.steps import BaseImage, Plan, Warn
     from builder.request import Request
+    from builder.store.builds import BuiltStep
     from builder.store.store import Store
 
 COMMENT = "pybuild.dockerfile.v1"
@@ -51,10 +54,24 @@ class Image(NamedTuple):
     size: int
     manifest: Digest | None
     plan: Plan
+    steps: tuple[BuiltStep, ...] = ()
+    """What became of each step, and why it ran."""
 
 
 def build(request: Request, store: Store, emit: Emit) -> Image:
     """Build what `request` asks for. Raises BuildError kinds, told where; the store is valid whatever happens."""
+    journal = Journal(store, emit)
+    try:
+        image = _built(request, store, journal)
+    except BaseException as error:
+        journal.end(error)
+        raise
+    journal.end(None, str(image.id))
+    return image._replace(steps=journal.steps)
+
+
+def _built(request: Request, store: Store, journal: Journal) -> Image:
+    emit = journal.emit
     begun = time.monotonic()
     stop = Cancellation()
     roots = Roots(store, stop)
@@ -73,6 +90,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             access=request.access,
             provided=request.provided,
             stop=stop,
+            journal=journal,
         ) as executor,
     ):
         source = contexts.dockerfile()
@@ -80,6 +98,7 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
         try:
             dockerfile = _parse(source, store, executor.warm)
             plan = _checked_plan(dockerfile, request, store, roots, contexts, emit)
+            journal.planned(plan, _subject(request, source.name))
             outcome = scheduler.run(plan, executor, emit, jobs=request.jobs)
             if imports is not None:
                 imports.tell()
@@ -108,6 +127,13 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
             )
         )
         return Image(image_id, names, size, manifest, plan)
+
+
+def _subject(request: Request, dockerfile: str) -> Subject:
+    # In a context that is fetched the Dockerfile has no path of this machine.
+    no_path = request.dockerfile_text is not None or not (request.dockerfile or os.path.isdir(request.context))
+    seen = (request.network, request.hosts, request.shm_size)
+    return Subject(dockerfile, request.context, request.target, no_path, *seen)
 
 
 def parsed(request: Request, store: Store | None, emit: Emit) -> Dockerfile:

@@ -49,6 +49,18 @@ class StepFinished(NamedTuple):
     """Empty where the step changed no file."""
     size: int
     """Bytes of the layer's content, uncompressed."""
+    key: str = ""
+    """The hash of all that the result depends on; empty for a base, and where the step did not end."""
+
+
+class StepExplained(NamedTuple):
+    """Why a step ran and did not come from the cache; told before its `StepFinished`."""
+
+    step: int
+    name: str
+    line: int
+    reasons: tuple[tuple[str, str, int], ...]
+    """A stable name, a sentence for a person, and the number of the step that it follows from, 0 for none."""
 
 
 class BuildWarning(NamedTuple):
@@ -115,6 +127,7 @@ Event = (
     | PlanReady
     | StepStarted
     | StepLog
+    | StepExplained
     | StepFinished
     | BuildWarning
     | Notice

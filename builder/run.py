@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    from builder.sandbox.spec import Outcome
+    from builder.sandbox.spec import Outcome, SandboxSpec
     from builder.store.store import ImageRecord, Store
 
 CONFIG_LIMIT = 16 << 20
@@ -28,6 +28,8 @@ class RunRequest(NamedTuple):
     argv: tuple[str, ...]
     """Replaces the image's CMD when it is not empty."""
     network: Literal["host", "none"] = "host"
+    terminal: bool = False
+    """The command gets a terminal, and the user's is lent to it."""
 
 
 def run(request: RunRequest, store: Store) -> int:
@@ -40,17 +42,31 @@ def run(request: RunRequest, store: Store) -> int:
         raise UsageError("the image has no command", hint="give one: pybuild run IMAGE COMMAND")
     hostname = request.image.config.hex[:12]
     env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, **dict(config.env)}
+    if request.terminal:
+        # As Docker has it.
+        env.setdefault("TERM", "xterm")
     process = Process(argv, tuple(env.items()), config.workdir or "/", config.user, hostname, request.network, (), 64 << 20)
     require()
     roots = Roots(store)
     with store.scratch() as scratch, Launcher() as launcher:
         prepared = prepare(roots, Root.of(parsed.diff_ids), scratch, process)
-        outcome = launcher.run(prepared.spec._replace(stdin="inherit"), stdio=(0, 1, 2))
+        outcome = attached(launcher, prepared.spec, terminal=request.terminal)
     if (unmade := explain(outcome)) is not None:
         raise unmade
     if outcome.failed_at:
         raise _not_run(process, outcome, exec_hint(process, outcome.exec_error, roots.tree(Root.of(parsed.diff_ids))))
     return outcome.code
+
+
+def attached(launcher: Launcher, spec: SandboxSpec, *, terminal: bool) -> Outcome:
+    """Run a command to its end with the user's streams, or with a terminal that stands for them."""
+    spec = spec._replace(stdin="inherit")
+    if not terminal:
+        return launcher.run(spec, stdio=(0, 1, 2))
+    from builder.terminal import Terminal
+
+    with Terminal() as lent:
+        return launcher.run(spec._replace(terminal=lent.size), stdio=lent.streams)
 
 
 def _not_run(process: Process, outcome: Outcome, hint: str | None) -> StepError:

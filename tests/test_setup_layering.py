@@ -39,8 +39,12 @@ ALLOWED = {
     "reading": _PURE | _DISK | {"engine", "request"},
     "contexts": _PURE | _DISK | {"engine", "request", "reading"},
     "build": _PURE | _DISK | {"engine", "request", "contexts"},
-    "run": _PURE | _DISK | {"engine"},
+    "run": _PURE | _DISK | {"engine", "terminal"},
     "check": _PURE | _DISK | {"engine", "request", "contexts"},
+    "history": _PURE | _DISK | {"engine"},
+    "shell": _PURE | _DISK | {"engine", "history", "run"},
+    # Only relays bytes: it knows neither images nor sandboxes.
+    "terminal": {"errors", "values"},
     "importing": _PURE | _DISK | {"engine"},
 }
 """The command line, `cli`, stands above and may import them all."""

@@ -59,6 +59,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         is_tty=is_tty,
         width=lambda: screen(2)[0],
         debug=parsed.flag("debug"),
+        explain=parsed.flag("explain"),
     )
     code = 1
     try:
@@ -95,6 +96,9 @@ def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str],
             _deliver(f"{image.id}\n")
     except (BuildError, OSError, KeyboardInterrupt) as error:
         failure = told(error, root)
+        if failure.hint and (flag := parsed.text("root")):
+            # What it says to call next must find this store.
+            failure.hint = failure.hint.replace("pybuild shell ", f"pybuild --root {flag} shell ")
         emit(BuildFailed(failure, time.monotonic() - begun))
         return failure.exit_code
     return 0
@@ -283,11 +287,14 @@ def _write_files(parsed: Parsed, image: Image) -> None:
     if path := parsed.text("metadata-file"):
         import json
 
+        from builder.cli.why import step_object
+
         metadata: dict[str, object] = {"containerimage.config.digest": str(image.id)}
         if image.manifest is not None:
             metadata["containerimage.digest"] = str(image.manifest)
         if image.names:
             metadata["image.name"] = ",".join(str(Reference.parse(name)) for name in image.names)
+        metadata["pybuild.steps"] = [step_object(step) for step in image.steps]
         _write(path, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
 
 

@@ -75,8 +75,8 @@ def _explain(parsed: Parsed) -> int:
 
 def _command(name: str) -> Run:
     # Imported on demand: a cached build must not pay for the other commands.
-    modules = {"build": "build", "check": "check", "run": "run", "import": "import_"}
-    modules |= {"du": "du", "prune": "prune", "doctor": "doctor"}
+    modules = {name: name for name in ("build", "check", "doctor", "du", "prune", "run", "shell", "why")}
+    modules["import"] = "import_"
     modules |= dict.fromkeys(("images", "inspect", "history", "tag", "rmi"), "images")
     if name not in modules:
         raise UsageError(f"the command '{name}' is not built yet")

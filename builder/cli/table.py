@@ -102,6 +102,7 @@ _BUILD = (
         choices=("auto", "tty", "plain", "json", "quiet"),
     ),
     Flag("quiet", "q", "bool", "", "show nothing but errors; print the image id", "Display"),
+    Flag("explain", "", "bool", "", "say why each step ran that did not come from the cache", "Display"),
     _unbuilt("allow", "list", "NAME", "allow network.host, security.insecure", harmless=("network.host",)),
     _unbuilt("annotation", "pairs", "NAME=VALUE", "add an annotation to the manifest"),
     _unbuilt("attest", "list", "SPEC", "add an attestation", harmless=("false",)),
@@ -169,9 +170,9 @@ _CHECK = (
 
 _RUN = (
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
+    Flag("tty", "t", "bool", "", "give the command a terminal"),
     _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
     _unbuilt("entrypoint", "string", "COMMAND", "replace the image's ENTRYPOINT"),
-    _unbuilt("tty", "bool", "", "give the command a terminal", short="t"),
     _unbuilt("user", "string", "USER", "run as another user", short="u"),
     _unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host", short="v"),
     _unbuilt("workdir", "string", "DIR", "run in another directory", short="w"),
@@ -255,6 +256,29 @@ _ALL = (
     _command("du", "[flags]", "Show what takes space in the store", _DU),
     _command("prune", "[flags]", "Free space in the store: remove what no image and no build needs", _PRUNE),
     _command("doctor", "[flags]", "Say what this machine allows; check the store", _DOCTOR),
+    _command(
+        "why",
+        "[flags] [STEP]",
+        "Say why the steps of the last build ran, or came from the cache",
+        (
+            Flag("file", "f", "string", "PATH", "the last build of this Dockerfile (default: of the store)"),
+            Flag("format", "", "string", "NAME", "how it is told", choices=("text", "json")),
+        ),
+        0,
+        1,
+    ),
+    _command(
+        "shell",
+        "[flags] STEP[:before|after|failed] [-- COMMAND...]",
+        "Open a shell in the file system of a step of the last build",
+        (
+            Flag("file", "f", "string", "PATH", "the last build of this Dockerfile (default: of the store)"),
+            Flag("shell", "", "string", "PROGRAM", "what is run without a COMMAND (default: /bin/sh)"),
+            Flag("network", "", "string", "MODE", "the network (default: the step's)", choices=("default", "host", "none")),
+        ),
+        1,
+        -1,
+    ),
     _later("diff", "Compare two images"),
     _later("load", "Load images from an archive"),
     _later("login", "Log in to a registry"),
@@ -262,9 +286,7 @@ _ALL = (
     _later("pull", "Pull an image from a registry"),
     _later("push", "Push an image to a registry"),
     _later("save", "Write images to an archive"),
-    _later("shell", "Open a shell in a step"),
     _later("verify", "Build again and compare the digests"),
-    _later("why", "Say why a step was or was not cached"),
 )
 
 COMMANDS: dict[str, Command] = {command.name: command for command in _ALL}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from builder.engine.imports import Imports
+    from builder.engine.journal import Journal
     from builder.engine.mountsources import MountSource
     from builder.engine.remotes import Remotes
     from builder.engine.roots import Roots
@@ -96,6 +97,7 @@ class Executor:
         access: Access = Access(),  # noqa: B008  a frozen value
         provided: Provided = Provided(),  # noqa: B008  a frozen value
         stop: Cancellation | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._store = store
         self._contexts = contexts
@@ -107,6 +109,7 @@ class Executor:
         self._roots = roots
         self.stop = stop or Cancellation()
         self._access = access._replace(stop=self.stop)
+        self._journal = journal
         # Guards what is made once, at the first step that needs it.
         self._lock = allocate_lock()
         self._provided = provided
@@ -176,7 +179,7 @@ class Executor:
         contents = [source and source.digest for source in sources]
         key = keys.run_key(step, root.chain, self._platform, self._rung(), contents)
         return self._cached(step, key, root) or self._made(
-            _Job(key, step, number, root, root), lambda: self._work().run(step, number, root, sources)
+            _Job(key, step, number, root, root), lambda: self._work().run(step, number, root, key, sources)
         )
 
     def _copy(self, step: CopyStep, number: int, done: Mapping[int, Result], as_folder: bool) -> Result:
@@ -267,6 +270,9 @@ class Executor:
 
     def _made(self, job: _Job, make: Callable[[], Root]) -> Result:
         """The result of doing a step; of another's doing it where another thread or process is at the same key already."""
+        if self._journal is not None:
+            refused = "" if self._takes(job.step) else "--no-cache-filter" if self._use_cache else "--no-cache"
+            self._journal.missed(job.step, job.key, refused)
         if not self._takes(job.step):
             return self._recorded(job, make())
         from builder.engine.turns import Turn

@@ -161,6 +161,7 @@ class _Schedule:
                 time.monotonic() - begun,
                 str(result.diff_id) if result.diff_id else "",
                 result.size,
+                result.key.hex if result.key else "",
             )
         )
         return _Done(id, result, None)

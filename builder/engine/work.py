@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from builder.errors import Span
     from builder.events import Emit
     from builder.layers.entry import Item
+    from builder.plan.keys import Key
     from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
     from builder.sandbox.spec import Outcome
     from builder.store.store import Store
@@ -100,9 +101,9 @@ class Worker:
         items = make_folders(step.path, self._roots.tree(root), owner, now=time.time_ns())
         return self._roots.add(root, items, as_folder=as_folder)
 
-    def run(self, step: RunStep, number: int, root: Root, sources: tuple[MountSource | None, ...] = ()) -> Root:
+    def run(self, step: RunStep, number: int, root: Root, key: Key, sources: tuple[MountSource | None, ...] = ()) -> Root:
         """RUN: `root` with what the command changed. `sources` are those of its mounts. Raises StepError with its code and last
-        lines when it fails."""
+        lines when it fails; what it had written by then is kept under the step's key."""
         env = (*step.proxy, *step.env)
         scripts = (ScriptMount(PIPES + step.script.name, step.script.data),) if step.script else ()
         process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size, scripts)
@@ -126,8 +127,12 @@ class Worker:
             self._tell(outcome.fallbacks)
             if outcome.code or outcome.failed_at:
                 hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
-                failure = unmounted(outcome, prepared.attached) or explain(outcome) or _failure(step, outcome, tail, hint)
-                raise self._with_disk(failure)
+                failure = self._with_disk(
+                    unmounted(outcome, prepared.attached) or explain(outcome) or _failure(step, outcome, tail, hint)
+                )
+                if isinstance(failure, StepError) and failure.code and failure.exit_code == StepError.exit_code:
+                    self._keep(prepared.spec.upper, step, number, key, failure)
+                raise failure
             upper = prepared.spec.upper
             committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step))
             return self._roots.adopt(root, committed.items, upper, implied_parents=committed.implied_parents)
@@ -153,6 +158,17 @@ class Worker:
                 self._emit(BuildWarning("WeakerSandbox", _WEAKER[name]))
             else:
                 self._emit(Debug(f"this machine lacks '{name}'; the sandbox does without"))
+
+    def _keep(self, upper: str, step: RunStep, number: int, key: Key, failure: StepError) -> None:
+        """Keep what the failed command had written, and say how to look at it."""
+        try:
+            self._store.keep_failed(upper, key.hex, step.name)
+        except StoreError as error:
+            # The step's own failure is what counts.
+            self._emit(Debug(f"what the step left is not kept: {error.message}"))
+            return
+        look = f"look into it: pybuild shell {number}"
+        failure.hint = f"{failure.hint}; {look}" if failure.hint else look
 
     def _with_disk(self, failure: BuildError) -> BuildError:
         """The same failure; told as the store's where its file system is full, which is what the command met, too."""

@@ -16,6 +16,7 @@ from builder.plan.running import HOSTNAME_ARG, KEEP_GIT_ARG, PROXY_ARGS, history
 from builder.plan.state import State
 from builder.plan.steps import (
     BaseStep,
+    Place,
     Plan,
     WorkdirStep,
 )
@@ -80,6 +81,7 @@ def lower(
         skipped,
         tuple(told[before:]),
         tuple(lowering.triggers),
+        tuple(lowering.places),
     )
 
 
@@ -103,6 +105,9 @@ class _Lowering:
         self.forgives = forgives
         self.finished: dict[int, State] = {}
         self.triggers: list[tuple[int, str]] = []
+        self.places: list[Place] = []
+        self._at = ("", 0, 0)
+        """The stage that is lowered, the place in it, and how many it has."""
         self._base_steps: dict[str, int] = {}
         self._weight = 0
 
@@ -112,6 +117,7 @@ class _Lowering:
         counted = [i for i in stage.instructions if isinstance(i, Run | Copy | Workdir)]
         total = len(counted) + (1 if isinstance(stage.base, External) else 0)
         number = 0
+        self._at = (stage.label, 1, total)
         if isinstance(stage.base, StageReference):
             state = self.finished[stage.base.number].child()
             self._weigh(stage.span, state.weight())
@@ -119,7 +125,7 @@ class _Lowering:
             number = 1
             name = f"[{stage.label} {number}/{total}] FROM {stage.base.name}"
             base = self.bases[stage.base.name]
-            state = State(base, self._base(base, name, stage.base), self.settings, self.globals, self.escape)
+            state = State(base, self._base(base, name, stage.base, 1), self.settings, self.globals, self.escape)
             if not any(key == "PATH" for key, _ in state.config.env):
                 state.setenv("PATH", DEFAULT_PATH)
             # The triggers of the base are among the instructions, and none goes on to the next child.
@@ -134,6 +140,7 @@ class _Lowering:
             name = ""
             if isinstance(instruction, Run | Copy | Workdir):
                 number += 1
+                self._at = (stage.label, number, total)
                 name = _step_name(stage, number, total, instruction, trigger is not None)
             before = len(self.steps)
             try:
@@ -175,12 +182,15 @@ class _Lowering:
         target = self.settings.platform
         return target if target.variant or base[:2] != target[:2] else target._replace(variant=base.variant)
 
-    def _base(self, base: BaseImage, name: str, external: External) -> int:
+    def _base(self, base: BaseImage, name: str, external: External, number: int) -> int:
         if external.name not in self._base_steps:
             self._base_steps[external.name] = len(self.steps)
             actual, expected = base.config.platform, self.settings.platform
             self.warnings += stagechecks.base_platform(external.name, external.span, actual, expected)
             self.steps.append(BaseStep(len(self.steps), name, external.span, base))
+            label, _, total = self._at
+            config = base.config
+            self.places.append(Place(label, number, total, config.env, (), config.workdir or "/", config.user))
         return self._base_steps[external.name]
 
     def unused_args(self) -> list[Warn]:
@@ -215,15 +225,21 @@ class _Lowering:
         step, warnings = run_step(state, instruction, len(self.steps), name, origins)
         self._weigh(instruction.span, 64 * len(step.env))
         self.warnings += warnings
-        self.steps.append(step)
-        state.step = step.id
+        self._add(step, state, step.env)
         state.history.append(history(state, step))
 
     def _copy(self, state: State, instruction: Copy, name: str, origin: External | StageReference | None) -> None:
         # It may add a base's step.
         where = self._origin(instruction, name, origin)
-        step = copy_step(state, instruction, len(self.steps), name, where)
+        self._add(copy_step(state, instruction, len(self.steps), name, where), state)
+
+    def _add(self, step: Step, state: State, env: tuple[tuple[str, str], ...] | None = None) -> None:
+        """Put a step on the stage; `env` is what its command sees, where it has one."""
+        if env is None:
+            env = tuple(state.variables().items())
+            self._weigh(step.span, 64 * len(env))
         self.steps.append(step)
+        self.places.append(Place(*self._at, env, state.arguments(), state.config.workdir or "/", state.config.user))
         state.step = step.id
 
     def _origin(self, instruction: Copy, name: str, origin: External | StageReference | None) -> Origin:
@@ -248,7 +264,7 @@ class _Lowering:
         if isinstance(origin, StageReference):
             return StageOrigin(self.finished[origin.number].step)
         base = self.bases[origin.name]
-        return StageOrigin(self._base(base, f"{name.partition(']')[0]}] FROM {origin.name}", origin))
+        return StageOrigin(self._base(base, f"{name.partition(']')[0]}] FROM {origin.name}", origin, 0))
 
     def _context(self, name: str) -> Origin:
         context = matching_context(name, self.settings.directories)
@@ -267,8 +283,7 @@ class _Lowering:
         step = None
         if path != "/":
             step = len(self.steps)
-            self.steps.append(WorkdirStep(step, name, instruction.span, state.step, path, state.config.user, state.stage))
-            state.step = step
+            self._add(WorkdirStep(step, name, instruction.span, state.step, path, state.config.user, state.stage), state)
         state.history.append(History(f"WORKDIR {path}", step))
 
 

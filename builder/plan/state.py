@@ -148,6 +148,10 @@ class State:
         """ENV beats ARG, whichever came first."""
         return {**self.args, **self._env}
 
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the ARGs that are seen: those that no ENV hides."""
+        return tuple(name for name in self.args if name not in self._env)
+
     def scope(self) -> Mapping[str, str]:
         """The same for what reads some of them by `[]`, without a copy."""
         return self._env

@@ -168,6 +168,21 @@ class WorkdirStep(NamedTuple):
 Step = BaseStep | RunStep | CopyStep | WorkdirStep
 
 
+class Place(NamedTuple):
+    """Where a step stands, and what a command would find there; in no key."""
+
+    stage: str
+    """The stage's label."""
+    number: int
+    """The step's place in it, from 1; 0 for an image that another step copies or mounts from."""
+    total: int
+    env: tuple[tuple[str, str], ...]
+    args: tuple[str, ...]
+    """Those names of `env` that are ARGs."""
+    cwd: str
+    user: str
+
+
 class Plan(NamedTuple):
     steps: tuple[Step, ...]
     target: int
@@ -183,6 +198,8 @@ class Plan(NamedTuple):
     warnings: tuple[Warn, ...]
     triggers: tuple[tuple[int, str], ...] = ()
     """Ids of the steps that an ONBUILD of their base brought, each with the trigger's text."""
+    places: tuple[Place, ...] = ()
+    """Of each step, in their order."""
 
 
 def parents(step: Step) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    StepExplained,
     StepFinished,
     StepLog,
     StepStarted,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-Value = str | int | float | None | list[str] | dict[str, "Value"]
+Value = str | int | float | None | list[str] | dict[str, "Value"] | list[dict[str, "Value"]]
 
 
 class Json:
@@ -90,40 +91,48 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
     """The type and the fields of an event's line, without `v`, `type` and `at`."""
     match event:
         case BuildStarted(dockerfile, context, target):
-            return "build.started", {"dockerfile": _text(dockerfile), "context": _text(context), "target": _text(target)}
+            return "build.started", {"dockerfile": valid(dockerfile), "context": valid(context), "target": valid(target)}
         case PlanReady(steps):
             return "plan.ready", {"steps": steps}
         case StepStarted(step, name, line):
-            return "step.started", {"step": step, "name": _text(name), "line": line or None}
+            return "step.started", {"step": step, "name": valid(name), "line": line or None}
         case StepLog(step, data):
             return "step.log", log_fields(step, data)
-        case StepFinished(step, name, line, status, seconds, diff_id, size):
+        case StepExplained(step, name, line, reasons):
+            return "step.explained", {
+                "step": step,
+                "name": valid(name),
+                "line": line or None,
+                "reasons": reason_objects(reasons),
+            }
+        case StepFinished(step, name, line, status, seconds, diff_id, size, key):
             return "step.finished", {
                 "step": step,
-                "name": _text(name),
+                "name": valid(name),
                 "line": line or None,
                 "status": status,
                 "seconds": round(seconds, 3),
                 "diff_id": diff_id or None,
                 "size": size,
+                "key": key or None,
             }
         case BuildWarning(code, message, line, column, file):
             return "warning", {
                 "code": code,
-                "message": _text(message),
+                "message": valid(message),
                 "line": line or None,
                 "column": column or None,
-                "file": _text(file) if file and line else None,
+                "file": valid(file) if file and line else None,
             }
         case Notice(message):
-            return "notice", {"message": _text(message)}
+            return "notice", {"message": valid(message)}
         case Debug(message):
-            return "debug", {"message": _text(message)}
+            return "debug", {"message": valid(message)}
         case CacheImported(cache, steps, size):
-            return "cache.imported", {"cache": _text(cache), "steps": steps, "size": size}
+            return "cache.imported", {"cache": valid(cache), "steps": steps, "size": size}
         case ExportFinished(output, digest, size, seconds):
             return "export.finished", {
-                "output": _text(output),
+                "output": valid(output),
                 "digest": digest or None,
                 "size": size,
                 "seconds": round(seconds, 3),
@@ -131,18 +140,23 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
         case BuildFinished(image_id, names, size, layers, ran, cached, skipped, seconds):
             return "build.finished", {
                 "image_id": image_id,
-                "names": [_text(name) for name in names],
+                "names": [valid(name) for name in names],
                 "size": size,
                 "layers": layers,
                 "ran": ran,
                 "cached": cached,
-                "skipped": [_text(name) for name in skipped],
+                "skipped": [valid(name) for name in skipped],
                 "seconds": round(seconds, 3),
             }
         case BuildFailed(error, seconds):
             return "build.failed", {"error": error_fields(error), "seconds": round(seconds, 3)}
         case _:
             assert_never(event)
+
+
+def reason_objects(reasons: tuple[tuple[str, str, int], ...]) -> list[dict[str, Value]]:
+    """Why a step ran; `step` is the one that it follows from."""
+    return [{"kind": kind, "text": valid(text), "step": step or None} for kind, text, step in reasons]
 
 
 def log_fields(step: int, data: bytes) -> dict[str, Value]:
@@ -157,18 +171,18 @@ def error_fields(error: BuildError) -> dict[str, Value]:
     """An error as an object: what, where, what next; `code` is the exit code of the step's own command."""
     step = error if isinstance(error, StepError) else None
     return {
-        "message": _text(error.message),
-        "file": _text(error.source.name) if error.source else None,
+        "message": valid(error.message),
+        "file": valid(error.source.name) if error.source else None,
         "line": error.span.line if error.span else None,
         "column": error.span.column if error.span else None,
-        "hint": _text(error.hint) if error.hint else None,
+        "hint": valid(error.hint) if error.hint else None,
         "exit_code": error.exit_code,
         "code": step.code if step else None,
-        "tail": [_text(line) for line in step.tail] if step else [],
-        "cancelled": [_text(name) for name in error.cancelled],
+        "tail": [valid(line) for line in step.tail] if step else [],
+        "cancelled": [valid(name) for name in error.cancelled],
     }
 
 
-def _text(text: str) -> str:
+def valid(text: str) -> str:
     """Names that are not UTF-8 arrive with lone surrogates, which JSON cannot carry: they become U+FFFD."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -13,6 +13,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    StepExplained,
     StepFinished,
     StepLog,
     StepStarted,
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 class Plain:
     """Lines in the manner of BuildKit's plain progress: ``#3 [build 2/5] RUN make``, ``#3 0.123 text``, ``#3 DONE 0.5s``."""
 
-    def __init__(self, write: Callable[[str], None], *, color: bool = False) -> None:
+    def __init__(self, write: Callable[[str], None], *, color: bool = False, explain: bool = False) -> None:
         self._write = write
         self._color = color
+        self._explain = explain
         self._running: dict[int, tuple[float, LineCutter]] = {}
         self._summary = Summary(color=color)
         self._first = True
@@ -47,6 +49,8 @@ class Plain:
                 self._start(step, name, now)
             case StepLog(step, data):
                 self._log(step, data, now)
+            case StepExplained():
+                self._because(event, now)
             case StepFinished():
                 self._finish(event, now)
             case Notice(message):
@@ -88,6 +92,17 @@ class Plain:
     def _flush(self, step: int, now: float) -> None:
         start, cutter = self._running.pop(step)
         self._lines(step, cutter.flush(), now - start)
+
+    def _because(self, event: StepExplained, now: float) -> None:
+        if not self._explain:
+            return
+        if event.step not in self._running:
+            self._start(event.step, event.name, now)
+        # What the command wrote last comes before.
+        start, _ = self._running[event.step]
+        self._flush(event.step, now)
+        self._running[event.step] = (start, LineCutter())
+        self._write("".join(f"#{event.step} WHY {clean(text)}\n" for _, text, _ in event.reasons))
 
     def _finish(self, event: StepFinished, now: float) -> None:
         if event.step not in self._running:

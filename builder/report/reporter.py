@@ -173,17 +173,18 @@ def open_reporter(
     height: Callable[[], int] | None = None,
     clock: Callable[[], float] = time.monotonic,
     debug: bool = False,
+    explain: bool = False,
 ) -> Reporter:
     """A reporter that writes to `fd` (which it does not close). ``auto`` is tty on a terminal, else plain.
 
     `width` and `height` (by default of `fd`) give the terminal's present columns and rows, 0 for unknown; they are asked before
-    each drawing. No thread and no output before the first event.
+    each drawing. `explain` shows a person why steps ran. No thread and no output before the first event.
     """
     output = _Output(fd)
     if mode == "auto":
         mode = "tty" if is_tty else "plain"
     rows = height or (lambda: screen(fd)[1])
-    return Reporter(_reader(mode, output.add, color, width, rows), output, clock=clock, debug=debug)
+    return Reporter(_reader(mode, output.add, color, width, rows, explain), output, clock=clock, debug=debug)
 
 
 def screen(fd: int) -> tuple[int, int]:
@@ -200,17 +201,18 @@ def _reader(
     color: bool,
     width: Callable[[], int],
     height: Callable[[], int],
+    explain: bool,
 ) -> Reader:
     # Imported on demand: a build imports the one reader that it uses.
     match mode:
         case "tty":
             from builder.report.tty import Tty
 
-            return Tty(write, width, height, color=color)
+            return Tty(write, width, height, color=color, explain=explain)
         case "plain":
             from builder.report.plain import Plain
 
-            return Plain(write, color=color)
+            return Plain(write, color=color, explain=explain)
         case "json":
             from builder.report.json import Json
 

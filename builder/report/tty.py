@@ -19,6 +19,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    StepExplained,
     StepFinished,
     StepLog,
     StepStarted,
@@ -79,7 +80,13 @@ class _Running:
 
 class Tty:
     def __init__(
-        self, write: Callable[[str], None], width: Callable[[], int], height: Callable[[], int], *, color: bool = False
+        self,
+        write: Callable[[str], None],
+        width: Callable[[], int],
+        height: Callable[[], int],
+        *,
+        color: bool = False,
+        explain: bool = False,
     ) -> None:
         self._write = write
         self._size = (width, height)
@@ -89,6 +96,9 @@ class Tty:
         )
         self._summary = Summary(color=color)
         self._running: dict[int, _Running] = {}
+        self._explain = explain
+        self._reasons: dict[int, list[str]] = {}
+        """Of steps that end in a moment."""
         self._start = 0.0
         self._steps = 0
         self._done = 0
@@ -105,6 +115,8 @@ class Tty:
                 self._begin(step, clean(name), now)
             case StepLog(step, data):
                 self._log(step, data, now)
+            case StepExplained(step, _, _, reasons):
+                self._reasons[step] = [clean(text) for _, text, _ in reasons] if self._explain else []
             case StepFinished():
                 self._finish(event)
             case Notice(message):
@@ -162,11 +174,12 @@ class Tty:
                 right, tint = f"ERROR {duration(event.seconds)}", self._red
             case "cancelled":
                 right, tint = "CANCELED", self._dim
+        why = "".join(f"{self._dim}   why: {text}{self._reset}\n" for text in self._reasons.pop(event.step, ()))
         log = ""
         if running and event.status == "failed":
             log = running.whole(colors=self._color)
             self._failed_log_shown = bool(log)
-        self._scroll(self._line(clean(event.name), right, tint) + "\n" + log)
+        self._scroll(self._line(clean(event.name), right, tint) + "\n" + why + log)
 
     def _short(self, error: BuildError) -> BuildError:
         """`error` without the last lines of the log when these stand right above it."""

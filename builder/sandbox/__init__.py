@@ -10,7 +10,8 @@ yet). There is no user namespace yet: root in the sandbox is root of the host, h
 The paths of a `SandboxSpec` on the host's side are trusted.
 
 `spec` is the language, `launcher` what the builder calls, `probe` says what is wrong with a machine. `main` is the fork
-server's program: `serve`, `enter`, `rootfs`, `mounts`, `overlay`, `privileges`, `features`, `kernel` and `wire` need nothing
+server's program: `serve`, `enter`, `rootfs`, `mounts`, `overlay`, `privileges`, `terminal`, `features`, `kernel` and
+`wire` need nothing
 but `os`, `ctypes` and a few modules of the interpreter itself. A sandbox without root will be one more namespace in `serve`
 and one more step at the head of `enter`.
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
-from builder.sandbox import kernel, privileges, wire
+from builder.sandbox import kernel, privileges, terminal, wire
 from builder.sandbox.rootfs import Root
 
 TYPE_CHECKING = False
@@ -66,6 +66,7 @@ def _steps(
         ("seccomp", lambda: _filter(job)),
         ("user", lambda: privileges.become(job)),
         ("pdeathsig", lambda: privileges.die_with(server, job)),
+        ("terminal", lambda: terminal.become_second() if job.terminal else None),
         ("exec", lambda: _exec(job)),
     ]
 
@@ -92,6 +93,9 @@ def _own_keyring(missing: tuple[str, ...]) -> None:
 
 
 def _set_streams(job: Job, streams: tuple[int, int, int]) -> None:
+    if job.terminal:
+        opened = terminal.open_terminal(job, streams[0])
+        streams = (opened, opened, opened)
     if streams[0] < 0:
         streams = (os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), streams[1], streams[2])
     # None of them is below 3: the server keeps its own three open.

@@ -58,6 +58,8 @@ _RESOLVE_IN_ROOT = 0x10
 PR_SET_PDEATHSIG = 1
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _LANDLOCK_SCOPES = 1 | 2  # abstract unix sockets, signals
@@ -66,6 +68,10 @@ _AF_INET = 2
 _SOCK_DGRAM = 2
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
+_TIOCSCTTY = 0x540E
+_TIOCSWINSZ = 0x5414
+_TIOCGPTN = 0x80045430
+_TIOCSPTLCK = 0x40045431
 _ENOSYS = 38
 _EPERM = 1
 
@@ -188,6 +194,30 @@ def close_all_but(kept: tuple[int, ...], *, by_range: bool) -> None:
         first = last + 1
 
 
+def close_all() -> None:
+    """Closes every descriptor there is."""
+    for name in os.listdir("/proc/self/fd"):
+        _libc.close(int(name))
+
+
+def unlock_terminal(master: int) -> int:
+    """Makes the other side of a new pty usable; its number (ioctl_tty(2))."""
+    number = ctypes.c_int(0)
+    _checked(_libc.ioctl(master, ctypes.c_ulong(_TIOCSPTLCK), ctypes.byref(number)))
+    _checked(_libc.ioctl(master, ctypes.c_ulong(_TIOCGPTN), ctypes.byref(number)))
+    return number.value
+
+
+def set_terminal_size(terminal: int, rows: int, columns: int) -> None:
+    size = (ctypes.c_ushort * 4)(rows, columns, 0, 0)
+    _checked(_libc.ioctl(terminal, ctypes.c_ulong(_TIOCSWINSZ), size))
+
+
+def take_terminal(terminal: int) -> None:
+    """Makes it the controlling terminal of the session that this process leads."""
+    _checked(_libc.ioctl(terminal, ctypes.c_ulong(_TIOCSCTTY), ctypes.c_ulong(0)))
+
+
 def has_ended(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -203,6 +233,18 @@ def bring_up(interface: bytes) -> None:
         _checked(_libc.ioctl(fd, ctypes.c_ulong(_SIOCSIFFLAGS), ctypes.create_string_buffer(request, 40)))
     finally:
         os.close(fd)
+
+
+def hide(name: bytes) -> None:
+    """Lets nobody without CAP_SYS_PTRACE look into this process (its memory, its environment, which is the builder's), and
+    calls it `name` and nothing else (proc(5): the places of the arguments are the fields 48 and 49 of stat)."""
+    prctl(_PR_SET_DUMPABLE, 0)
+    with open("/proc/self/stat", "rb") as file:
+        # The second field may hold blanks and parentheses.
+        start, end = file.read().rpartition(b")")[2].split()[45:47]
+    ctypes.memset(int(start), 0, int(end) - int(start))
+    ctypes.memmove(int(start), name, min(len(name), int(end) - int(start) - 1))
+    prctl(_PR_SET_NAME, ctypes.addressof(ctypes.create_string_buffer(name)))
 
 
 def prctl(option: int, value: int) -> None:

@@ -305,6 +305,7 @@ def _fields(spec: SandboxSpec, seccomp: bytes, *, own_streams: bool) -> dict[str
         "without": tuple(spec.without),
         "seccomp": seccomp,
         "own_streams": own_streams,
+        "terminal": spec.terminal or (),
     }
 
 

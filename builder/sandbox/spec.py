@@ -118,6 +118,8 @@ class SandboxSpec(NamedTuple):
     capabilities: tuple[str, ...] = DOCKER_CAPABILITIES
     without: frozenset[str] = frozenset()
     stdin: Literal["null", "inherit"] = "null"
+    terminal: tuple[int, int] | None = None
+    """Rows and columns of a terminal of its own. Its streams are then a socket, over which the terminal's other side comes."""
 
 
 class Outcome(NamedTuple):

@@ -42,6 +42,9 @@ class Job:
     seccomp: bytes
     own_streams: bool
     """The streams were made for this command, and are given to its user."""
+    terminal: tuple[int, ...]
+    """Rows and columns of the terminal that the command gets; empty for none. The first stream is then a socket, over which
+    the other side of the terminal is sent back."""
 
     def __init__(self, fields: dict[str, object]) -> None:
         self.__dict__.update(fields)

@@ -19,7 +19,7 @@ FORMAT = 1
 
 _FOLDERS = ("blobs", "blobs/sha256", "snapshots", "index", "tmp")
 _DATABASE = {"db.sqlite", "db.sqlite-wal", "db.sqlite-shm", "db.sqlite-journal"}
-_LATER = {"locks", "mounts", "failed"}
+_LATER = {"locks", "mounts", "failed", "builds"}
 """Folders that are made when the first thing is put into them."""
 _NAMES = {"VERSION", "VERSION.new", "blobs", "snapshots", "index", "tmp", "gc"} | _LATER | _DATABASE
 _FOREIGN = {"lost+found"}

@@ -55,6 +55,11 @@ class Records:
             return None
         return Record(key, preimage, Digest.parse(diff_id), created)
 
+    def remembered(self, key: str) -> Record | None:
+        """The record of a key, also one that does not count any more."""
+        row = self._database.one("SELECT preimage, diff_id, created FROM records WHERE key = ?", key)
+        return None if row is None else Record(key, row[0], None if row[1] is None else Digest.parse(row[1]), row[2])
+
     def put(self, record: Record, *, replace: bool = False) -> Record:
         """Record a result and return what counts: the first one wins, as long as its layer is there; with `replace` the new."""
         self._uses.touch(record.key)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.oci.digest import Descriptor
+    from builder.store.builds import Build, Builds
     from builder.store.cachemounts import CacheMountRecord, CacheMounts, CacheMountUse, Sharing
     from builder.store.collect import Housekeeping
     from builder.store.failed import FailedStep, FailedSteps
@@ -209,6 +210,10 @@ class Store:
         form of it first."""
         return self._records.put(record, replace=replace)
 
+    def remembered(self, key: str) -> Record | None:
+        """The record of a step's key, whatever became of its layer."""
+        return self._records.remembered(key)
+
     def ast(self, key: str) -> bytes | None:
         """A parsed Dockerfile's bytes, by the key under which they were put."""
         return self._records.ast(key)
@@ -262,6 +267,21 @@ class Store:
         from builder.store.cachemounts import CacheMounts  # for builds that have them
 
         return CacheMounts(self.root, self._database, self._locks, self._lease)
+
+    # The history of builds.
+
+    def put_build(self, build: Build) -> None:
+        """Remember a build; the oldest go."""
+        self._builds().put(build)
+
+    def builds(self, limit: int, *, place: str | None = None, path: str | None = None) -> list[Build]:
+        """The last builds, the last one first: all, or those of one place or of the Dockerfile at `path`."""
+        return self._builds().last(limit, place=place, path=path)
+
+    def _builds(self) -> Builds:
+        from builder.store.builds import Builds  # not for those who only list images
+
+        return Builds(self.root, self._database.faults)
 
     # What failed steps left.
 

@@ -15,7 +15,7 @@ def assert_valid(store: Path) -> None:
     """Every blob and index is what its name or row says, folders and rows agree, and nothing temporary is left."""
     assert os.listdir(store / "tmp") == []
     top = set(os.listdir(store)) - {"db.sqlite-wal", "db.sqlite-shm", "lost+found"}
-    assert top - {"locks", "mounts"} == {"VERSION", "blobs", "db.sqlite", "index", "snapshots", "tmp"}
+    assert top - {"locks", "mounts", "failed", "builds"} == {"VERSION", "blobs", "db.sqlite", "index", "snapshots", "tmp"}
     assert not os.path.isdir(store / "locks") or os.listdir(store / "locks") == []
     for blob in (store / "blobs" / "sha256").iterdir():
         assert _sha256(blob) == blob.name

@@ -27,7 +27,10 @@ SPEC_BUILD_FLAGS = """-f -t --build-arg --build-context --target --platform --no
 --source-date-epoch --compression --squash --root --provenance --sbom --attest --rm --builder"""
 SPEC_COMMANDS = """build images inspect history tag rmi import save load pull push login logout run verify diff check why shell
 du prune doctor"""
-BUILT = ("build", "check", "doctor", "du", "images", "inspect", "history", "import", "prune", "rmi", "run", "tag")
+BUILT = (
+    *("build", "check", "doctor", "du", "images", "inspect", "history", "import", "prune", "rmi", "run", "shell", "tag"),
+    "why",
+)
 
 
 def refused(*argv: str) -> str:
@@ -186,7 +189,7 @@ def test_commands(argv: list[str], command: str, positionals: tuple[str, ...]) -
             "error: the flag '--pull' is not built yet (when base images are pulled); it accepts 'missing'\n"
             "  hint: leave it out",
         ),
-        (["run", "-it", "a"], "error: the flag '-t' is not built yet (give the command a terminal)\n  hint: leave it out"),
+        (["run", "-id", "a"], "error: the flag '-d' is not built yet (run in the background)\n  hint: leave it out"),
     ],
 )
 def test_refusals(argv: list[str], message: str) -> None:

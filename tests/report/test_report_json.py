@@ -24,6 +24,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    StepExplained,
     StepFinished,
     StepLog,
     StepStarted,
@@ -40,7 +41,9 @@ SAMPLES: tuple[Event, ...] = (
     StepStarted(1, "[1/2] RUN é", 2),
     StepLog(1, b"text\n"),
     StepLog(1, b"\xff"),
-    StepFinished(1, "[1/2] RUN é", 0, "done", 0.1239, "sha256:aa", 7),
+    StepExplained(1, "[1/2] RUN é", 0, (("command", "command: a -> b", 0), ("before", "the step before: é", 1))),
+    StepExplained(2, "n", 3, (("never-built", "never built", 0),)),
+    StepFinished(1, "[1/2] RUN é", 0, "done", 0.1239, "sha256:aa", 7, "bb"),
     StepFinished(2, "n", 3, "cached", 0.0, "", 0),
     BuildWarning("Code", "message", 4, 2, "Dockerfile"),
     BuildWarning("Code", "message"),
@@ -85,14 +88,14 @@ def test_a_failed_build() -> None:
 {"v":1,"type":"step.log","at":0.7,"step":1,"text":"\u00e9\n\u001b[0m"}
 {"v":1,"type":"step.log","at":0.8,"step":1,"base64":"/w=="}
 {"v":1,"type":"step.log","at":1.0,"step":1,"base64":"4oI="}
-{"v":1,"type":"step.finished","at":1.0,"step":1,"name":"[1/1] RUN \u00e9","line":2,"status":"failed","seconds":0.5,"diff_id":null,"size":0}
+{"v":1,"type":"step.finished","at":1.0,"step":1,"name":"[1/1] RUN \u00e9","line":2,"status":"failed","seconds":0.5,"diff_id":null,"size":0,"key":null}
 {"v":1,"type":"build.failed","at":1.0,"error":{"message":"it failed","file":"Dockerfile","line":2,"column":5,"hint":"fix it","exit_code":1,"code":3,"tail":["a","b"],"cancelled":[]},"seconds":1.0}
 """  # noqa: E501 - one object a line is the format
     )
 
 
 def test_a_finished_build_and_an_error_without_a_place() -> None:
-    text = stream((0.0, SAMPLES[12]), (0.0, SAMPLES[10]), (0.0, SAMPLES[14]))
+    text = stream((0.0, SAMPLES[14]), (0.0, SAMPLES[12]), (0.0, SAMPLES[16]))
     assert (
         text
         == """{"v":1,"type":"build.finished","at":0.0,"image_id":"sha256:cc","names":["a","b"],"size":7,"layers":1,"ran":1,"cached":1,"skipped":["test"],"seconds":2.0}
@@ -146,6 +149,7 @@ CHECKS: dict[str, tuple[type, ...]] = {
     "string or null": (str, type(None)),
     "integer or null": (int, type(None)),
     "array of strings": (list,),
+    "array of objects": (list,),
     "object": (dict,),
 }
 
@@ -167,12 +171,15 @@ def test_the_docs_have_every_field(sample: Event) -> None:
     assert_documented(dict(fields), documented()[name], name)
     line = json.loads(stream((0.0, sample)))
     assert_documented({key: line[key] for key in line if key not in fields}, documented()[""], "every object")
+    if name == "step.explained":
+        for reason in line["reasons"]:
+            assert_documented(reason, documented()["reasons"], "reasons")
     if name == "build.failed":
         assert_documented(line["error"], documented()["error"], "error")
 
 
 def test_the_docs_have_no_other_types() -> None:
-    assert set(documented()) == {"", "error"} | {describe(sample)[0] for sample in SAMPLES}
+    assert set(documented()) == {"", "error", "reasons"} | {describe(sample)[0] for sample in SAMPLES}
 
 
 def test_nullable_fields_are_seen_as_null_and_as_a_value() -> None:
@@ -183,5 +190,7 @@ def test_nullable_fields_are_seen_as_null_and_as_a_value() -> None:
             if isinstance(values, dict):
                 for field, value in values.items():
                     seen.setdefault((table, field), set()).add(value is None)
+        for reason in sample.reasons if isinstance(sample, StepExplained) else ():
+            seen.setdefault(("reasons", "step"), set()).add(not reason[2])
     nullable = {(name, field) for name, table in documented().items() for field, kind in table.items() if "null" in kind}
     assert nullable - {("step.started", "line")} == {key for key, nulls in seen.items() if nulls == {True, False}}

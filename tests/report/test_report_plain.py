@@ -19,6 +19,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    StepExplained,
     StepFinished,
     StepLog,
     StepStarted,
@@ -31,9 +32,9 @@ ID = "sha256:" + "a" * 64
 MANIFEST = "sha256:" + "b" * 64
 
 
-def shown(*script: tuple[float, Event], color: bool = False) -> str:
+def shown(*script: tuple[float, Event], color: bool = False, explain: bool = False) -> str:
     out: list[str] = []
-    reader = Plain(out.append, color=color)
+    reader = Plain(out.append, color=color, explain=explain)
     for now, event in script:
         reader.handle(event, now)
     reader.close(script[-1][0] if script else 0.0)
@@ -186,6 +187,34 @@ def test_lines_of_steps_are_never_mixed(chunks: Sequence[tuple[int, str]]) -> No
             seen[int(match[1])].append(match[2] or "")
     for step in (1, 2, 3):
         assert seen[step] == "".join(text for number, text in chunks if number == step).splitlines()
+
+
+EXPLAINED: list[tuple[float, Event]] = [
+    (0.0, StepStarted(2, "RUN make", 2)),
+    (0.5, StepLog(2, b"half")),
+    (1.0, StepExplained(2, "RUN make", 2, (("arg", "ARG A: a -> b", 0), ("command", "command: \x1b[2Jx -> y", 0)))),
+    (1.0, StepFinished(2, "RUN make", 2, "done", 1.0, "", 0)),
+    (1.0, StepExplained(3, "RUN more", 3, (("never-built", "never built", 0),))),
+    (1.0, StepFinished(3, "RUN more", 3, "failed", 1.0, "", 0)),
+]
+
+
+def test_reasons_stand_below_their_step_when_they_are_asked_for() -> None:
+    assert (
+        shown(*EXPLAINED, explain=True)
+        == """\
+#2 RUN make
+#2 1.000 half
+#2 WHY ARG A: a -> b
+#2 WHY command: x -> y
+#2 DONE 1.0s
+
+#3 RUN more
+#3 WHY never built
+#3 ERROR 1.0s
+"""
+    )
+    assert "WHY" not in shown(*EXPLAINED)
 
 
 def test_quiet_shows_errors_alone() -> None:

@@ -156,7 +156,7 @@ def test_debug_events_are_shown_when_asked() -> None:
             "json",
             True,
             '{"v":1,"type":"step.finished","at":0.0,"step":1,"name":"s","line":1,"status":"cached","seconds":0.0,'
-            '"diff_id":null,"size":0}\n',
+            '"diff_id":null,"size":0,"key":null}\n',
         ),
     ],
 )

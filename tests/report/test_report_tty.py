@@ -20,6 +20,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    StepExplained,
     StepFinished,
     StepLog,
     StepStarted,
@@ -33,10 +34,11 @@ MANIFEST = "sha256:" + "b" * 64
 class Screen:
     """A reader on a terminal."""
 
-    def __init__(self, width: int = 41, height: int = 24, *, color: bool = False) -> None:
+    def __init__(self, width: int = 41, height: int = 24, *, color: bool = False, explain: bool = False) -> None:
         self.terminal = Terminal(width, height)
         self.raw = ""
-        self.reader = Tty(self._write, lambda: self.terminal.width, lambda: self.terminal.height, color=color)
+        size = (lambda: self.terminal.width, lambda: self.terminal.height)
+        self.reader = Tty(self._write, *size, color=color, explain=explain)
         self.now = 0.0
 
     def _write(self, text: str) -> None:
@@ -148,6 +150,16 @@ Dockerfile:2:1: error: exit code 1
   hint: look
 """
     )
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_reasons_stand_below_their_step_when_they_are_asked_for(explain: bool) -> None:
+    screen = Screen(explain=explain)
+    screen.at(0.0, BuildStarted("Dockerfile", ".", ""), PlanReady(2), StepStarted(1, "RUN x", 2), StepStarted(2, "RUN y", 3))
+    screen.at(1.0, StepLog(1, b"end"), StepExplained(1, "RUN x", 2, (("arg", "ARG A: a -> b", 0), ("command", "command", 0))))
+    screen.at(1.0, StepFinished(1, "RUN x", 2, "failed", 1.0, "", 0)).close()
+    why = "   why: ARG A: a -> b\n   why: command\n" if explain else ""
+    assert screen.text == f"=> RUN x                      ERROR 1.0s\n{why}   end\n=> RUN y                        CANCELED\n"
 
 
 def test_the_log_of_a_failed_step_has_a_bound() -> None:

@@ -1,0 +1,204 @@
+"""Why a step ran: the inputs of its key beside those that it had in an earlier build."""
+
+from __future__ import annotations
+
+from builder import canonical
+from builder.engine.past import Past, line_of
+from builder.engine.times import told
+from builder.errors import StoreError
+from builder.layers.index import load_index
+from builder.layers.names import show
+from builder.oci.digest import Digest
+from builder.plan import reasons
+from builder.plan.reasons import File, Files, Reason
+from builder.plan.steps import BaseStep, ContextOrigin, CopySource, CopyStep, GitSource, InlineSource, StageOrigin
+from builder.plan.wording import masked
+from builder.redact import redact
+from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.engine.past import Earlier
+    from builder.layers.entry import Entry
+    from builder.plan.keys import Key
+    from builder.plan.steps import Plan, Step
+    from builder.store.builds import BuiltStep
+    from builder.store.store import Store
+
+LONGEST = 60
+"""Characters of what a COPY copies that are shown."""
+
+
+class _Miss(NamedTuple):
+    key: Key
+    refused: str
+    """The flag that forbids to take what is known; empty where the cache was asked."""
+    forgotten: bool
+    """There was a record once, whose layer is gone."""
+
+
+class Explainer:
+    """For one build; the caller sees to it that one thread at a time is in here."""
+
+    def __init__(self, store: Store, plan: Plan, place: str) -> None:
+        self._store = store
+        self._plan = plan
+        self._past = Past(store, plan, place)
+        self._misses: dict[int, _Miss] = {}
+        self._reasons: dict[int, tuple[Reason, ...]] = {}
+
+    def missed(self, step: Step, key: Key, refused: str) -> None:
+        """The cache has no result for the step; to be told before it has one."""
+        self._misses[step.id + 1] = _Miss(key, refused, self._store.remembered(key.hex) is not None)
+
+    def reasons(self, number: int, diff_id: str) -> tuple[Reason, ...]:
+        """Why the step ran that was missed; `diff_id` is the layer that it made, empty for none."""
+        miss, step = self._misses[number], self._plan.steps[number - 1]
+        found = self._reasons[number] = self._found(miss, step, diff_id)
+        return found
+
+    def _found(self, miss: _Miss, step: Step, diff_id: str) -> tuple[Reason, ...]:
+        if miss.refused:
+            return (reasons.no_cache(miss.refused),)
+        same = self._past.by_key(miss.key)
+        if same is not None:
+            when = told(same.build.created)
+            match same.step.status:
+                case "failed":
+                    return (reasons.failed_before(when),)
+                case "cancelled":
+                    return (reasons.unfinished(when),)
+                case _:
+                    return (reasons.REMOVED,)
+        if miss.forgotten:
+            return (reasons.REMOVED,)
+        now = masked(canonical.loads(miss.key.preimage.decode()))
+        best = self._past.same(step) or self._past.nearest(now)
+        if best is None:
+            return (reasons.NEVER,)
+        if best.inputs is None:
+            return (reasons.UNKNOWN,)
+        files = self._files(step, best.step, diff_id) if isinstance(step, CopyStep) else None
+        found = reasons.compare(
+            best.inputs,
+            now,
+            args=self._plan.places[step.id].args,
+            copied=_copied(self._plan, step) if isinstance(step, CopyStep) else "",
+            files=files,
+            root=self._root(step, best),
+        )
+        return found or (reasons.HIDDEN,)
+
+    # What it starts from
+
+    def _root(self, step: Step, earlier: Earlier) -> Reason:
+        """Why the step starts from another file system than the earlier one."""
+        assert not isinstance(step, BaseStep)
+        parent = self._plan.steps[step.parent]
+        old = earlier.build.steps[earlier.step.parent - 1] if earlier.step.parent else None
+        if isinstance(parent, BaseStep):
+            before = _base_name(old.name) if old is not None and old.op == "base" else ""
+            if old is not None and old.op != "base":
+                return Reason("before", f"the step before is now: {parent.name}", parent.id + 1)
+            return reasons.base(before, parent.base.name, parent.id + 1)
+        why = self._reasons.get(parent.id + 1)
+        if why is None:
+            # It came from the cache, with what another build had given.
+            return Reason("before", f"the step before: {parent.name} (cached, with another result)", parent.id + 1)
+        first = why[0]
+        if len(why) == 1 and first.kind == "base":
+            return first
+        if len(why) > 1 or first.kind != "before" or first.step not in self._reasons:
+            return reasons.follows(True, parent.id + 1, parent.name, why)
+        cause = self._plan.steps[first.step - 1]
+        return reasons.follows(False, first.step, cause.name, self._reasons[first.step])
+
+    # What a COPY gave
+
+    def _files(self, step: CopyStep, old: BuiltStep, diff_id: str) -> Files | None:
+        layers = [self._entries(layer) for layer in ((old.layers or ("",))[0], diff_id)]
+        if old.status not in ("done", "cached") or layers[0] is None or layers[1] is None:
+            return None
+        return compared(layers[0], layers[1], step.dest)
+
+    def _entries(self, diff_id: str) -> list[Entry] | None:
+        """What the layer holds; None where the store has it no more."""
+        if not diff_id:
+            return []
+        try:
+            return load_index(self._store.layer_index(Digest.parse(diff_id)))
+        except StoreError:
+            return None
+
+
+def compared(before: list[Entry], now: list[Entry], dest: str) -> Files:
+    """The files of two layers that a COPY to `dest` gave, by their paths below it, else by their paths in the image.
+
+    A folder counts where it is in both, for its mode and owner, and where it is empty.
+    """
+    old, new = _by_name(before, dest), _by_name(now, dest)
+    folders = [name for name in old.keys() ^ new.keys() if (old.get(name) or new[name]).content.startswith("dir")]
+    for side in (old, new):
+        full = {parent for name in side for parent in _parents(name)}
+        for name in folders:
+            if name in full:
+                side.pop(name, None)
+    return Files(old, new)
+
+
+def _by_name(entries: list[Entry], dest: str) -> dict[str, File]:
+    target = dest.strip("/").encode("utf-8", "surrogateescape")
+    found = {}
+    for entry in entries:
+        path = entry.path
+        if entry.kind in ("whiteout", "opaque") or (
+            entry.kind == "dir" and (target + b"/").startswith(path + b"/" * bool(path))
+        ):
+            continue
+        if path == target:
+            name = show(path.rpartition(b"/")[2])
+        elif path.startswith(target + b"/" if target else b""):
+            name = show(path[len(target) :].lstrip(b"/"))
+        else:
+            name = "/" + show(path)
+        what = "file" if entry.kind == "hardlink" else entry.kind
+        link = entry.link if what == "symlink" else b""
+        content = f"{what} {entry.digest} {link!r} {entry.rdev} {entry.xattrs!r}"
+        # A symlink's mode means nothing (symlink(7)).
+        found[name] = File(content, 0 if what == "symlink" else entry.mode, (entry.uid, entry.gid))
+    return found
+
+
+def _parents(name: str) -> Iterator[str]:
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+def _copied(plan: Plan, step: CopyStep) -> str:
+    """The instruction as far as it says what is copied: `COPY src`, `COPY --from=build /out`."""
+    words = [step.keyword]
+    match step.origin:
+        case ContextOrigin(name=name) if name:
+            words.append(f"--from={name}")
+        case StageOrigin(step=origin):
+            source = plan.steps[origin]
+            words.append(f"--from={source.base.name if isinstance(source, BaseStep) else plan.places[origin].stage}")
+    for each in step.sources:
+        match each:
+            case CopySource():
+                words.append(each.path)
+            case InlineSource():
+                words.append(f"<<{each.name}")
+            case GitSource():
+                words.append(f"{each.url}{f'#{each.ref}' if each.ref else ''}")
+            case _:
+                words.append(each.url)
+    text = redact(" ".join(words))
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _base_name(name: str) -> str:
+    return line_of(name).removeprefix("FROM ")

@@ -1,0 +1,61 @@
+"""A terminal for a command: a pty of the sandbox's own devpts, so that `tty` knows it; the other side goes to the builder.
+
+The command is not the first process of its namespace then, as it is without a terminal: the kernel drops Ctrl-C for a first
+process that has not asked for it (pid_namespaces(7)), and nobody could end a `sleep`.
+
+Part of the fork server's program.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import sys
+
+from builder.sandbox import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.sandbox.wire import Job
+
+
+def open_terminal(job: Job, connection: int) -> int:
+    """The command's side; the other one was sent over the socket `connection`."""
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    name = b"/dev/pts/%d" % kernel.unlock_terminal(master)
+    terminal = os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    kernel.set_terminal_size(terminal, *job.terminal)
+    # As login(1) has it: the user's own, the group is the one that devpts was mounted with.
+    os.fchown(terminal, job.uid, -1)
+    channel = _socket.socket(fileno=connection)
+    try:
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, sys.byteorder))
+        channel.sendmsg([b"t"], [rights], _socket.MSG_NOSIGNAL)
+    finally:
+        channel.detach()
+        os.close(master)
+    return terminal
+
+
+def become_second() -> None:
+    """Go on as a child that leads a session of its own, with the terminal at its descriptor 0; the first process waits for it,
+    reaps whoever is left, and ends with its status."""
+    kernel.hide(b"init")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child:
+        _wait(child)
+    os.close(writer)
+    # Until the first process has closed what it had: none of that is for the command.
+    os.read(reader, 1)
+    os.close(reader)
+    os.setsid()
+    kernel.take_terminal(0)
+
+
+def _wait(child: int) -> None:
+    kernel.close_all()
+    ended, status = 0, 0
+    while ended != child:
+        ended, status = os.wait()
+    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
