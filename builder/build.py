@@ -320,7 +320,7 @@ def _export_caches(request: Request, plan: Plan, outcome: scheduler.Outcome, sto
     for to in request.cache_to:
         begun = time.monotonic()
         try:
-            digest, size = export_cache(to, plan, outcome, store, roots, threads=max(1, request.jobs))
+            digest, size = export_cache(to, plan, outcome, store, roots, emit, threads=max(1, request.jobs))
         except (BuildError, OSError) as error:
             if not to.ignore_error or isinstance(error, Interrupted):
                 raise

@@ -6,7 +6,10 @@ The manifest has `artifactType` `application/vnd.pybuild.cache.v1`. Its config i
     {"layers": [diff ID of each layer of the manifest, in its order],
      "records": [{"key": ..., "preimage": ..., "diff_id": ... or null, "created": seconds}, ... by key]}
 
-Its layers are layers as images have them. The number in the types is the version: what it means never changes
+Where the user named cache mounts there is `"mounts": [{"id": ..., "base": ..., "digest": of the blob}, ...]` besides, and the
+blobs are among the manifest's layers with the type `application/vnd.pybuild.cache.mount.v1.tar+zstd`.
+
+Its layers are else layers as images have them. The number in the types is the version: what it means never changes
 (SPEC section 7), and what a reader does not know is passed over. What it knows is parsed whole or refused: a record that does
 not fit its key makes all others doubtful.
 """
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 _FAMILY = "application/vnd.pybuild.cache."
 ARTIFACT_TYPE = f"{_FAMILY}v1"
 CONFIG_TYPE = f"{ARTIFACT_TYPE}+json"
+MOUNT_TYPE = f"{_FAMILY}mount.v1.tar+zstd"
 MANIFEST_LIMIT = 4 << 20
 """Bytes, as registries have it."""
 CONFIG_LIMIT = 64 << 20
@@ -51,20 +55,31 @@ class CachedStep(NamedTuple):
     """Seconds since 1970."""
 
 
+class CachedMount(NamedTuple):
+    """A cache mount, as a store knows it: its id, and what a new one begins with."""
+
+    id: str
+    base: str
+
+
 class Cache(NamedTuple):
     steps: Mapping[str, CachedStep]
     """By their keys."""
     layers: Mapping[Digest, Descriptor]
     """The blob of each diff ID that a step names."""
+    mounts: Mapping[CachedMount, Descriptor]
 
 
 class Manifest(NamedTuple):
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    mounts: tuple[Descriptor, ...]
 
 
-def config_blob(steps: Iterable[CachedStep], diff_ids: Iterable[Digest]) -> bytes:
-    """The config of a cache whose manifest has the layers `diff_ids`; the same steps give the same bytes."""
+def config_blob(
+    steps: Iterable[CachedStep], diff_ids: Iterable[Digest], mounts: Mapping[CachedMount, Descriptor] | None = None
+) -> bytes:
+    """The config of a cache whose manifest has the layers `diff_ids`, and `mounts`; the same steps give the same bytes."""
     records = [
         {
             "created": step.created,
@@ -74,7 +89,12 @@ def config_blob(steps: Iterable[CachedStep], diff_ids: Iterable[Digest]) -> byte
         }
         for step in sorted(steps)
     ]
-    return canonical.dumps({"layers": [str(diff_id) for diff_id in diff_ids], "records": records}).encode()
+    body: dict[str, object] = {"layers": [str(diff_id) for diff_id in diff_ids], "records": records}
+    if mounts:
+        body["mounts"] = [
+            {"base": mount.base, "digest": str(blob.digest), "id": mount.id} for mount, blob in sorted(mounts.items())
+        ]
+    return canonical.dumps(body).encode()
 
 
 def manifest_blob(config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
@@ -103,23 +123,40 @@ def parse_manifest(data: bytes) -> Manifest:
     if config.media_type != CONFIG_TYPE:
         raise BuildError("the config of its manifest has another type")
     # The empty descriptor is none, nor are blobs of kinds that may be added within this version.
-    return Manifest(config, tuple(each for each in map(parse_descriptor, layers) if each.media_type in _LAYER_TYPES))
+    blobs = [parse_descriptor(each) for each in layers]
+    return Manifest(
+        config,
+        tuple(blob for blob in blobs if blob.media_type in _LAYER_TYPES),
+        tuple(blob for blob in blobs if blob.media_type == MOUNT_TYPE),
+    )
 
 
-def parse_config(data: bytes, layers: tuple[Descriptor, ...], key_of: Callable[[bytes], str]) -> Cache:
-    """`layers` are the manifest's; `key_of` gives the key of a preimage. Raises BuildError."""
+def parse_config(data: bytes, manifest: Manifest, key_of: Callable[[bytes], str]) -> Cache:
+    """`manifest` is the one that names it; `key_of` gives the key of a preimage. Raises BuildError."""
     raw = _object(data, "config")
     diff_ids, records = raw.get("layers"), raw.get("records")
     if not isinstance(diff_ids, list) or not isinstance(records, list):
         raise BuildError("its config lacks the layers or the records")
-    if len(diff_ids) != len(layers):
-        raise BuildError(f"its config names {len(diff_ids)} layers, its manifest {len(layers)}")
-    blobs = dict(zip(map(_diff_id, diff_ids), layers, strict=True))
+    if len(diff_ids) != len(manifest.layers):
+        raise BuildError(f"its config names {len(diff_ids)} layers, its manifest {len(manifest.layers)}")
+    blobs = dict(zip(map(_diff_id, diff_ids), manifest.layers, strict=True))
     steps = [_step(record, key_of) for record in records]
     for step in steps:
         if step.diff_id is not None and step.diff_id not in blobs:
             raise BuildError(f"the layer of its record {step.key[:12]} is in no blob")
-    return Cache({step.key: step for step in steps}, blobs)
+    return Cache({step.key: step for step in steps}, blobs, _mounts(raw.get("mounts", []), manifest))
+
+
+def _mounts(raw: object, manifest: Manifest) -> dict[CachedMount, Descriptor]:
+    blobs = {str(blob.digest): blob for blob in manifest.mounts}
+    found = {}
+    for each in raw if isinstance(raw, list) else [raw]:
+        match each:
+            case {"id": str(id), "base": str(base), "digest": str(digest)} if digest in blobs and "\0" not in id + base:
+                found[CachedMount(id, base)] = blobs[digest]
+            case _:
+                raise BuildError("one of its cache mounts is malformed")
+    return found
 
 
 def _step(raw: object, key_of: Callable[[bytes], str]) -> CachedStep:

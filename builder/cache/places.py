@@ -36,6 +36,8 @@ class CacheTo(NamedTuple):
     """`min`: the steps that the image is made of; `max`: all that the build needed."""
     compression: Literal["gzip", "zstd", "uncompressed"] = "zstd"
     ignore_error: bool = False
+    mounts: tuple[str, ...] = ()
+    """Ids of the cache mounts that come along."""
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ _FLAGS = {
         "mode",
         "compression",
         "ignore-error",
+        "mounts",
         "force-compression",
         "image-manifest",
         "oci-mediatypes",
@@ -23,7 +24,7 @@ _FLAGS = {
 """The keys of type=local that work. The last three of `--cache-to` change nothing here: what they ask for is the only form."""
 
 _NOT_BUILT_TYPES = ("registry", "inline", "gha", "s3", "azblob")
-_NOT_BUILT_KEYS = ("compression-level", "mounts")
+_NOT_BUILT_KEYS = ("compression-level",)
 _CHOICES = {
     "mode": ("min", "max"),
     "compression": ("gzip", "zstd", "uncompressed"),
@@ -46,7 +47,8 @@ def parse_cache_from(text: str) -> CacheFrom:
 
 
 def parse_cache_to(text: str) -> CacheTo:
-    """``type=local,dest=DIR[,mode=min|max][,compression=...][,tag=NAME][,ignore-error=true]``. Raises UsageError."""
+    """``type=local,dest=DIR[,mode=min|max][,compression=...][,tag=NAME][,ignore-error=true][,mounts=ID,ID...]``. Raises
+    UsageError."""
     pairs = _pairs(text, "--cache-to")
     return CacheTo(
         _folder(pairs, "dest", text),
@@ -54,6 +56,7 @@ def parse_cache_to(text: str) -> CacheTo:
         pairs.get("mode", "min"),  # type: ignore[arg-type]  # _pairs checks the choices
         pairs.get("compression", "zstd"),  # type: ignore[arg-type]  # as above
         pairs.get("ignore-error") == "true",
+        tuple(dict.fromkeys(id for id in pairs.get("mounts", "").split(",") if id)),
     )
 
 
@@ -67,7 +70,12 @@ def _pairs(text: str, flag: str) -> dict[str, str]:
             hint=f"for a folder: type=local,{_FLAGS[flag][0]}={text or 'DIR'}",
         )
     pairs: dict[str, str] = {}
+    key = ""
     for field in fields:
+        if key == "mounts" and "=" not in field:
+            # mounts=a,b is a list, with quotes around it or without.
+            pairs[key] += f",{field}"
+            continue
         key, equals, value = field.partition("=")
         key = key.strip().lower()
         if not equals:

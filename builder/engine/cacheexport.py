@@ -12,18 +12,23 @@ from builder.plan.steps import BaseStep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from builder.cache.format import CachedMount
     from builder.cache.places import CacheTo
     from builder.engine.executor import Result
     from builder.engine.roots import Roots
     from builder.engine.scheduler import Outcome
+    from builder.events import Emit
     from builder.plan.steps import Plan
     from builder.store.store import Store
 
 
-def export_cache(to: CacheTo, plan: Plan, outcome: Outcome, store: Store, roots: Roots, *, threads: int) -> tuple[Digest, int]:
-    """Write the cache; its manifest's digest, and the bytes of all its blobs. Raises UsageError and StoreError."""
+def export_cache(
+    to: CacheTo, plan: Plan, outcome: Outcome, store: Store, roots: Roots, emit: Emit, *, threads: int
+) -> tuple[Digest, int]:
+    """Write the cache; its manifest's digest, and the bytes of all its blobs. Raises UsageError, StoreError, and BuildError for
+    cache mounts that cannot be packed."""
     results = [outcome.results[step] for step in (_chain(plan) if to.mode == "min" else sorted(outcome.results))]
     steps: dict[str, CachedStep] = {}
     layers: dict[Digest, Blob] = {}
@@ -34,9 +39,23 @@ def export_cache(to: CacheTo, plan: Plan, outcome: Outcome, store: Store, roots:
         if result.diff_id is not None and result.diff_id not in layers:
             descriptor, path = layer_blob(result.root.layers[-1], to.compression, store, roots, threads)
             layers[result.diff_id] = Blob(descriptor, path=path)
-    config = _small(CONFIG_TYPE, config_blob(steps.values(), layers))
-    manifest = _small(MANIFEST_TYPE, manifest_blob(config.descriptor, (blob.descriptor for blob in layers.values())))
-    blobs = [*(layers.values() or [Blob(EMPTY_DESCRIPTOR, EMPTY)]), config]
+    if not to.mounts:
+        return _publish(to, steps, layers, {})
+    from builder.engine.packedmounts import pack
+
+    with store.scratch() as scratch:
+        return _publish(to, steps, layers, pack(to.mounts, store, scratch, emit, threads=threads))
+
+
+def _publish(
+    to: CacheTo, steps: Mapping[str, CachedStep], layers: Mapping[Digest, Blob], mounts: Mapping[CachedMount, Blob]
+) -> tuple[Digest, int]:
+    named = {mount: blob.descriptor for mount, blob in mounts.items()}
+    config = _small(CONFIG_TYPE, config_blob(steps.values(), layers, named))
+    # Two cache mounts may hold the same, and empty ones often do.
+    blobs = [*layers.values(), *{blob.descriptor: blob for blob in mounts.values()}.values()]
+    manifest = _small(MANIFEST_TYPE, manifest_blob(config.descriptor, (blob.descriptor for blob in blobs)))
+    blobs = [*(blobs or [Blob(EMPTY_DESCRIPTOR, EMPTY)]), config]
     LocalSink(to.dest).publish(blobs, manifest, to.tag)
     return manifest.descriptor.digest, _size((*blobs, manifest))
 

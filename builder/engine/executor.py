@@ -179,8 +179,13 @@ class Executor:
         contents = [source and source.digest for source in sources]
         key = keys.run_key(step, root.chain, self._platform, self._rung(), contents)
         return self._cached(step, key, root) or self._made(
-            _Job(key, step, number, root, root), lambda: self._work().run(step, number, root, key, sources)
+            _Job(key, step, number, root, root), lambda: self._ran(step, number, root, key, sources)
         )
+
+    def _ran(self, step: RunStep, number: int, root: Root, key: keys.Key, sources: tuple[MountSource | None, ...]) -> Root:
+        if step.mounts and self._imports is not None:
+            self._imports.bring_mounts(step)
+        return self._work().run(step, number, root, key, sources)
 
     def _copy(self, step: CopyStep, number: int, done: Mapping[int, Result], as_folder: bool) -> Result:
         root = done[step.parent].root

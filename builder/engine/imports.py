@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from builder.cache.format import Cache
+    from builder.cache.format import Cache, CachedMount
     from builder.cache.places import CacheFrom, Source
     from builder.cancellation import Cancellation
     from builder.engine.roots import Root, Roots
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from builder.layers.entry import Entry
     from builder.layers.index import Tree
     from builder.oci.digest import Descriptor
+    from builder.plan.steps import RunStep
     from builder.store.store import Store
 
 
@@ -63,11 +64,28 @@ class Imports:
             except (StoreError, Interrupted):
                 raise
             except (BuildError, ValueError) as error:
-                cache.refuse(diff_id, error)
+                cache.refuse(diff_id, error, f"layer {diff_id}")
                 continue
-            cache.count(size)
+            cache.fetched(size, steps=1)
             return self._store.put_record(Record(key.hex, key.preimage, diff_id))
         return None
+
+    def bring_mounts(self, step: RunStep) -> None:
+        """See to it that the store has the cache mounts of a step that is about to run, where a cache has some. Raises as
+        `find`."""
+        from builder.plan.mounts import CacheMount
+
+        ids = {mount.id for mount in step.mounts if isinstance(mount, CacheMount)}
+        for cache in self._caches if ids else ():
+            for mount, blob in cache.mounts(ids):
+                from builder.engine.packedmounts import unpack
+
+                try:
+                    cache.fetched(unpack(mount, blob, cache.source, self._store, self._stoppable))
+                except (StoreError, Interrupted):
+                    raise
+                except (BuildError, ValueError) as error:
+                    cache.refuse(blob.digest, error, f"cache mount '{mount.id}'")
 
     def tell(self) -> None:
         """Say what came from each cache."""
@@ -128,29 +146,40 @@ class _Opened:
     def ask(self, key: str) -> tuple[Digest | None, Descriptor | None] | None:
         """The diff ID of a step and the blob of its layer; None for a step that it does not know."""
         with self._lock:
-            if not self._read:
-                self._read = True
-                try:
-                    self._cache = _load(self.source)
-                except BuildError as error:
-                    self._warn(error.message)
-            step = self._cache.steps.get(key) if self._cache is not None else None
-            if self._cache is None or step is None or step.diff_id in self._refused:
+            cache = self._opened()
+            step = cache.steps.get(key) if cache is not None else None
+            if cache is None or step is None or step.diff_id in self._refused:
                 return None
-            return step.diff_id, None if step.diff_id is None else self._cache.layers[step.diff_id]
+            return step.diff_id, None if step.diff_id is None else cache.layers[step.diff_id]
 
-    def refuse(self, diff_id: Digest | None, error: BuildError | ValueError) -> None:
-        """Never ask for this layer again, and say why."""
+    def mounts(self, ids: set[str]) -> list[tuple[CachedMount, Descriptor]]:
+        """The cache mounts that it has of these, and their blobs."""
         with self._lock:
-            if diff_id not in self._refused:
-                self._refused.add(diff_id)
+            cache = self._opened()
+            found = cache.mounts.items() if cache is not None else ()
+            return [(mount, blob) for mount, blob in found if mount.id in ids and blob.digest not in self._refused]
+
+    def refuse(self, digest: Digest | None, error: BuildError | ValueError, what: str) -> None:
+        """Never ask for this layer or mount again, and say why."""
+        with self._lock:
+            if digest not in self._refused:
+                self._refused.add(digest)
                 reason = error.message if isinstance(error, BuildError) else str(error)
-                self._warn(f"layer {diff_id}: {reason}")
+                self._warn(f"{what}: {reason}")
 
-    def count(self, size: int) -> None:
+    def fetched(self, size: int, *, steps: int = 0) -> None:
         with self._lock:
-            self.steps += 1
+            self.steps += steps
             self.size += size
+
+    def _opened(self) -> Cache | None:
+        if not self._read:
+            self._read = True
+            try:
+                self._cache = _load(self.source)
+            except BuildError as error:
+                self._warn(error.message)
+        return self._cache
 
     def _warn(self, reason: str) -> None:
         self._emit(BuildWarning("CacheImport", f"the cache {self.name} is not used: {reason}"))
@@ -158,7 +187,7 @@ class _Opened:
 
 def _load(source: Source) -> Cache:
     manifest = parse_manifest(source.manifest())
-    return parse_config(source.read(manifest.config, CONFIG_LIMIT), manifest.layers, keys.hex_of)
+    return parse_config(source.read(manifest.config, CONFIG_LIMIT), manifest, keys.hex_of)
 
 
 def _unpacked(packed: str, write: Callable[[bytes], object], name: str) -> Digest:

@@ -276,3 +276,23 @@ def test_no_cache_filter_warns_of_a_stage_that_is_not_there(pybuild: Pybuild, bu
     assert done.returncode == 0
     warning = "--no-cache-filter names a stage 'biuld' that the Dockerfile does not have (did you mean 'build'?) (UnknownStage)"
     assert [line for line in done.stderr.splitlines() if "warning" in line] == [f"warning: {warning}"]
+
+
+def test_what_is_mounted_and_not_what_a_secret_or_a_cache_holds(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    build = Builds(pybuild, busybox_base, tmp_path / "context")
+    secret = tmp_path / "secret"
+    secret.write_text("one")
+    given = ("--secret", f"id=s,src={secret}", "--secret", f"id=t,src={secret}")
+
+    def of(mount: str) -> str:
+        line = f"RUN --mount={mount} cat /run/secrets/* || echo x >> /c/file || true"
+        return build(f"FROM base\n{line}\n", *given)[line]
+
+    mounts = [
+        *("type=secret,id=s", "type=secret,id=t", "type=secret,id=s,target=/key", "type=secret,id=s,env=S"),
+        *("type=cache,target=/c", "type=cache,target=/d", "type=cache,id=other,target=/c"),
+        *("type=tmpfs,target=/c", "type=tmpfs,target=/c,size=1m"),
+    ]
+    assert {mount: of(mount) for mount in mounts} == dict.fromkeys(mounts, "done")
+    secret.write_text("two")
+    assert {mount: of(mount) for mount in mounts} == dict.fromkeys(mounts, "cached")

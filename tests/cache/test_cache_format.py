@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from builder.cache.format import (
     CONFIG_TYPE,
+    CachedMount,
     CachedStep,
     config_blob,
     manifest_blob,
@@ -43,6 +44,9 @@ def golden(name: str) -> bytes:
     return (GOLDEN / name).read_bytes().rstrip(b"\n")
 
 
+MANIFEST = parse_manifest(golden("manifest.json"))
+
+
 def test_the_golden_documents() -> None:
     config = config_blob(STEPS, DIFF_IDS)
     assert config == golden("config.json")
@@ -55,11 +59,11 @@ def test_they_are_read_as_they_were_written() -> None:
     manifest = parse_manifest(golden("manifest.json"))
     assert manifest.layers == LAYERS
     assert manifest.config.digest.hex == hashlib.sha256(golden("config.json")).hexdigest()
-    cache = parse_config(golden("config.json"), manifest.layers, keys.hex_of)
+    cache = parse_config(golden("config.json"), manifest, keys.hex_of)
     assert cache.steps == {each.key: each for each in STEPS}
     assert cache.layers == dict(zip(DIFF_IDS, LAYERS, strict=True))
     assert parse_manifest(golden("manifest-empty.json")).layers == ()
-    assert parse_config(config_blob(STEPS[2:], ()), (), keys.hex_of).layers == {}
+    assert parse_config(config_blob(STEPS[2:], ()), parse_manifest(golden("manifest-empty.json")), keys.hex_of).layers == {}
 
 
 def test_what_may_be_added_is_passed_over() -> None:
@@ -69,7 +73,19 @@ def test_what_may_be_added_is_passed_over() -> None:
     assert parse_manifest(json.dumps(manifest).encode()).layers == LAYERS
     config = json.loads(golden("config.json")) | {"more": [1]}
     config["records"][0]["more"] = 1
-    assert len(parse_config(json.dumps(config).encode(), LAYERS, keys.hex_of).steps) == 3
+    assert len(parse_config(json.dumps(config).encode(), MANIFEST, keys.hex_of).steps) == 3
+
+
+def test_cache_mounts_come_along_where_they_are_named() -> None:
+    blob = Descriptor("application/vnd.pybuild.cache.mount.v1.tar+zstd", Digest("sha256", "3" * 64), 30)
+    mounts = {CachedMount("b", "0700 1:1"): blob, CachedMount("a", ""): blob}
+    config = config_blob(STEPS, DIFF_IDS, mounts)
+    assert config == golden("config-mounts.json")
+    manifest = manifest_blob(Descriptor(CONFIG_TYPE, Digest.of(config), len(config)), (*LAYERS, blob))
+    assert manifest == golden("manifest-mounts.json")
+    assert parse_config(config, parse_manifest(manifest), keys.hex_of).mounts == mounts
+    with pytest.raises(BuildError, match="one of its cache mounts is malformed"):
+        parse_config(config, MANIFEST, keys.hex_of)
 
 
 def test_the_order_of_steps_does_not_count() -> None:
@@ -115,7 +131,7 @@ def test_manifests_that_are_refused(change: dict[str, Any], message: str) -> Non
 def test_configs_that_are_refused(change: dict[str, Any], message: str) -> None:
     value = json.loads(golden("config.json")) | change
     with pytest.raises(BuildError) as refused:
-        parse_config(json.dumps(value).encode(), LAYERS, keys.hex_of)
+        parse_config(json.dumps(value).encode(), MANIFEST, keys.hex_of)
     assert message in refused.value.message
 
 
@@ -130,7 +146,7 @@ JSON = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictio
 def test_whatever_stands_there_is_read_or_refused(change: dict[str, Any], raw: bytes) -> None:
     for name, parse in (
         ("manifest.json", parse_manifest),
-        ("config.json", lambda data: parse_config(data, LAYERS, keys.hex_of)),
+        ("config.json", lambda data: parse_config(data, MANIFEST, keys.hex_of)),
     ):
         for data in (json.dumps(json.loads(golden(name)) | change).encode(), raw, golden(name)[: len(raw)]):
             try:
