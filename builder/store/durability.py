@@ -61,7 +61,8 @@ class Durability:
         """Drop what another boot recorded and never synced, and folders and indexes that no row names.
 
         Those stem from a process killed between a rename and its commit. Both the renames and the rows are made under the
-        write lock, so that what is seen here without a row belongs to nobody.
+        write lock, so that what is seen here without a row belongs to nobody; or to who has deleted the row and is about to
+        take the file away (`builder.store.collect`), which may happen first.
         """
         with lease.scratch() as grave, self._database.write() as connection:
             stale = connection.execute("SELECT kind, name FROM unsynced WHERE boot <> ?", (self._boot,)).fetchall()
@@ -71,13 +72,20 @@ class Durability:
             snapshots = {str(row[0]) for row in connection.execute("SELECT id FROM snapshots")}
             for name in os.listdir(os.path.join(self._root, "snapshots")):
                 if name not in snapshots:
-                    move_folder(os.path.join(self._root, "snapshots", name), os.path.join(grave, name))
+                    _bury(os.path.join(self._root, "snapshots", name), os.path.join(grave, name))
             failed.recover(self._root, grave, connection)
             indexes = {row[0] for row in connection.execute("SELECT diff_id FROM layers")}
             for name in os.listdir(os.path.join(self._root, "index")):
                 if name not in indexes:
-                    os.unlink(os.path.join(self._root, "index", name))
+                    _bury(os.path.join(self._root, "index", name), os.path.join(grave, name))
             connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('boot', ?)", (self._boot,))
+
+
+def _bury(path: str, grave: str) -> None:
+    try:
+        move_folder(path, grave)
+    except FileNotFoundError:
+        return
 
 
 _DELETE = {

@@ -140,6 +140,7 @@ class Verifier:
                     raise StoreError("its content is not what was put there")
                 found[name] = load_index(data)
             except StoreError as error:
+                self._bad.add(f"index {name}")
                 self._add(f"the index of layer {name} is corrupt: {error.message}", name, _removal(path))
         for name in sorted(set(self._names("index")) - set(rows)):
             self._leftovers.append(f"index/{name} has no row")
@@ -158,6 +159,8 @@ class Verifier:
             ours = "" if entries is not None else diff_id
             if entries is None:
                 entries = indexes.get(diff_id)
+            if entries is None and {f"index {foreign}", f"index {diff_id}"} & self._bad:
+                continue  # It was told.
             if entries is None:
                 self._leftovers.append(f"the folder snapshots/{number} of layer {diff_id} has no index")
                 continue
