@@ -70,7 +70,8 @@ def unpack(mount: CachedMount, blob: Descriptor, source: Source, store: Store, s
         items = list(read_tar(tar, whiteouts=False, name=mount.id))
         # What has another order, or names twice, is none of ours: the writer refuses it.
         write_layer(items, None, mtime=None)
-        use = store.cache_mount(mount.id, mount.base, "locked", f"process {os.getpid()}, which takes it from a cache")
+        # `private` waits for nobody: where another made one meanwhile, and uses it, there are two.
+        use = store.cache_mount(mount.id, mount.base, "private", f"process {os.getpid()}, which takes it from a cache")
         use.acquire(lambda folder: materialise(items, folder, Tree()))
         use.release()
     return blob.size
