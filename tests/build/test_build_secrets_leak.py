@@ -249,9 +249,10 @@ def test_a_build_that_works(pybuild: Pybuild, tmp_path: Path, room: Room, canari
     ]  # fmt: skip
     assert (out / "local" / "again").read_text().split() == [str(len(canaries.file))]
     assert (out / "local" / "fetched").read_text() == "content"
-    for command in (["images"], ["history", "image"], ["inspect", "image"], ["why"], ["why", "--format=json"], ["du", "--verbose"],
-                    ["du", "--format=json"], ["doctor", "--store"], ["--print-plan", *room.flags, "."],
-                    ["check", f"--build-context={room.flags[0].partition('=')[2]}", "."]):  # fmt: skip
+    commands = [["images"], ["history", "image"], ["inspect", "image"], ["why"], ["why", "--format=json"]]
+    commands += [["du", "--verbose"], ["du", "--format=json"], ["doctor", "--store"], ["--print-plan", *room.flags, "."]]
+    commands += [["check", room.flags[0], "."]]
+    for command in commands:
         done = pybuild(*command, cwd=room.context, env=room.env)
         assert done.returncode in (0, 3), (command, done.stderr)
         said.append(done.stdout + done.stderr)
