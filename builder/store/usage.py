@@ -64,7 +64,7 @@ def measure(root: str, things: Sequence[Thing], known: Mapping[str, int] | None 
                 others.append(Sized(Thing("temporary", path, left, folder=path, in_use=folder in ("tmp", "locks")), size))
             else:
                 own += size
-    store = Thing("store", "store", "the database and the store's own folders", in_use=True)
+    store = Thing("store", "store", "the database, the history of builds, the store's own folders", in_use=True)
     return [*map(Sized, things, sizes), *others, Sized(store, own)]
 
 

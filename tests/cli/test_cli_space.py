@@ -114,7 +114,7 @@ def test_the_sum_is_what_the_disk_says(pybuild: Pybuild, busybox_base: Path, con
             found = du(pybuild)
             assert found["bytes"] == disk_use(pybuild.store)
             assert {one["type"] for one in found["types"] if one["bytes"]} >= {
-                *("image", "build-cache", "compressed", "cache-mount", "temporary", "store"),
+                *("image", "build-cache", "compressed", "cache-mount", "failed-step", "temporary", "store"),
             }
     found = du(pybuild)
     assert found["bytes"] == disk_use(pybuild.store) == sum(one["bytes"] for one in found["items"])
@@ -249,6 +249,17 @@ def test_cache_mounts_go_when_that_is_asked_for(pybuild: Pybuild) -> None:
         used.release()
     assert freed(pybuild, "--filter", "type=exec.cachemount") > 10_000
     assert "cache-mount" not in types(pybuild)
+
+
+def test_what_failed_steps_left_goes_unless_somebody_looks_into_it(pybuild: Pybuild, busybox_base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nRUN head -c 50000 /dev/zero > /left; false\n")
+    assert pybuild("-q", "--build-context", f"base={busybox_base}", ".", cwd=context).returncode == 1
+    assert types(pybuild)["failed-step"] > 50_000
+    with Store(str(pybuild.store)) as store, store.failed_in_use(store.failed_steps()[0]):
+        freed(pybuild, "--filter", "type=failed-step")
+    assert types(pybuild)["failed-step"] > 50_000
+    assert freed(pybuild, "--filter", "type=failed-step") > 50_000
+    assert "failed-step" not in types(pybuild)
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ for turn in range(25):
             if record is None:
                 made += 1
                 store.put_layer(diff_id, name.encode(), 1)
-                store.put_blob(name.encode())
+                store.put_blob(b"blob of " + name.encode())
                 with store.scratch() as scratch:
                     os.mkdir(f"{scratch}/upper")
                     open(f"{scratch}/upper/{name}", "w").close()
@@ -221,8 +221,10 @@ for turn in range(25):
             else:
                 found += 1
             mine.append((name, diff_id))
+            # The layer, that is. Its record may be gone for the moment in which another process, which found nothing, makes
+            # the same layer again.
             for name, diff_id in mine:
-                assert store.lookup(name) is not None, name
+                assert store.has_layer(diff_id), name
                 assert store.layer_index(diff_id) == name.encode()
                 assert os.listdir(store.snapshot_path(store.find_snapshot(diff_id, diff_id))) == [name]
 print(made, found)
