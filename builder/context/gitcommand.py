@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from contextlib import contextmanager, suppress
 
 from builder.errors import BuildError, RegistryError
@@ -211,7 +212,10 @@ def _wait(argv: Sequence[str], env: dict[str, str], cwd: str, paths: Sequence[st
             poll = select.poll()
             poll.register(ended, select.POLLIN)
             with stop.ending(lambda: os.killpg(process.pid, signal.SIGKILL)):
-                in_time = poll.poll(TIMEOUT * 1000)
+                deadline = time.monotonic() + TIMEOUT
+                # By ticks: a signal that comes just before the system call does not end it.
+                while not (in_time := bool(poll.poll(500))) and time.monotonic() < deadline:
+                    continue
             stop.check()
             if not in_time:
                 raise RegistryError(f"git {argv[1]} took longer than {TIMEOUT:.0f} s", hint="the server is too slow: try again")

@@ -8,7 +8,7 @@ begun and ends what runs.
 from __future__ import annotations
 
 import time
-from _queue import SimpleQueue  # `queue` and `threading` cost 4 ms at start
+from _queue import Empty, SimpleQueue  # `queue` and `threading` cost 4 ms at start
 from _thread import allocate_lock, start_new_thread
 
 from builder.errors import BuildError, Interrupted
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     _End = tuple["_Member", "_Done"]
 
+_TICK = 0.5
+"""Seconds. A signal that comes between Python's last look for one and the system call that waits does not end that call."""
 _GRACE = 10.0
 """Seconds that cancelled steps have to end. A download that hears nothing from its server is left to the process's end."""
 
@@ -198,7 +200,12 @@ class _Crew:
 
     def wait(self) -> _Done:
         """The next step that ends."""
-        member, done = self._ends.get()
+        while True:
+            try:
+                member, done = self._ends.get(timeout=_TICK)
+                break
+            except Empty:
+                continue
         member.busy = False
         self.busy -= 1
         return done

@@ -28,6 +28,9 @@ _SIGINT = 2
 _SIGKILL = 9
 _ENOENT = 2
 _CHUNK = 1 << 16
+_TICK = 500
+"""Milliseconds. A signal that comes between Python's last look for one and the system call does not end that call: Ctrl-C would
+wait for the command's next word."""
 
 Output = Callable[[bytes], None]
 
@@ -188,7 +191,7 @@ class _Run:
         if self._output >= 0:
             poll.register(self._output, select.POLLIN)
         while not self._over:
-            for fd, _ in poll.poll():
+            for fd, _ in poll.poll(_TICK):
                 if fd == self._output:
                     if not self._pass_on(output):
                         poll.unregister(fd)
