@@ -435,6 +435,25 @@ def test_named_contexts(pybuild: Pybuild, places: Places, tmp_path: Path) -> Non
     assert len(places.server.asked) == asked
 
 
+def test_mounts_from_contexts_of_every_kind(pybuild: Pybuild, busybox_base: Path, places: Places) -> None:
+    """Of a repository, of an archive by URL and of the one on stdin; .dockerignore counts."""
+    dockerfile = (
+        b"FROM base\nRUN --mount=from=repo,target=/r --mount=from=tar,source=docs,target=/t --mount=target=/m \\\n"
+        b"    cat /r/docs/d /t/d /m/docs/d && test ! -e /r/no && test ! -e /m/no && test -x /m/run && echo mounted\n"
+    )
+    stdin = stdin_of(
+        Member("D", data=dockerfile),
+        Member(".dockerignore", data=b"no\n"),
+        Member("no"),
+        Member("docs/d", data=b"doc\n"),
+        Member("run", data=b"#!/bin/sh\n", mode=0o755),
+    )
+    named = (f"base={busybox_base}", f"repo={places.server.url}/project.git", f"tar={places.server.url}/c.bz2")
+    told = build(pybuild, *(f"--build-context={each}" for each in named), "-f", "D", "-", stdin=stdin)
+    assert len(re.findall(r"^#\d+ [\d.]+ doc$", told, re.MULTILINE)) == 3 and re.search(r" mounted$", told, re.MULTILINE), told
+    assert_nothing_left(pybuild.store)
+
+
 def test_named_contexts_that_are_no_good(pybuild: Pybuild, places: Places, tmp_path: Path) -> None:
     context = tmp_path / "context"
     context.mkdir()
