@@ -22,7 +22,9 @@ import pytest
 from tests.build.build_store import assert_nothing_left, assert_valid, running
 from tests.conftest import Pybuild
 
-TOKENS = ("86401001", "86401002", "86401003")
+# Seconds that nobody else sleeps, on this machine or in another session: each is found by them.
+_FIRST = 100_000_000 + random.SystemRandom().randrange(800_000_000)
+TOKENS = tuple(str(_FIRST + number) for number in range(3))
 # A tree of processes, one of them a daemon and all of them deaf to what can be ignored.
 STUBBORN = f"""FROM base
 RUN trap '' INT TERM HUP; sleep {TOKENS[0]} & (setsid sleep {TOKENS[1]} &) ; echo begun; sleep {TOKENS[2]}

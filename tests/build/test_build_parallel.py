@@ -137,9 +137,10 @@ def test_the_failure_is_told_last_with_what_was_cancelled(pybuild: Pybuild, busy
     failed = next(n for n, line in enumerate(lines) if "ERROR" in line)
     cancelled = next(n for n, line in enumerate(lines) if "CANCELED" in line)
     assert failed < cancelled
-    assert lines[-4:] == [
+    assert lines[-5:] == [
         "  last output:",
         "    it is bad",
+        "  hint: look into it: pybuild shell 4",
         "  cancelled:",
         "    [slow 2/2] RUN echo slow began; touch /slow; sleep 60",
     ]
