@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     _End = tuple["_Member", "_Done"]
 
-_TICK = 0.5
+_TICK = 0.2
 """Seconds. A signal that comes between Python's last look for one and the system call that waits does not end that call."""
 _GRACE = 10.0
 """Seconds that cancelled steps have to end. A download that hears nothing from its server is left to the process's end."""

@@ -28,7 +28,7 @@ _SIGINT = 2
 _SIGKILL = 9
 _ENOENT = 2
 _CHUNK = 1 << 16
-_TICK = 500
+_TICK = 200
 """Milliseconds. A signal that comes between Python's last look for one and the system call does not end that call: Ctrl-C would
 wait for the command's next word."""
 

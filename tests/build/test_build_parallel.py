@@ -140,7 +140,7 @@ def test_the_failure_is_told_last_with_what_was_cancelled(pybuild: Pybuild, busy
     assert lines[-5:] == [
         "  last output:",
         "    it is bad",
-        "  hint: look into it: pybuild shell 4",
+        "  hint: look into it: pybuild shell 3",
         "  cancelled:",
         "    [slow 2/2] RUN echo slow began; touch /slow; sleep 60",
     ]
