@@ -15,6 +15,8 @@ from tests.build.build_store import assert_nothing_left, assert_valid, running
 from tests.build.build_terminal import Person
 from tests.conftest import Pybuild
 
+# Seconds that nobody else sleeps on this machine.
+JOB, COMMAND, KILLED = (f"{digit}{os.getpid():07}" for digit in "789")
 DOCKERFILE = """\
 FROM base AS build
 ENV WORD=hello
@@ -195,30 +197,30 @@ def test_a_terminal(failed: Room) -> None:
             time.sleep(0.05)
         assert size == "40 90\n"
         # The terminal is the shell's own: it can put jobs into the background, and Ctrl-C ends what is in the foreground.
-        person.type("sleep 86403001; echo code $?\n")
+        person.type(f"sleep {JOB}; echo code $?\n")
         person.read(b"code $?")
-        await_running(failed, "86403001", 1)
+        await_running(failed, JOB, 1)
         person.type("\x03")
         person.read()
         assert person.ask("echo code $?") == "code 130\n"
-        person.type("sleep 86403001 &\n")
+        person.type(f"sleep {JOB} &\n")
         person.read()
-        assert "sleep 86403001" in person.ask("jobs")
+        assert f"sleep {JOB}" in person.ask("jobs")
         person.type("exit 5\n")
         assert person.leave() == 5
         assert not person.is_raw
-    assert_nothing_left(failed.pybuild.store, "86403001")
+    assert_nothing_left(failed.pybuild.store, JOB)
 
 
 def test_ctrl_c_ends_a_command_that_is_no_shell(failed: Room) -> None:
-    with Person(failed.pybuild, "shell", "4", "--", "sleep", "86403002") as person:
+    with Person(failed.pybuild, "shell", "4", "--", "sleep", COMMAND) as person:
         # The program itself has it among its arguments.
-        await_running(failed, "86403002", 2)
+        await_running(failed, COMMAND, 2)
         person.await_raw()
         person.type("\x03")
         assert person.leave() == 130
         assert not person.is_raw
-    assert_nothing_left(failed.pybuild.store, "86403002")
+    assert_nothing_left(failed.pybuild.store, COMMAND)
 
 
 def test_what_a_user_types_and_sees_is_whole(failed: Room) -> None:
@@ -257,13 +259,13 @@ def test_the_first_process_of_a_terminal_tells_nothing_of_the_host(failed: Room)
 def test_a_shell_that_is_killed_leaves_nothing(failed: Room, number: signal.Signals) -> None:
     with Person(failed.pybuild, "shell", "5") as person:
         person.read()
-        person.type("sleep 86403003 & sleep 86403003\n")
-        await_running(failed, "86403003", 2)
+        person.type(f"sleep {KILLED} & sleep {KILLED}\n")
+        await_running(failed, KILLED, 2)
         person.process.send_signal(number)
         assert person.leave() == (-9 if number == signal.SIGKILL else 128 + number)
         # Nothing can be done after SIGKILL.
         assert person.is_raw == (number == signal.SIGKILL)
-        assert_nothing_left(failed.pybuild.store, "86403003")
+        assert_nothing_left(failed.pybuild.store, KILLED)
     # The next command sweeps what the killed one could not, and may remove what it looked into.
     with Store(str(failed.pybuild.store)) as store:
         assert store.remove_failed(store.failed_steps()[0])
