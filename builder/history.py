@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from builder.store.builds import Build, BuiltStep
     from builder.store.store import Store
 
+_LONGEST = 100
+"""Characters of a step's name in a message."""
 _LISTED = 8
 """Steps that an error lists."""
 
@@ -60,8 +62,9 @@ def find(build: Build, text: str) -> Found:
 
 
 def named(step: BuiltStep) -> str:
-    """The step as messages name it."""
-    return f"#{step.number} {step.name}"
+    """The step as messages name it, cut where its line is long."""
+    name = f"#{step.number} {step.name}"
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def _by_number(build: Build, digits: str) -> BuiltStep:

@@ -7,7 +7,7 @@ import sys
 import time
 
 from builder.engine.times import told
-from builder.history import find, last_build, named
+from builder.history import find, last_build
 from builder.report.json import reason_objects, valid
 from builder.report.text import clean
 from builder.store.store import Store
@@ -70,7 +70,7 @@ def _text(step: BuiltStep, made: int | None) -> str:
             lines = ["the build ended before its turn"]
         case _ if not lines:
             lines = ["it failed before its inputs were known" if step.status == "failed" else "it was not compared"]
-    name = clean(named(step)) + _MARKS.get(step.status, "")
+    name = f"#{step.number} {clean(step.name)}" + _MARKS.get(step.status, "")
     return "".join(f"{line}\n" for line in (name, *(f"     {line}" for line in lines)))
 
 

@@ -296,3 +296,11 @@ def test_run_has_a_terminal_too(failed: Room) -> None:
         2,
         "error: --tty needs a terminal on stdin and stdout\n  hint: leave -t out: streams are handed on as they are\n",
     )
+
+
+def test_a_long_line_is_cut_in_messages(room: Room) -> None:
+    (room.folder / "Dockerfile").write_text(f"FROM base\nRUN true {'x' * 500}\n")
+    room.build()
+    first, hint = room.message("2:failed").splitlines()
+    assert first.startswith("error: the step #2 [stage-0 2/2] RUN true xxx") and first.endswith("x… did not fail")
+    assert len(first) < 150 and hint == "  hint: its result: pybuild shell 2:after"
