@@ -69,8 +69,10 @@ class Terminal:
                 os.close(self._master)
 
     def _resized(self, _number: int, _frame: FrameType | None) -> None:
+        # An error says that one of the two terminals is gone.
         if self._master >= 0:
-            termios.tcsetwinsize(self._master, self.size)
+            with suppress(OSError, termios.error):
+                termios.tcsetwinsize(self._master, self.size)
 
     def _relay(self) -> None:
         try:
@@ -85,6 +87,11 @@ class Terminal:
             self._raw = True
             tty.setraw(self._stdin, termios.TCSADRAIN)
             self._copy()
+        except (OSError, termios.error):
+            # The user's terminal is gone. So is the command's then, which learns it by SIGHUP, as we do.
+            master, self._master = self._master, -1
+            if master >= 0:
+                os.close(master)
         finally:
             self._over.release()
 

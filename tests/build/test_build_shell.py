@@ -304,3 +304,17 @@ def test_a_long_line_is_cut_in_messages(room: Room) -> None:
     first, hint = room.message("2:failed").splitlines()
     assert first.startswith("error: the step #2 [stage-0 2/2] RUN true xxx") and first.endswith("x… did not fail")
     assert len(first) < 150 and hint == "  hint: its result: pybuild shell 2:after"
+
+
+def test_a_terminal_that_is_closed_ends_the_shell(failed: Room) -> None:
+    with Person(failed.pybuild, "shell", "4") as person:
+        person.read()
+        person.type(f"sleep {KILLED}\n")
+        await_running(failed, KILLED, 1)
+        null = os.open(os.devnull, os.O_RDWR)
+        # The window is closed: the kernel tells by SIGHUP, and there is nothing to read or to write to any more.
+        os.dup2(null, person.fd)
+        os.dup2(null, person.terminal)
+        os.close(null)
+        assert person.leave() == 129
+    assert_nothing_left(failed.pybuild.store, KILLED)
