@@ -73,7 +73,9 @@ def _agent(ssh: SshSpec, agent: str) -> Agent:
     sockets = [path for path in ssh.paths if stat.S_ISSOCK(_status(path, where, None).st_mode)]
     if not sockets:
         for path in ssh.paths:
-            _check_key(path, where)
+            # What comes by a pipe can be read once.
+            if not stat.S_ISFIFO(os.stat(path).st_mode):
+                _check_key(path, where)
         return AgentKeys(tuple(os.path.abspath(path) for path in ssh.paths))
     if len(ssh.paths) > 1:
         raise UsageError(f"{where} has several paths, and '{sockets[0]}' is a socket", hint="one socket, or key files alone")

@@ -9,11 +9,10 @@ The protocol is draft-ietf-sshm-ssh-agent: a length of four bytes, then a byte f
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
 import threading
 
+from builder.engine.keyagent import KeyAgent
 from builder.engine.provided import AgentSocket
 from builder.errors import BuildError, UsageError
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.engine.provided import Agent, AgentKeys, Provided
-    from builder.store.store import Scratch, Store
+    from builder.store.store import Store
 
 _FAILURE = b"\x00\x00\x00\x01\x05"
 _ALLOWED = (11, 13)
@@ -32,10 +31,6 @@ _MESSAGE_LIMIT = 256 << 10
 """Bytes, OpenSSH's own."""
 _CONNECTIONS = 32
 """Of one step at once; more wait."""
-_SECONDS = 30.0
-"""What ssh-agent and ssh-add may take to begin, or to take a key."""
-_KEY_LIMIT = 100 << 10
-"""Bytes of a key file, as buildx has it."""
 
 
 class Agents:
@@ -45,7 +40,7 @@ class Agents:
         self._provided = provided
         self._store = store
         self._lock = threading.Lock()
-        self._own: dict[str, _KeyAgent] = {}
+        self._own: dict[str, KeyAgent] = {}
 
     @property
     def given(self) -> Mapping[str, Agent]:
@@ -69,11 +64,11 @@ class Agents:
                 agent.close()
             self._own.clear()
 
-    def _key_agent(self, keys: AgentKeys) -> _KeyAgent:
+    def _key_agent(self, keys: AgentKeys) -> KeyAgent:
         name = "\0".join(keys.paths)
         with self._lock:
             if name not in self._own:
-                agent = _KeyAgent(self._store.scratch(), self._provided.path)
+                agent = KeyAgent(self._store.scratch(), self._provided.path)
                 try:
                     for path in keys.paths:
                         agent.add(path)
@@ -82,98 +77,6 @@ class Agents:
                     raise
                 self._own[name] = agent
             return self._own[name]
-
-
-class _KeyAgent:
-    """OpenSSH's ssh-agent, with keys from files, for as long as this object is open.
-
-    It is told to end by a command that it started, which waits for the end of its input: of this process, that is, however it
-    ends. (PDEATHSIG is no help: Debian's ssh-agent is a setgid program, and exec(2) of one clears it.)
-    """
-
-    def __init__(self, scratch: Scratch, path: str) -> None:
-        self._scratch = scratch
-        self._path = path
-        self._folder = scratch.__enter__()
-        self.socket = os.path.join(self._folder, "agent")
-        self._process: subprocess.Popen[bytes] | None = None
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-
-    def _start(self) -> None:
-        # Names relative to the folder: a path to a socket has 108 bytes at most (unix(7)).
-        command = [self._program("ssh-agent"), "-a", "agent", "/bin/sh", "-c", 'echo; cat; kill "$SSH_AGENT_PID"']
-        self._process = subprocess.Popen(
-            command,
-            cwd=self._folder,
-            env={"PATH": self._path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None and self._process.stderr is not None
-        if not self._process.stdout.readline():
-            raise UsageError(f"ssh-agent does not begin: {_last_line(self._process.stderr.read())}")
-
-    def add(self, path: str) -> None:
-        """Raises UsageError for a file that is no private key, or an encrypted one."""
-        try:
-            with open(path, "rb") as file:
-                key = file.read(_KEY_LIMIT + 1)
-        except OSError as error:
-            raise UsageError(f"the ssh key '{path}' cannot be read: {error.strerror}") from error
-        if len(key) > _KEY_LIMIT:
-            raise UsageError(f"'{path}' is too large for an ssh key: {_KEY_LIMIT} bytes are allowed")
-        # By stdin, so that a copy of the key lies nowhere, and a key that others may read, as in many a CI, is taken.
-        env = {"PATH": self._path, "SSH_AUTH_SOCK": "agent", "SSH_ASKPASS_REQUIRE": "never", "LC_ALL": "C"}
-        done = subprocess.run(
-            [self._program("ssh-add"), "-q", "-"],
-            cwd=self._folder,
-            env=env,
-            input=key,
-            capture_output=True,
-            start_new_session=True,
-            timeout=_SECONDS,
-        )
-        if done.returncode:
-            raise UsageError(
-                f"ssh-add does not take the key '{path}': {_last_line(done.stderr)}",
-                hint="it must be a private key without a passphrase; others go into an agent, for --ssh default",
-            )
-
-    def close(self) -> None:
-        process, self._process = self._process, None
-        try:
-            if process is not None:
-                _end(process)
-        finally:
-            self._scratch.__exit__(None, None, None)
-
-    def _program(self, name: str) -> str:
-        found = shutil.which(name, path=self._path)
-        if found is None:
-            raise UsageError(f"{name} is not installed, and --ssh has key files", hint="apt-get install openssh-client")
-        return found
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
-    try:
-        process.wait(_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _last_line(said: bytes) -> str:
-    lines = said.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:300] if lines else "it says nothing"
 
 
 class Forward:

@@ -9,7 +9,7 @@ import hashlib
 
 from builder.engine import selection
 from builder.engine.sources import StackTree, Stoppable
-from builder.errors import BuildError, DockerfileError
+from builder.errors import BuildError, DockerfileError, StoreError
 from builder.layers.entry import FileSource
 from builder.plan.mounts import BindMount, CacheMount
 from builder.plan.steps import ContextOrigin
@@ -77,7 +77,8 @@ def _find(mount: Mount, done: Mapping[int, Root], contexts: Contexts, roots: Roo
         else:
             found = _in_stack(mount, done[mount.origin.step], roots)
     except BuildError as error:
-        error.span = error.span or mount.span
+        if not isinstance(error, StoreError):
+            error.span = error.span or mount.span
         raise
     if isinstance(mount, CacheMount) and not found.is_folder:
         raise DockerfileError(

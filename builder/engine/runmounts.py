@@ -16,10 +16,10 @@ from builder.engine.agents import Agents, Forward
 from builder.engine.container import new_folder, refuse_too_many
 from builder.engine.mountpoints import Attachment
 from builder.engine.mountsources import FromContext
-from builder.engine.provided import SECRET_LIMIT, SecretFile, SecretUnset
+from builder.engine.secrets import Secrets, missing
 from builder.engine.selection import folder as picked_folder
 from builder.engine.sources import StackTree
-from builder.errors import BuildError, UsageError, did_you_mean
+from builder.errors import BuildError, StoreError, UsageError
 from builder.events import StepLog
 from builder.layers.folder import materialise, set_root
 from builder.layers.index import Tree
@@ -29,7 +29,6 @@ from builder.sandbox import spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     from builder.cancellation import Cancellation
@@ -38,61 +37,12 @@ if TYPE_CHECKING:
     from builder.engine.roots import Roots
     from builder.events import Emit
     from builder.layers.entry import Item
+    from builder.plan.mounts import Mount
     from builder.plan.steps import RunStep
     from builder.store.store import Scratch, Store
 
 _TOLD_AFTER, _TOLD_EVERY = 1.0, 60.0
 """Seconds of a wait, in the step's log."""
-
-
-class Secrets:
-    """The secrets of a build, each read once: a pipe of the shell (`src=/dev/fd/63`) gives its content once. For several
-    threads."""
-
-    def __init__(self, provided: Provided) -> None:
-        self._provided = provided
-        self._lock = threading.Lock()
-        self._read: dict[str, bytes] = {}
-
-    def get(self, mount: SecretMount) -> bytes | None:
-        """The content; None for one that was not given and is not required. Raises BuildError."""
-        secret = self._provided.secrets.get(mount.id)
-        if secret is None or isinstance(secret, SecretUnset):
-            if not mount.required:
-                return None
-            unset = f"the variable '{secret.variable}' that --secret names is not set" if secret else None
-            raise _missing("secret", mount, self._provided.secrets, f"--secret id={mount.id},src=FILE", unset)
-        if not isinstance(secret, SecretFile):
-            return secret.data
-        with self._lock:
-            if mount.id not in self._read:
-                self._read[mount.id] = _read_secret(mount.id, secret.path)
-            return self._read[mount.id]
-
-
-def _read_secret(id: str, path: str) -> bytes:
-    data = b""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            while len(data) <= SECRET_LIMIT and (more := file.read(SECRET_LIMIT + 1 - len(data))):
-                data += more
-    except OSError as error:
-        raise UsageError(
-            f"the file '{path}' of the secret '{id}' cannot be read: {error.strerror}", hint="check --secret"
-        ) from error
-    if len(data) > SECRET_LIMIT:
-        raise UsageError(f"the secret '{id}' is too large: {SECRET_LIMIT >> 10} KiB are allowed")
-    return data
-
-
-def _missing(
-    what: str, mount: SecretMount | SshMount, given: Mapping[str, object], example: str, hint: str | None = None
-) -> UsageError:
-    return UsageError(
-        f"the {what} '{mount.id}' is required and not given",
-        mount.span,
-        hint=hint or did_you_mean(mount.id, given) or f"as by {example}",
-    )
 
 
 class Copies:
@@ -103,6 +53,7 @@ class Copies:
         self._lock = threading.Lock()
         self._scratch: Scratch | None = None
         self._root = ""
+        self._made = 0
         self._known: dict[tuple[str, tuple[int, ...]], str] = {}
 
     def folder(self, source: FromContext) -> str:
@@ -115,7 +66,8 @@ class Copies:
                 if self._scratch is None:
                     self._scratch = self._store.scratch()
                     self._root = self._scratch.__enter__()
-                known = new_folder(self._root, str(len(self._known)))
+                self._made += 1
+                known = new_folder(self._root, str(self._made))
                 materialise([_below(item) for item in source.picked.items], known, Tree())
                 self._known[key] = known
             return known
@@ -185,7 +137,7 @@ class RunMounts:
                 try:
                     self._add(mount, source)
                 except BuildError as error:
-                    error.span = error.span or mount.span
+                    _told(error, mount)
                     raise
             self._add_caches(caches)
             # From here on it is `__exit__` that ends all.
@@ -207,9 +159,7 @@ class RunMounts:
             case SshMount():
                 self._ssh(mount)
 
-    def _attach(
-        self, mount: BindMount | CacheMount | TmpfsMount | SecretMount | SshMount, made: spec.Mount, *, is_folder: bool
-    ) -> None:
+    def _attach(self, mount: Mount, made: spec.Mount, *, is_folder: bool) -> None:
         self.attachments.append(Attachment(made, is_folder, mount.span))
 
     def _new_folder(self, name: str) -> str:
@@ -246,7 +196,7 @@ class RunMounts:
                 try:
                     use.acquire(partial(self._fill, mount, source), wait.tell)
                 except BuildError as error:
-                    error.span = error.span or mount.span
+                    _told(error, mount)
                     raise
                 self._stack.callback(use.release)
                 taken[id, base] = use.path
@@ -295,12 +245,18 @@ class RunMounts:
         agent = given.get(mount.id)
         if agent is None:
             if mount.required:
-                raise _missing("ssh agent", mount, given, f"--ssh {mount.id}")
+                raise missing("ssh agent", mount, given, f"--ssh {mount.id}")
             return
         socket = self._stack.enter_context(Forward(self._tools.agents, agent, self._new_folder("agent"))).path
         os.chown(socket, mount.uid, mount.gid)
         os.chmod(socket, mount.mode & 0o777)
         self._attach(mount, spec.BindMount(socket, mount.target), is_folder=False)
+
+
+def _told(error: BuildError, mount: Mount) -> None:
+    """Say whose error it is; the store's own are nobody's."""
+    if not isinstance(error, StoreError):
+        error.span = error.span or mount.span
 
 
 def _owned(mount: CacheMount) -> bool:

@@ -1,8 +1,8 @@
 """Runs one command in a sandbox of its own: namespaces, an overlay root, Docker's capabilities and seccomp profile.
 
-Promises: what a command does stays in its upper folder, in the folders that a `BindMount` gives it read-write, and (under
-`network="host"`) on the network. When the command, the builder or the fork server ends, however it ends, no process and
-no mount of the sandbox is left.
+Promises: what a command does stays in its upper folder and those of its `OverlayMount`s, in the folders that a `BindMount`
+gives it read-write, and (under `network="host"`) on the network. When the command, the builder or the fork server ends,
+however it ends, no process and no mount of the sandbox is left.
 
 Does not protect against: holes of the kernel itself; what the host's network offers to everybody; abstract unix sockets of
 the host where the kernel has no Landlock scope (`Outcome.fallbacks` names it); use of memory, processor and disk (no limits

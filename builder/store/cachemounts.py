@@ -98,7 +98,7 @@ class CacheMounts:
 
     def remove(self, record: CacheMountRecord) -> bool:
         """Remove the folder and its row; False, and nothing happens, while a step uses it."""
-        lock = self.lock(record.number, "who removes it", shared=False)
+        lock = self.lock(record.number, "a removal", shared=False)
         with self.decision(record.id, record.base):
             if not lock.try_acquire():
                 return False
@@ -122,7 +122,7 @@ class CacheMounts:
     def decision(self, id: str, base: str) -> Lock:
         """The lock of the cache itself, held for moments (and while a new folder is filled)."""
         name = hashlib.sha256(f"{len(id)}:{id}{base}".encode("utf-8", "surrogateescape")).hexdigest()
-        return self._locks.lock(f"mounts-{name}", "who chooses a folder of the cache")
+        return self._locks.lock(f"mounts-{name}", "a step that is making it")
 
     def numbers(self, id: str, base: str) -> list[int]:
         rows = self._database.all("SELECT number FROM cache_mounts WHERE id = ? AND base = ? ORDER BY number", id, base)

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -205,6 +206,22 @@ def test_the_key_is_nowhere_and_its_agent_ends_with_the_builder(
             time.sleep(0.05)
         assert running("ssh-agent -a agent") == []
         (found[0].parent / "end").unlink(missing_ok=True)
+
+
+def test_keys_and_secrets_from_pipes(
+    pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path, keys: list[Path]
+) -> None:
+    """As the shell's `<(command)` gives them: they can be read once, and several steps may want them."""
+    writers = []
+    for name, data in (("key", keys[0].read_bytes()), ("secret", b"piped\n")):
+        os.mkfifo(tmp_path / name)
+        writers.append(threading.Thread(target=(tmp_path / name).write_bytes, args=(data,)))
+        writers[-1].start()
+    use = f"--mount=type=ssh --mount=type=secret,id=s --mount=target=/c /c/client {LIST} && cat /run/secrets/s"
+    flags = ("--ssh", f"default={tmp_path}/key", "--secret", f"id=s,src={tmp_path}/secret")
+    assert build(pybuild, context, busybox_base, f"FROM base\nRUN {use}\nRUN {use} # again\n", *flags) == ["12:1", "piped"] * 2
+    for writer in writers:
+        writer.join()
 
 
 def test_git_asks_the_default_agent(pybuild: Pybuild, context: Path, agent: Path, tmp_path: Path) -> None:
