@@ -13,7 +13,7 @@ from builder.cancellation import NEVER
 from builder.context.directory import DirectoryContext, NothingIgnored
 from builder.context.hints import Hints
 from builder.dockerfile.text import decode
-from builder.engine.executor import Contexts
+from builder.engine.sources import Contexts
 from builder.errors import BuildError, StoreError, UsageError
 from builder.events import BuildWarning
 from builder.reading import (

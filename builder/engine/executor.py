@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from builder.engine.mountsources import MountSource
     from builder.engine.remotes import Remotes
     from builder.engine.roots import Roots
-    from builder.engine.sources import SourceTree
+    from builder.engine.sources import Contexts, SourceTree
     from builder.engine.work import Worker
     from builder.events import Emit
     from builder.oci.digest import Digest
@@ -41,16 +41,6 @@ if TYPE_CHECKING:
     Keyed = RunStep | CopyStep | WorkdirStep
 
 _SIGINT = 2
-
-
-class Contexts(NamedTuple):
-    """The build contexts by name, `""` the main one; each is opened when a COPY first asks for it."""
-
-    open: Callable[[str], SourceTree]
-    describe: Callable[[str], str]
-    """How a message names it."""
-    suspect: Callable[[], None] = lambda: None
-    """Called when a content is not what was seen before. Raises StoreError where the store is to blame."""
 
 
 class Result(NamedTuple):

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from builder.cancellation import Cancellation
-    from builder.engine.executor import Contexts
     from builder.engine.roots import Root, Roots
     from builder.engine.selection import Picked
-    from builder.engine.sources import SourceTree
+    from builder.engine.sources import Contexts, SourceTree
     from builder.plan.mounts import Mount
     from builder.plan.steps import RunStep
 

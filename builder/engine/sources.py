@@ -1,8 +1,9 @@
-"""Where COPY takes files from: one view of a build context, of a stage and of an image."""
+"""Where COPY and bind mounts take files from: one view of a build context, of a stage and of an image."""
 
 from __future__ import annotations
 
 from builder.errors import BuildError
+from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,16 @@ if TYPE_CHECKING:
         def inode(self, entry: Entry) -> Hashable | None:
             """What a file shares with its hard links, None when it has none."""
             ...
+
+
+class Contexts(NamedTuple):
+    """The build contexts by name, `""` the main one; each is opened when a COPY first asks for it."""
+
+    open: Callable[[str], SourceTree]
+    describe: Callable[[str], str]
+    """How a message names it."""
+    suspect: Callable[[], None] = lambda: None
+    """Called when a content is not what was seen before. Raises StoreError where the store is to blame."""
 
 
 class StackTree:
