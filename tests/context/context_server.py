@@ -115,6 +115,11 @@ class Server:
                     route = server._file(self.path)
                 route(self)
 
+            def end_headers(self) -> None:
+                # Said, too: git would use the connection for its next request while it is being closed.
+                self.send_header("Connection", "close")
+                super().end_headers()
+
             def log_message(self, format: str, *args: object) -> None:
                 return
 
