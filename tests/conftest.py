@@ -179,9 +179,19 @@ def _left_running(places: list[str]) -> list[str]:
             continue
         if mounts != own_mounts:
             texts.append(mounts)
-        # The fork server has no environment that a mark could be in.
-        server = os.fsencode(ROOT / "builder" / "sandbox" / "main.py")
-        marks = [_MARK.encode(), server, *(os.fsencode(place) + b"/" for place in places[:1])]
-        if any(mark in text for mark in marks for text in texts):
+        marks = [_MARK.encode(), *(os.fsencode(place) + b"/" for place in places[:1])]
+        if any(mark in text for mark in marks for text in texts) or is_orphaned_server(process):
             left.append(f"{process.name} {os.fsdecode(command)}")
     return left
+
+
+def is_orphaned_server(process: Path) -> bool:
+    """Whether the process (its folder in /proc) is a fork server of this checkout whose builder is gone. It has no environment
+    that could say whose it is, and a builder that lives may be another session's."""
+    try:
+        if os.fsencode(ROOT / "builder" / "sandbox" / "main.py") not in (process / "cmdline").read_bytes():
+            return False
+        state, parent = (process / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+        return state not in b"ZX" and b"pybuild" not in (process.parent / os.fsdecode(parent) / "cmdline").read_bytes()
+    except OSError:
+        return False  # It ended meanwhile.

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import is_orphaned_server
 
 
 def assert_valid(store: Path) -> None:
@@ -47,12 +47,8 @@ def assert_nothing_left(store: Path, *tokens: str, within: float = 1.0) -> None:
 
 def running(store: Path, *tokens: str) -> list[str]:
     """Processes other than this one that run with this store, or with a token among their arguments; and fork servers, which
-    have no environment and belong to no test but the one that runs."""
-    marks = [
-        f"PYBUILD_ROOT={store}\0".encode(),
-        os.fsencode(ROOT / "builder" / "sandbox" / "main.py"),
-        *(token.encode() for token in tokens),
-    ]
+    have no environment, whose builder is gone."""
+    marks = [f"PYBUILD_ROOT={store}\0".encode(), *(token.encode() for token in tokens)]
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         if process.name == str(os.getpid()):
@@ -62,7 +58,7 @@ def running(store: Path, *tokens: str) -> list[str]:
             text = (process / "environ").read_bytes() + b"\0" + (process / "cmdline").read_bytes()
         except OSError:
             continue  # It ended meanwhile.
-        if state not in b"ZX" and any(mark in text for mark in marks):
+        if state not in b"ZX" and (any(mark in text for mark in marks) or is_orphaned_server(process)):
             found.append(f"{process.name} {text[-200:]!r}")
     return found
 
