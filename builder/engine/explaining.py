@@ -10,7 +10,7 @@ from builder.layers.index import load_index
 from builder.layers.names import show
 from builder.oci.digest import Digest
 from builder.plan import reasons
-from builder.plan.reasons import File, Files, Reason
+from builder.plan.reasons import File, Files
 from builder.plan.steps import BaseStep, ContextOrigin, CopySource, CopyStep, GitSource, InlineSource, StageOrigin
 from builder.plan.wording import masked
 from builder.redact import redact
@@ -18,13 +18,15 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from builder.engine.past import Earlier
+    from builder.events import StepFinished
     from builder.layers.entry import Entry
     from builder.plan.keys import Key
-    from builder.plan.steps import Plan, Step
-    from builder.store.builds import BuiltStep
+    from builder.plan.reasons import Reason
+    from builder.plan.steps import Plan, RunStep, Step, WorkdirStep
+    from builder.store.builds import Build, BuiltStep
     from builder.store.store import Store
 
 LONGEST = 60
@@ -42,8 +44,10 @@ class _Miss(NamedTuple):
 class Explainer:
     """For one build; the caller sees to it that one thread at a time is in here."""
 
-    def __init__(self, store: Store, plan: Plan, place: str) -> None:
+    def __init__(self, store: Store, plan: Plan, place: str, ended: Mapping[int, StepFinished]) -> None:
+        """`ended` grows: the steps that have ended, by their numbers."""
         self._store = store
+        self._ended = ended
         self._plan = plan
         self._past = Past(store, plan, place)
         self._misses: dict[int, _Miss] = {}
@@ -96,24 +100,37 @@ class Explainer:
     def _root(self, step: Step, earlier: Earlier) -> Reason:
         """Why the step starts from another file system than the earlier one."""
         assert not isinstance(step, BaseStep)
-        parent = self._plan.steps[step.parent]
-        old = earlier.build.steps[earlier.step.parent - 1] if earlier.step.parent else None
+        parent, old = self._giver(step, earlier)
+        direct = parent.id == step.parent
         if isinstance(parent, BaseStep):
             before = _base_name(old.name) if old is not None and old.op == "base" else ""
             if old is not None and old.op != "base":
-                return Reason("before", f"the step before is now: {parent.name}", parent.id + 1)
+                return reasons.now_from(direct, parent.id + 1, parent.name)
             return reasons.base(before, parent.base.name, parent.id + 1)
         why = self._reasons.get(parent.id + 1)
         if why is None:
             # It came from the cache, with what another build had given.
-            return Reason("before", f"the step before: {parent.name} (cached, with another result)", parent.id + 1)
+            return reasons.cached(direct, parent.id + 1, parent.name)
         first = why[0]
         if len(why) == 1 and first.kind == "base":
             return first
         if len(why) > 1 or first.kind != "before" or first.step not in self._reasons:
-            return reasons.follows(True, parent.id + 1, parent.name, why)
+            return reasons.follows(direct, parent.id + 1, parent.name, why)
         cause = self._plan.steps[first.step - 1]
         return reasons.follows(False, first.step, cause.name, self._reasons[first.step])
+
+    def _giver(self, step: RunStep | CopyStep | WorkdirStep, earlier: Earlier) -> tuple[Step, BuiltStep | None]:
+        """The step that gave what `step` starts from, and the one that did so earlier: of those before it the last that
+        changed a file then or now."""
+        parent = self._plan.steps[step.parent]
+        old = _before(earlier.step, earlier.build)
+        while not isinstance(parent, BaseStep) and (ended := self._ended.get(parent.id + 1)) and not ended.diff_id:
+            if old is not None and old.op != "base":
+                if old.layers:
+                    break
+                old = _before(old, earlier.build)
+            parent = self._plan.steps[parent.parent]
+        return parent, old
 
     # What a COPY gave
 
@@ -198,6 +215,10 @@ def _copied(plan: Plan, step: CopyStep) -> str:
                 words.append(each.url)
     text = redact(" ".join(words))
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _before(step: BuiltStep, build: Build) -> BuiltStep | None:
+    return build.steps[step.parent - 1] if step.parent else None
 
 
 def _base_name(name: str) -> str:

@@ -106,7 +106,7 @@ class Journal:
 
             assert self._planned is not None
             plan, subject = self._planned
-            self._explainer = Explainer(self._store, plan, identity(subject)[0])
+            self._explainer = Explainer(self._store, plan, identity(subject)[0], self._ended)
         return self._explainer
 
     def _step(self, plan: Plan, step: Step, subject: Subject) -> BuiltStep:

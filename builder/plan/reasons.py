@@ -99,7 +99,21 @@ def follows(direct: bool, number: int, name: str, reasons: tuple[Reason, ...]) -
     # What a COPY copies stands in its name.
     texts = [reason.text.partition(": ")[2] if reason.kind == "files" else reason.text for reason in reasons]
     why = f" ({'; '.join(texts)})" if texts else ""
-    return Reason("before", f"{'the step before' if direct else 'an earlier step'}: {name}{why}", number)
+    return Reason("before", f"{_place(direct)}: {name}{why}", number)
+
+
+def cached(direct: bool, number: int, name: str) -> Reason:
+    """The same, where that one came from the cache, with what another build had given."""
+    return Reason("before", f"{_place(direct)}: {name} (cached, with another result)", number)
+
+
+def now_from(direct: bool, number: int, name: str) -> Reason:
+    """It starts from a base image, where an earlier one had other steps before it."""
+    return Reason("before", f"{_place(direct)} is now: {name}", number)
+
+
+def _place(direct: bool) -> str:
+    return "the step before" if direct else "an earlier step"
 
 
 def base(before: str, now: str, number: int) -> Reason:

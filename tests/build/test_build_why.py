@@ -165,6 +165,22 @@ def test_a_new_line_was_never_built_and_those_behind_it_follow(room: Room) -> No
     assert room.reasons(":11") == []
 
 
+def test_a_step_that_changes_no_file_is_no_cause(room: Room) -> None:
+    text = "FROM base\nCOPY src/a.py /\nENV MODE={}\nRUN true\nRUN echo $PATH\nCOPY src/b.py /\n"
+    for mode, content in (("fast", "1"), ("slow", "2")):
+        room.write("src/a.py", content)
+        (room.folder / "Dockerfile").write_text(text.format(mode))
+        room.build()
+    copied = "[stage-0 2/5] COPY src/a.py / (1 file changed: a.py)"
+    assert room.reasons("3") == ["ENV MODE: fast -> slow", f"the step before: {copied}"]
+    assert room.reasons("5") == [f"an earlier step: {copied}"]
+    # Back: what comes from the cache changed no file either.
+    room.write("src/a.py", "1")
+    (room.folder / "Dockerfile").write_text(text.format("fast").replace("src/b.py", "src"))
+    room.build()
+    assert room.reasons("5")[-1] == "an earlier step: [stage-0 2/5] COPY src/a.py / (cached, with another result)"
+
+
 def test_another_dockerfile_learns_from_what_was_built(room: Room) -> None:
     room.build()
     (room.folder / "other").write_text(DOCKERFILE.replace("MODE=fast", "MODE=slow"))
