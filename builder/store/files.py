@@ -46,8 +46,8 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def read_file(path: str) -> bytes:
-    """The whole content of a regular file; the last component is not followed when it is a link."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """The whole content of a regular file; the last component is not followed when it is a link, and a pipe is empty."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         chunks = []
         while chunk := os.read(fd, 1 << 20):

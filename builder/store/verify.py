@@ -1,13 +1,15 @@
 """`pybuild doctor --store`: everything in the store compared with its digest, and with what the database says.
 
-All that is looked at counts as in use meanwhile, so that nothing vanishes from under the look; what others add meanwhile is not
-looked at. A row whose file is gone is no damage by itself (look-ups pass over it) unless an image needs it.
+All that is there at the beginning counts as in use from then on, so that nothing vanishes from under the look; what others add
+meanwhile is not looked at. What looks left over may be what others are just adding or removing: that is looked at once more
+when nobody can. A row whose file is gone is no damage by itself (look-ups pass over it) unless an image needs it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 
 from builder.errors import BuildError, StoreError
 from builder.layers.compression import decompress
@@ -17,16 +19,19 @@ from builder.store.files import read_file
 from builder.store.foldercheck import folder_fault, tar_fault
 from builder.store.layers import foreign_index
 from builder.store.needs import Images
+from builder.store.uses import Gate
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Literal
 
     from builder.layers.entry import Entry
     from builder.store.database import Database
     from builder.store.uses import Uses
 
+    Table = Literal["layers", "snapshots"]
 _CHUNK = 1 << 20
 
 
@@ -56,7 +61,11 @@ class Verifier:
         self._database = database
         self._uses = uses
         self._problems: list[Problem] = []
-        self._leftovers: list[str] = []
+        self._blobs: frozenset[str] = frozenset()
+        self._layers: frozenset[str] = frozenset()
+        """Digests of the blobs, and names of the layers and indexes, that were there at the beginning."""
+        self._leftovers: dict[str, Callable[[], bool]] = {}
+        """With the question whether it is still so."""
         self._needs: dict[str, list[str]] = {}
         self._bad: set[str] = set()
 
@@ -70,14 +79,15 @@ class Verifier:
         snapshots = self._check_snapshots(indexes)
         self._check_tars(indexes)
         self._check_completeness(configs, indexes)
-        return Report(tuple(self._problems), tuple(self._leftovers), blobs, len(indexes), snapshots, len(configs))
+        return Report(tuple(self._problems), self._left_over(), blobs, len(indexes), snapshots, len(configs))
 
     def _keep_all(self) -> None:
-        blobs = (f"{kind}:{name}" for kind in self._names("blobs") for name in self._names(f"blobs/{kind}"))
-        rows = self._database.all(
-            "SELECT diff_id FROM layers UNION SELECT diff_id FROM snapshots UNION SELECT config FROM images"
-        )
-        self._uses.add_all([*blobs, *(row[0] for row in rows)])
+        names = (f"{kind}:{name}" for kind in self._names("blobs") for name in self._names(f"blobs/{kind}"))
+        self._blobs = frozenset(names)
+        rows = self._database.all("SELECT diff_id FROM layers UNION SELECT diff_id FROM snapshots")
+        self._layers = frozenset(row[0] for row in rows)
+        configs = self._database.all("SELECT config FROM images")
+        self._uses.add_all((*self._blobs, *self._layers, *(row[0] for row in configs)))
 
     def _check_database(self) -> None:
         for (line,) in self._database.all("PRAGMA integrity_check(10)"):
@@ -106,22 +116,20 @@ class Verifier:
         count = 0
         owners = {row[0]: row[1] for row in self._database.all("SELECT digest, diff_id FROM renderings")}
         owners |= {row[0]: row[1] for row in self._database.all("SELECT digest, diff_id FROM foreign_layers")}
-        for kind in sorted(self._names("blobs")):
-            for name in sorted(self._names(f"blobs/{kind}")):
-                path = os.path.join(self._root, "blobs", kind, name)
-                digest = f"{kind}:{name}"
-                count += 1
-                try:
-                    parsed = Digest.parse(digest)
-                    good = _hash(path, parsed.algorithm) == parsed.hex
-                except (BuildError, OSError):
-                    good = False
-                if not good:
-                    self._bad.add(digest)
-                    needed = self._needs.get(digest) or self._needs.get(owners.get(digest, ""), [])
-                    self._add(
-                        f"blob {digest} is corrupt: its content does not have this digest", digest, _removal(path), needed
-                    )
+        for digest in sorted(self._blobs):
+            path = self._blob(digest)
+            try:
+                parsed = Digest.parse(digest)
+                good = _hash(path, parsed.algorithm) == parsed.hex
+            except FileNotFoundError:
+                continue  # It went before it was in use.
+            except (BuildError, OSError):
+                good = False
+            count += 1
+            if not good:
+                self._bad.add(digest)
+                needed = self._needs.get(digest) or self._needs.get(owners.get(digest, ""), [])
+                self._add(f"blob {digest} is corrupt: its content does not have this digest", digest, _removal(path), needed)
         return count
 
     def _check_indexes(self) -> dict[str, list[Entry]]:
@@ -129,11 +137,13 @@ class Verifier:
         found: dict[str, list[Entry]] = {}
         rows: dict[str, str] = dict(self._database.all("SELECT diff_id, index_digest FROM layers"))
         for name, digest in sorted(rows.items()):
-            path = os.path.join(self._root, "index", name)
+            if name not in self._layers:
+                continue
+            path = self._index(name)
             try:
                 data = read_file(path)
             except OSError:
-                self._leftovers.append(f"the index of layer {name} is gone")
+                self._leftovers[f"the index of layer {name} is gone"] = partial(self._is_lost, "layers", name, path)
                 continue
             try:
                 if hashlib.sha256(data).hexdigest() != digest:
@@ -143,16 +153,19 @@ class Verifier:
                 self._bad.add(f"index {name}")
                 self._add(f"the index of layer {name} is corrupt: {error.message}", name, _removal(path))
         for name in sorted(set(self._names("index")) - set(rows)):
-            self._leftovers.append(f"index/{name} has no row")
+            self._leftovers[f"index/{name} has no row"] = partial(self._is_nobodys, "layers", name, self._index(name))
         return found
 
     def _check_snapshots(self, indexes: dict[str, list[Entry]]) -> int:
         rows = self._database.all("SELECT id, diff_id, chain FROM snapshots ORDER BY id")
         count = 0
         for number, diff_id, chain in rows:
-            path = os.path.join(self._root, "snapshots", str(number))
+            if diff_id not in self._layers:
+                continue
+            path = self._snapshot(number)
+            folder = f"the folder snapshots/{number} of layer {diff_id}"
             if not os.path.isdir(path):
-                self._leftovers.append(f"the folder snapshots/{number} of layer {diff_id} is gone")
+                self._leftovers[f"{folder} is gone"] = partial(self._is_lost, "snapshots", number, path)
                 continue
             foreign = str(foreign_index(Digest.parse(chain))) if chain is not None else ""
             entries = indexes.get(foreign)
@@ -162,7 +175,7 @@ class Verifier:
             if entries is None and {f"index {foreign}", f"index {diff_id}"} & self._bad:
                 continue  # It was told.
             if entries is None:
-                self._leftovers.append(f"the folder snapshots/{number} of layer {diff_id} has no index")
+                self._leftovers[f"{folder} has no index"] = partial(self._is_useless, number, (foreign, diff_id))
                 continue
             count += 1
             try:
@@ -171,9 +184,10 @@ class Verifier:
                 fault = f"it cannot be read: {error.strerror}"
             if fault:
                 self._bad.add(path)
-                self._add(f"the folder snapshots/{number} of layer {diff_id} is corrupt: {fault}", diff_id, _removal(path))
+                self._add(f"{folder} is corrupt: {fault}", diff_id, _removal(path))
         known = {str(row[0]) for row in rows}
-        self._leftovers += [f"snapshots/{name} has no row" for name in sorted(set(self._names("snapshots")) - known)]
+        for name in sorted(set(self._names("snapshots")) - known):
+            self._leftovers[f"snapshots/{name} has no row"] = partial(self._is_nobodys, "snapshots", name, self._snapshot(name))
         return count
 
     def _check_tars(self, indexes: dict[str, list[Entry]]) -> None:
@@ -187,7 +201,7 @@ class Verifier:
         )
         for diff_id, digest in rows:
             path = self._blob(digest)
-            if digest in self._bad or digest == diff_id or not os.path.isfile(path):
+            if digest in self._bad or digest == diff_id or digest not in self._blobs or not os.path.isfile(path):
                 continue
             wanted = Digest.parse(diff_id)
             hasher = hashlib.new(wanted.algorithm)
@@ -203,7 +217,7 @@ class Verifier:
         """Every image has each of its layers, with an index and a form that a build or an output can use."""
         folders: dict[str, list[str]] = {}
         for number, diff_id in self._database.all("SELECT id, diff_id FROM snapshots"):
-            folders.setdefault(diff_id, []).append(os.path.join(self._root, "snapshots", str(number)))
+            folders.setdefault(diff_id, []).append(self._snapshot(number))
         told = set()
         for layers in configs.values():
             for diff_id, foreign in layers:
@@ -216,6 +230,33 @@ class Verifier:
                         f"layer {diff_id} has lost {lacks}", diff_id, "build, import or pull the images that need it again"
                     )
 
+    def _left_over(self) -> tuple[str, ...]:
+        """What looked so and is so still, while nobody else adds or removes anything (`builder.store.uses`)."""
+        if not self._leftovers:
+            return ()
+        gate = Gate(os.path.join(self._root, "tmp"))
+        try:
+            with self._database.write():
+                gate.shut()
+                return tuple(text for text, still_so in self._leftovers.items() if still_so())
+        finally:
+            gate.open()
+
+    def _is_lost(self, table: Table, name: str, path: str) -> bool:
+        return self._has_row(table, name) and not os.path.lexists(path)
+
+    def _is_nobodys(self, table: Table, name: str, path: str) -> bool:
+        return not self._has_row(table, name) and os.path.lexists(path)
+
+    def _is_useless(self, number: str, indexes: Sequence[str]) -> bool:
+        """Whether it is a folder that has none of the indexes."""
+        usable = any(self._has_row("layers", name) and os.path.isfile(self._index(name)) for name in indexes)
+        return not usable and self._has_row("snapshots", number)
+
+    def _has_row(self, table: Table, name: str) -> bool:
+        column = "diff_id" if table == "layers" else "id"
+        return self._database.one(f"SELECT 1 FROM {table} WHERE {column} = ?", name) is not None
+
     def _add(self, message: str, id: str, hint: str, images: Sequence[str] | None = None) -> None:
         needed = dict.fromkeys(self._needs.get(id, ()) if images is None else images)
         self._problems.append(Problem(message, id, tuple(needed), hint))
@@ -223,8 +264,17 @@ class Verifier:
     def _blob(self, digest: str) -> str:
         return os.path.join(self._root, "blobs", *digest.split(":", 1))
 
+    def _index(self, name: str) -> str:
+        return os.path.join(self._root, "index", name)
+
+    def _snapshot(self, number: str) -> str:
+        return os.path.join(self._root, "snapshots", str(number))
+
     def _names(self, folder: str) -> list[str]:
-        return os.listdir(os.path.join(self._root, folder))
+        try:
+            return os.listdir(os.path.join(self._root, folder))
+        except NotADirectoryError:
+            return []  # A file that somebody put beside the folders of blobs.
 
 
 def _removal(path: str) -> str:
@@ -234,7 +284,8 @@ def _removal(path: str) -> str:
 def _hash(path: str, algorithm: str) -> str:
     """Raises OSError for what is no file, or a link."""
     hasher = hashlib.new(algorithm)
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # A pipe must not make anybody wait: it has no content.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         while chunk := os.read(fd, _CHUNK):
             hasher.update(chunk)

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,41 @@ def test_what_a_killed_build_left_is_cleaned_up(pybuild: Pybuild, busybox_base: 
     report = doctor(pybuild)
     assert report["problems"] == report["leftovers"] == []
     assert os.listdir(pybuild.store / "tmp") == []
+
+
+@pytest.mark.parametrize("shelf", ["blobs/sha256", "index"])
+def test_a_pipe_in_place_of_a_file(pybuild: Pybuild, store: Path, shelf: str) -> None:
+    victim = sorted((store / shelf).iterdir())[0]
+    victim.unlink()
+    os.mkfifo(victim)
+    # Nobody waits for what will never be written.
+    assert victim.name.removeprefix("sha256:") in " ".join(problem["message"] for problem in doctor(pybuild)["problems"])
+
+
+def test_a_file_among_the_folders_of_blobs_is_none(pybuild: Pybuild, store: Path) -> None:
+    (store / "blobs" / "note").write_text("mine")
+    assert doctor(pybuild)["problems"] == []
+
+
+def test_builds_and_removals_beside_it_are_no_damage(pybuild: Pybuild, store: Path, busybox_base: Path, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM base\nARG N\n" + "RUN echo $N >> /n\n" * 20)
+
+    def others() -> None:
+        for number in range(4):
+            done = pybuild(
+                "-q", "--build-context", f"base={busybox_base}", "--build-arg", f"N={number}", "-t", "x", ".", cwd=context
+            )
+            assert done.returncode == 0, done.stderr
+            assert pybuild("prune", "--all").returncode == 0
+
+    with ThreadPoolExecutor() as pool:
+        beside = pool.submit(others)
+        while not beside.done():
+            report = doctor(pybuild)
+            assert report["problems"] == report["leftovers"] == []
+        beside.result()
 
 
 def test_no_store(pybuild: Pybuild) -> None:
