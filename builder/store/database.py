@@ -38,6 +38,11 @@ class Database:
                 uri=read_only,
             )
             self._connection.execute("PRAGMA synchronous=NORMAL")
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if version != schema.VERSION:
+                # An upgrade that was killed before its version came from the log into the file, where `schema.peek` looks.
+                self._connection.close()
+                raise faults.newer()
 
     def one(self, sql: str, *values: object) -> Row | None:
         """The first row of a query, None where there is none."""

@@ -37,9 +37,12 @@ def prepare(root: str, faults: Faults) -> None:
             _check_owner(root)
             if not os.access(root, os.W_OK | os.X_OK):
                 raise faults.read_only()
-            if schema.peek(_database(root), faults) == schema.VERSION:
-                return
-            _locked(root, _upgrade, faults)
+            if schema.peek(_database(root), faults) != schema.VERSION:
+                _locked(root, _upgrade, faults)
+            for name in _FOLDERS:
+                # Somebody may have removed one to free space: what lay in it counts as gone, thing by thing.
+                if not os.path.isdir(os.path.join(root, name)):
+                    make_folder(os.path.join(root, name))
         else:
             _check_usable(root)
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import struct
@@ -17,6 +18,7 @@ from builder.errors import StoreError
 from builder.oci.digest import Digest
 from builder.store import schema
 from builder.store.faults import Faults
+from builder.store.peek import Peek
 from builder.store.store import Record, Store
 
 PYTHON = ["env", f"PYTHONPATH={Path(__file__).parents[2]}", sys.executable, "-c"]
@@ -138,6 +140,36 @@ def test_a_newer_database_is_refused_and_nothing_is_touched(tmp_path: Path) -> N
     with pytest.raises(StoreError, match="written by a newer pybuild"):
         Store(str(root))
     assert picture(root) == before
+
+
+def test_a_newer_version_that_only_the_log_knows_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    Store(str(root)).close()
+    killed = f"""
+import os, signal, sqlite3
+db = sqlite3.connect({str(root / "db.sqlite")!r}, isolation_level=None)
+db.execute("PRAGMA user_version={schema.VERSION + 1}")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([*PYTHON, killed], check=False)
+    assert (root / "db.sqlite-wal").stat().st_size
+    for opened in (Peek, Store):
+        with pytest.raises(StoreError, match="written by a newer pybuild"):
+            opened(str(root))
+
+
+@pytest.mark.parametrize("name", ["blobs", "blobs/sha256", "snapshots", "index", "tmp"])
+def test_a_folder_that_somebody_removed_is_empty_and_no_obstacle(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "store"
+    with Store(str(root)) as store:
+        a_step(store, "step")
+    shutil.rmtree(root / name)
+    with Store(str(root)) as store:
+        assert (store.lookup("step") is None) == (name in ("snapshots", "index"))
+        a_step(store, "step")
+        assert store.lookup("step") is not None
+        assert store.has_blob(store.put_blob(b"blob")[0])
+    assert stat.S_IMODE((root / name).stat().st_mode) == 0o700
 
 
 def test_a_database_upgraded_by_another_process_takes_no_more_writes_from_this_one(tmp_path: Path) -> None:
