@@ -73,14 +73,17 @@ def choose(request: ShellRequest, store: Store) -> View:
             return View(build, step, "failed", kept)
         case "after" if step.status not in ("done", "cached"):
             state = {"failed": "failed", "cancelled": "did not end"}.get(step.status, "was not begun")
-            other = f"pybuild shell {step.number}:before" + (f", pybuild shell {step.number}:failed" if failed else "")
-            raise UsageError(f"the step {named(step)} {state}, and has no result", hint=f"look at: {other}")
+            other = f", pybuild shell {step.number}:failed" if failed else ""
+            raise UsageError(f"the step {named(step)} {state}, and has no result", hint=f"{_nearest(build, step)}{other}")
         case "before":
             if not step.parent:
                 raise UsageError(f"nothing is before {named(step)}", hint=f"look at: pybuild shell {step.number}:after")
             parent = build.steps[step.parent - 1]
             if parent.status not in ("done", "cached"):
-                raise UsageError(f"the step {named(step)} has nothing to start from: {named(parent)} did not end")
+                raise UsageError(
+                    f"the step {named(step)} has nothing to start from: {named(parent)} did not end",
+                    hint=_nearest(build, parent),
+                )
             return View(build, step, "before", None)
     return View(build, step, "after", None)
 
@@ -110,6 +113,16 @@ def shell(view: View, request: ShellRequest, store: Store) -> int:
     if outcome.failed_at:
         raise _not_run(process, outcome, exec_hint(process, outcome.exec_error, roots.tree(root)))
     return outcome.code
+
+
+def _nearest(build: Build, step: BuiltStep) -> str:
+    """Where to look in place of a step without a result: what it would have started from, or what is nearest to that."""
+    while step.parent:
+        parent = build.steps[step.parent - 1]
+        if parent.status in ("done", "cached"):
+            return f"look at: pybuild shell {step.number}:before"
+        step = parent
+    return "build again, then look"
 
 
 def _step(build: Build, text: str) -> tuple[BuiltStep, Moment | None]:

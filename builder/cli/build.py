@@ -96,9 +96,10 @@ def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str],
             _deliver(f"{image.id}\n")
     except (BuildError, OSError, KeyboardInterrupt) as error:
         failure = told(error, root)
-        if failure.hint and (flag := parsed.text("root")):
-            # What it says to call next must find this store.
-            failure.hint = failure.hint.replace("pybuild shell ", f"pybuild --root {flag} shell ")
+        if failure.hint:
+            from builder.cli.again import again  # for builds that fail
+
+            failure.hint = again(failure.hint, parsed)
         emit(BuildFailed(failure, time.monotonic() - begun))
         return failure.exit_code
     return 0

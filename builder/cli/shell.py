@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from builder.errors import UsageError
+from builder.cli.again import again
+from builder.errors import BuildError, UsageError
 from builder.history import named
 from builder.report.text import clean
 from builder.shell import ShellRequest, choose, shell
@@ -41,11 +42,16 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         interactive,
     )
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
-        view = choose(request, store)
-        if interactive and not argv:
-            sys.stderr.write(_notice(view))
-            sys.stderr.flush()
-        return shell(view, request, store)
+        try:
+            view = choose(request, store)
+            if interactive and not argv:
+                sys.stderr.write(_notice(view))
+                sys.stderr.flush()
+            return shell(view, request, store)
+        except BuildError as error:
+            if error.hint:
+                error.hint = again(error.hint, parsed, file=True)
+            raise
 
 
 def _notice(view: View) -> str:

@@ -6,7 +6,9 @@ import os
 import sys
 import time
 
+from builder.cli.again import again
 from builder.engine.times import told
+from builder.errors import UsageError
 from builder.history import find, last_build
 from builder.report.json import reason_objects, valid
 from builder.report.text import clean
@@ -31,12 +33,16 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         build = last_build(store, parsed.text("file"))
         steps: Sequence[BuiltStep] = build.steps
         if parsed.positionals:
-            steps = find(build, parsed.positionals[0]).steps
+            try:
+                steps = find(build, parsed.positionals[0]).steps
+            except UsageError as error:
+                error.hint = again(error.hint or "", parsed, file=True)
+                raise
         made = {step.number: _made(step, store) for step in steps if step.status == "cached"}
         if parsed.text("format") == "json":
             sys.stdout.write(_json(build, steps, made))
         else:
-            head = _head(build, store) if not parsed.positionals else ""
+            head = again(_head(build, store), parsed, file=True) if not parsed.positionals else ""
             sys.stdout.write(head + "".join(_text(step, made.get(step.number)) for step in steps))
     return 0
 

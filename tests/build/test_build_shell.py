@@ -128,6 +128,26 @@ def test_messages(failed: Room) -> None:
     assert failed.message().startswith("error: 'shell' needs more arguments\n")
 
 
+def test_hints_find_the_same_store_and_build(room: Room, tmp_path: Path) -> None:
+    (room.folder / "other file").write_text("FROM base AS a\nRUN exit 1\nRUN true\nRUN true\n")
+    assert room.build("-f", "other file").returncode == 1
+    (room.folder / "Dockerfile").write_text("FROM base\n")
+    assert room.build().returncode == 0
+    store = tmp_path / "a store"
+    room.pybuild.store.rename(store)
+    done = room.pybuild("--root", str(store), "shell", "-f", "other file", "4", cwd=room.folder)
+    assert done.stderr == (
+        "error: the step #4 [a 4/4] RUN true was not begun, and has no result\n"
+        f"  hint: look at: pybuild --root '{store}' shell -f 'other file' 2:before\n"
+    )
+    done = room.pybuild("--root", str(store), "shell", "-f", "other file", "4:before", cwd=room.folder)
+    assert "nothing to start from: #3" in done.stderr and done.stderr.endswith("shell -f 'other file' 2:before\n")
+    done = room.pybuild("--root", str(store), "why", "-f", "other file", cwd=room.folder)
+    assert f"it failed at #2; look into it: pybuild --root '{store}' shell -f 'other file' 2\n" in done.stdout
+    done = room.pybuild("--root", str(store), "why", "-f", "other file", "9", cwd=room.folder)
+    assert f"hint: pybuild --root '{store}' why -f 'other file' lists them\n" in done.stderr
+
+
 def test_what_is_gone_says_so(failed: Room) -> None:
     with Store(str(failed.pybuild.store)) as store:
         (kept,) = store.failed_steps()
