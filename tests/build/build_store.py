@@ -28,6 +28,8 @@ def assert_valid(store: Path) -> None:
         assert set(os.listdir(store / "snapshots")) == snapshots
         mounts = {str(number) for (number,) in database.execute("SELECT number FROM cache_mounts")}
         assert set(os.listdir(store / "mounts") if (store / "mounts").is_dir() else ()) <= mounts
+        failed = {str(number) for (number,) in database.execute("SELECT id FROM failed")}
+        assert set(os.listdir(store / "failed") if (store / "failed").is_dir() else ()) == failed
         for (config,) in database.execute("SELECT config FROM images"):
             assert (store / "blobs" / "sha256" / config.removeprefix("sha256:")).is_file()
         for (diff_id,) in database.execute("SELECT diff_id FROM records WHERE diff_id IS NOT NULL"):
