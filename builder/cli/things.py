@@ -51,7 +51,11 @@ def parse_filters(texts: Sequence[str]) -> Filters:
                 or f"it looks like {', '.join(f'{known}=...' for known in _NAMES)}",
             )
         if name == "id":
-            ids.append(value.removeprefix("sha256:"))
+            id = value.removeprefix("sha256:")
+            if not id:
+                # A script's variable that is not set must not mean everything.
+                raise UsageError(f"the filter '{text}' names nothing", hint="an id, or how it begins: pybuild du --verbose")
+            ids.append(id)
         elif name == "type":
             kinds = [*(kinds or []), *_kinds(value)]
         else:

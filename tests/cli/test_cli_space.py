@@ -266,6 +266,8 @@ def test_what_failed_steps_left_goes_unless_somebody_looks_into_it(pybuild: Pybu
     ("flags", "message"),
     [
         (("--filter", "untill=24h"), "did you mean 'until'?"),
+        (("--filter", "id="), "the filter 'id=' names nothing"),
+        (("--filter", "id=sha256:"), "names nothing"),
         (("--filter", "until"), "it looks like until=..."),
         (("--filter", "until=yesterday"), "'yesterday' is not a duration"),
         (("--filter", "type=compresed"), "did you mean 'compressed'?"),
