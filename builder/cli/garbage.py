@@ -10,6 +10,7 @@ from builder.dockerfile.durations import nanoseconds
 from builder.errors import StoreError, UsageError, did_you_mean
 from builder.events import Debug
 from builder.report import units
+from builder.store.files import read_file
 from builder.store.policy import DAY, Policy, is_due, rules
 
 TYPE_CHECKING = False
@@ -37,10 +38,11 @@ def read_policy(root: str) -> Policy:
     """What the file `gc` says; the defaults without one. Raises StoreError for what it cannot mean."""
     path = os.path.join(root, "gc")
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(_LIMIT)
+        text = read_file(path)[:_LIMIT].decode("utf-8", "replace")
     except FileNotFoundError:
         return Policy()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     policy = Policy()
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].strip()

@@ -20,5 +20,6 @@ def keep_house(store: Store, emit: Emit) -> None:
             from builder.cli.garbage import collect
 
             collect(store, emit)
-    except StoreError as error:
-        emit(BuildWarning("StoreUpkeep", f"the store was not tidied up: {error.message}"))
+    except (StoreError, OSError) as error:
+        reason = error.message if isinstance(error, StoreError) else f"{error.strerror} ({error.filename})"
+        emit(BuildWarning("StoreUpkeep", f"the store was not tidied up: {reason}"))

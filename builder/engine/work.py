@@ -163,9 +163,10 @@ class Worker:
         """Keep what the failed command had written, and say how to look at it."""
         try:
             self._store.keep_failed(upper, key.hex, step.name)
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             # The step's own failure is what counts.
-            self._emit(Debug(f"what the step left is not kept: {error.message}"))
+            reason = error.message if isinstance(error, StoreError) else error.strerror
+            self._emit(Debug(f"what the step left is not kept: {reason}"))
             return
         look = f"look into it: pybuild shell {number}"
         failure.hint = f"{failure.hint}; {look}" if failure.hint else look

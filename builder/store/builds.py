@@ -116,8 +116,8 @@ class Builds:
         for name in doomed:
             try:
                 os.unlink(os.path.join(self._folder, name))
-            except FileNotFoundError:
-                continue  # Another process was first.
+            except (FileNotFoundError, IsADirectoryError):
+                continue  # Another process was first, or it is none of ours.
 
     def last(self, limit: int, *, place: str | None = None, path: str | None = None) -> list[Build]:
         """The last builds, the last one first; those of one place, or of one Dockerfile, where it is given."""
@@ -138,10 +138,10 @@ class Builds:
         return found
 
     def _read(self, name: str) -> Build | None:
-        """None for what is no build any more: removed meanwhile, cut off by a power cut, or of another version."""
+        """None for what is no build, or none any more: removed meanwhile, cut off by a power cut, or of another version."""
         try:
             return load(read_file(os.path.join(self._folder, name)))
-        except (FileNotFoundError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, LookupError):
             return None
 
 

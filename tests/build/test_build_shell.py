@@ -148,6 +148,16 @@ def test_hints_find_the_same_store_and_build(room: Room, tmp_path: Path) -> None
     assert f"hint: pybuild --root '{store}' why -f 'other file' lists them\n" in done.stderr
 
 
+def test_what_cannot_be_kept_does_not_hide_the_failure(room: Room) -> None:
+    room.pybuild.store.mkdir()
+    (room.pybuild.store / "failed").write_text("in the way")
+    done = room.build("-D")
+    assert done.returncode == 1
+    assert "error: the command failed with exit code 3" in done.stderr and "pybuild shell" not in done.stderr
+    assert "what the step left is not kept: File exists" in done.stderr
+    assert f"warning: the store was not tidied up: Not a directory ({room.pybuild.store}/failed)" in done.stderr
+
+
 def test_what_is_gone_says_so(failed: Room) -> None:
     with Store(str(failed.pybuild.store)) as store:
         (kept,) = store.failed_steps()

@@ -106,6 +106,14 @@ def test_a_file_that_means_nothing_is_told_and_the_build_is_good(
     assert pybuild("run", "app", "cat", "/n").stdout == "\n"
 
 
+def test_a_folder_in_its_place_is_told_and_the_build_is_good(pybuild: Pybuild, busybox_base: Path, context: Path) -> None:
+    numbered(pybuild, busybox_base, context, 1)
+    (pybuild.store / "gc").mkdir()
+    done = pybuild("--build-context", f"base={busybox_base}", "--build-arg", "N=2", ".", cwd=context)
+    assert done.returncode == 0
+    assert f"{pybuild.store}/gc cannot be read: Is a directory" in done.stderr
+
+
 def test_the_file_in_full(tmp_path: Path) -> None:
     assert read_policy(str(tmp_path)) == Policy()
     (tmp_path / "gc").write_text(

@@ -66,8 +66,14 @@ def test_what_a_crash_left_is_passed_over(tmp_path: Path) -> None:
     folder = tmp_path / "store" / "builds"
     with Store(str(tmp_path / "store")) as store:
         store.put_build(build())
-        for number, data in enumerate([b"", b"[1,", b"null", b'[2,["aa"],[],[]]', b"\xff", b"[1,[],[],[[1]]]"]):
+        step = BuiltStep(1, "", "run", "", 1, 1, 1, 1, "done", "", "", 0, (), (), (), "/", "", "", "host", (), 0)
+        step_without_env = dump(build("aa", "/", step)).replace(b",[[]],", b",[],")
+        for number, data in enumerate(
+            [b"", b"[1,", b"null", b'[2,["aa"],[],[]]', b"\xff", b"[1,[],[],[[1]]]", step_without_env]
+        ):
             (folder / f"{time.time_ns():020d}-aa-{number}").write_bytes(data)
+        (folder / f"{time.time_ns():020d}-aa-folder").mkdir()
+        os.mkfifo(folder / f"{time.time_ns():020d}-aa-pipe")
         fresh, old = folder / f"{time.time_ns():020d}-aa-1.new", folder / f"{1:020d}-aa-1.new"
         fresh.write_bytes(b"[")
         old.write_bytes(b"[")
