@@ -71,7 +71,7 @@ def _text(step: BuiltStep, made: int | None) -> str:
         case "cached" if step.op == "base":
             lines = ["a base image"]
         case "cached":
-            lines = [f"cached: the same inputs as in the build of {told(made)}" if made else "cached"]
+            lines = [f"cached: made of the same inputs on {told(made)}" if made else "cached"]
         case "waiting":
             lines = ["the build ended before its turn"]
         case _ if not lines:

@@ -72,7 +72,7 @@ class Explainer:
             match same.step.status:
                 case "failed":
                     return (reasons.failed_before(when),)
-                case "cancelled":
+                case "cancelled" | "waiting":
                     return (reasons.unfinished(when),)
                 case _:
                     return (reasons.REMOVED,)

@@ -116,7 +116,7 @@ def test_a_first_build_and_a_cached_one(room: Room) -> None:
     room.build()
     assert room.reasons("build") == ["never built"] * 4
     room.build()
-    assert room.why("#3") == "#3 [build 3/5] COPY src .\n     cached: the same inputs as in the build of DATE TIME\n"
+    assert room.why("#3") == "#3 [build 3/5] COPY src .\n     cached: made of the same inputs on DATE TIME\n"
     assert room.reasons("build") == []
 
 
