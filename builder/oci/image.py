@@ -248,7 +248,12 @@ def complete_history(history: Sequence[Mapping[str, Any]], layers: int) -> tuple
 
 
 def _canonical(value: object) -> bytes:
-    return canonical.dumps(value, ascii_only=False).encode("utf-8", "surrogateescape")
+    """JSON is UTF-8 (RFC 8259, section 8.1), but an argument of the command line may hold any bytes, which have become
+    surrogates: each is U+FFFD here, as Go's encoder has it. Otherwise nobody could read the image."""
+    text = canonical.dumps(value, ascii_only=False)
+    if not text.isascii():
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text.encode()
 
 
 def _check_plain(value: object, depth: int) -> None:

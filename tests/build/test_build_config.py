@@ -392,6 +392,22 @@ RUN test $A = env
     ]
 
 
+def test_arguments_that_are_no_utf8_leave_an_image_that_can_be_read(
+    pybuild: Pybuild, busybox_base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text('FROM base\nARG RAW\nENV NAME=$RAW\nRUN printf %s "$RAW" > /raw\n')
+    raw = os.fsdecode(b"a\xffb")
+    flags = ("--build-arg", f"RAW={raw}", "--label", f"l={raw}", "-t", "app")
+    assert pybuild("-q", "--build-context", f"base={busybox_base}", *flags, ".", cwd=tmp_path).returncode == 0
+    (image,) = json.loads(pybuild("inspect", "app").stdout)
+    # As with Docker: the command sees the bytes, JSON has no way to say them.
+    assert "NAME=a\ufffdb" in image["Config"]["Env"] and image["Config"]["Labels"] == {"l": "a\ufffdb"}
+    assert pybuild("run", "app", "od", "-An", "-c", "/raw").stdout.split() == ["a", "377", "b"]
+    for command in (("du",), ("prune", "--all"), ("doctor", "--store"), ("history", "app")):
+        done = pybuild(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_base_for_another_platform_is_warned_of(pybuild: Pybuild, tmp_path: Path) -> None:
     """As BuildKit does: the files can be copied, if not run. The image says the platform of the build."""
     layout = hand_made(tmp_path / "base", ["a"], architecture="arm64", variant="v8")
