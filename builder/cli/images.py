@@ -10,7 +10,7 @@ import time
 from builder.cli.columns import table
 from builder.cli.lookup import familiar, find, new_name
 from builder.engine.roots import Root, Roots
-from builder.errors import UsageError
+from builder.errors import BuildError, UsageError
 from builder.oci.image import parse_config
 from builder.oci.reference import Reference
 from builder.report import units
@@ -51,10 +51,19 @@ def _images(parsed: Parsed, store: Store) -> None:
         _lines(dict.fromkeys(_id(record, full) for record in records))
         return
     rows = []
+    damaged = {}
     for record in records:
         name, _, tag = familiar(record).rpartition(":") if record.name else ("<none>", "", "<none>")
-        rows.append((name, tag, _id(record, full), _ago(record.created), units.size(_size(_parsed(record, store), store))))
+        try:
+            size = units.size(_size(_parsed(record, store), store))
+        except BuildError as error:
+            # The others are to be seen, and this one to be named where it is removed.
+            size = "damaged"
+            damaged[record.config] = error.message
+        rows.append((name, tag, _id(record, full), _ago(record.created), size))
     _table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows)
+    for config, message in damaged.items():
+        sys.stderr.write(f"warning: the image {config} is damaged: {message}; see: pybuild doctor --store\n")
 
 
 def _inspect(parsed: Parsed, store: Store) -> None:

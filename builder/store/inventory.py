@@ -206,11 +206,13 @@ class _Taking:
 
     def _cache_mounts(self) -> Iterable[Thing]:
         for number, id, created, used in self._all("SELECT number, id, created, used FROM cache_mounts"):
-            yield Thing("cache-mount", str(number), id, folder=f"mounts/{number}", created=created, used=used)
+            if os.path.isdir(f"{self._root}/mounts/{number}"):
+                yield Thing("cache-mount", str(number), id, folder=f"mounts/{number}", created=created, used=used)
 
     def _failed(self) -> Iterable[Thing]:
         for number, name, created in self._all("SELECT id, name, created FROM failed"):
-            yield Thing("failed-step", str(number), name, folder=f"failed/{number}", created=created, used=created)
+            if os.path.isdir(f"{self._root}/failed/{number}"):
+                yield Thing("failed-step", str(number), name, folder=f"failed/{number}", created=created, used=created)
 
     def _thing(
         self,

@@ -210,6 +210,17 @@ def test_a_lost_config_stops_all_removal(pybuild: Pybuild, store: Path) -> None:
     assert doctor(pybuild)["problems"] == []
 
 
+def test_a_damaged_image_does_not_hide_the_others(pybuild: Pybuild, store: Path) -> None:
+    sound = pybuild("images").stdout
+    config = one(store, BLOBS["a config"])
+    flip(blob(store, config))
+    done = pybuild("images")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == len(sound.splitlines())
+    (row,) = [line for line in done.stdout.splitlines() if config[7:19] in line and "app" in line]
+    assert row.split()[-1] == "damaged"
+    assert done.stderr.startswith(f"warning: the image {config} is damaged: ")
+
+
 def test_a_damaged_database(pybuild: Pybuild, store: Path) -> None:
     path = store / "db.sqlite"
     data = bytearray(path.read_bytes())
