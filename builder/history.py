@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.store.builds import Build, BuiltStep
+    from builder.store.peek import Peek
     from builder.store.store import Store
 
 _LONGEST = 100
@@ -28,7 +29,7 @@ class Found(NamedTuple):
     """They are all of a stage that was named."""
 
 
-def last_build(store: Store, dockerfile: str | None) -> Build:
+def last_build(store: Store | Peek, dockerfile: str | None) -> Build:
     """The last build in the store, or of the Dockerfile at the path `dockerfile`. Raises UsageError where there is none."""
     path = os.path.realpath(dockerfile) if dockerfile is not None else None
     for build in store.builds(1, path=path):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 
 from builder.cli.columns import table
 from builder.cli.things import as_json, matches, parse_filters, rows
 from builder.report import units
 from builder.store.collect import ALL_CACHE
 from builder.store.inventory import KINDS
-from builder.store.peek import Peek
-from builder.store.store import Store
+from builder.store.peek import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,16 +33,8 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
 
 def contents(root: str) -> list[Sized]:
     """Everything in the store at `root`; nothing where there is none. Raises StoreError."""
-    for _ in range(2):
-        peek = Peek(root)
-        try:
-            if peek.readable or not os.path.exists(os.path.join(root, "VERSION")):
-                return peek.contents()
-        finally:
-            peek.close()
-        # An older one is led to our version by being opened.
-        Store(root).close()
-    return []
+    with closing(look(root)) as peek:
+        return peek.contents()
 
 
 def is_reclaimable(one: Sized) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import closing
 
 from builder.cli.again import again
 from builder.engine.times import told
@@ -12,7 +13,7 @@ from builder.errors import UsageError
 from builder.history import find, last_build
 from builder.report.json import reason_objects, valid
 from builder.report.text import clean
-from builder.store.store import Store
+from builder.store.peek import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
     from builder.store.builds import Build, BuiltStep
+    from builder.store.peek import Peek
 
 VERSION = 1
 """Of the JSON: fields may be added within it."""
@@ -29,7 +31,7 @@ _MARKS = {"failed": "  FAILED", "cancelled": "  CANCELED"}
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
-    with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
+    with closing(look(environment.store_root(parsed.text("root"), os.geteuid()))) as store:
         build = last_build(store, parsed.text("file"))
         steps: Sequence[BuiltStep] = build.steps
         if parsed.positionals:
@@ -47,13 +49,13 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     return 0
 
 
-def _made(step: BuiltStep, store: Store) -> int | None:
+def _made(step: BuiltStep, store: Peek) -> int | None:
     """When the result of a cached step was made."""
     record = store.remembered(step.key) if step.key else None
     return record.created if record else None
 
 
-def _head(build: Build, store: Store) -> str:
+def _head(build: Build, store: Peek) -> str:
     target = f", target {build.target}" if build.target else ""
     text = f"the build of {told(build.created)}: {clean(build.dockerfile)}, context {clean(build.context)}{clean(target)}\n"
     failed = next((step for step in build.steps if step.status == "failed"), None)

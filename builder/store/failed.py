@@ -62,24 +62,22 @@ class FailedSteps:
                 number = connection.execute(sql, (key, name, created)).lastrowid or 0
             self._durability.mark(connection, "failed", str(number))
             move_folder(upper, self.path(number))
-        kept = FailedStep(number, key, name, created)
+        step = FailedStep(number, key, name, created)
         for place, other in enumerate(self.all()):
             if other.id != number and (other.key == key or place >= MOST):
                 self.remove(other)
-        return kept
+        return step
 
     def all(self) -> list[FailedStep]:
         """Those whose folder is there, the newest first."""
-        rows = self._database.all("SELECT id, key, name, created FROM failed ORDER BY id DESC")
-        return [FailedStep(*row) for row in rows if os.path.isdir(self.path(row[0]))]
+        return kept(self._root, self._database)
 
     def find(self, key: str) -> FailedStep | None:
         """What the step of this key left when it failed last."""
         return next((step for step in self.all() if step.key == key), None)
 
     def path(self, number: int) -> str:
-        """Its folder; short, since mount(2) takes one page of options."""
-        return os.path.join(self._root, FOLDER, str(number))
+        return _path(self._root, number)
 
     def in_use(self, number: int) -> Lock:
         """The lock that keeps it from being removed; take it, then look whether it is still there."""
@@ -98,6 +96,17 @@ class FailedSteps:
         finally:
             lock.release()
         return True
+
+
+def kept(root: str, database: Database) -> list[FailedStep]:
+    """Those whose folder is there, the newest first."""
+    rows = database.all("SELECT id, key, name, created FROM failed ORDER BY id DESC")
+    return [FailedStep(*row) for row in rows if os.path.isdir(_path(root, row[0]))]
+
+
+def _path(root: str, number: int) -> str:
+    """Its folder; short, since mount(2) takes one page of options."""
+    return os.path.join(root, FOLDER, str(number))
 
 
 def _lock_name(number: int) -> str:

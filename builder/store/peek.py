@@ -20,7 +20,10 @@ from builder.store.layout import is_current
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.oci.digest import Digest
+    from builder.store.builds import Build
+    from builder.store.failed import FailedStep
     from builder.store.images import ImageRecord
+    from builder.store.records import Record
     from builder.store.usage import Sized
 
 
@@ -64,6 +67,25 @@ class Peek:
             for one in sized
         ]
 
+    def builds(self, limit: int, *, place: str | None = None, path: str | None = None) -> list[Build]:
+        """As `Store.builds`."""
+        from builder.store.builds import Builds
+
+        return Builds(self._root, Faults(self._root)).last(limit, place=place, path=path)
+
+    def remembered(self, key: str) -> Record | None:
+        """As `Store.remembered`."""
+        from builder.store.records import remembered
+
+        return remembered(self._database, key) if self._database is not None else None
+
+    def find_failed(self, key: str) -> FailedStep | None:
+        """As `Store.find_failed`."""
+        from builder.store.failed import kept
+
+        steps = kept(self._root, self._database) if self._database is not None else []
+        return next((step for step in steps if step.key == key), None)
+
     def find_image(self, wanted: str) -> ImageRecord | None:
         """As `Store.find_image`."""
         return Images(self._database).find(wanted) if self._database is not None else None
@@ -75,6 +97,18 @@ class Peek:
         except FileNotFoundError:
             return None
         return data if hashlib.new(digest.algorithm, data).hexdigest() == digest.hex else None
+
+
+def look(root: str) -> Peek:
+    """A look into the store at `root`. One of an older version is led to ours first, as by any command."""
+    peek = Peek(root)
+    if not peek.readable and os.path.exists(os.path.join(root, "VERSION")):
+        from builder.store.store import Store
+
+        peek.close()
+        Store(root).close()
+        peek = Peek(root)
+    return peek
 
 
 def _opened(path: str, faults: Faults) -> Database:

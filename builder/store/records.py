@@ -30,6 +30,12 @@ class Record(NamedTuple):
     """Seconds since 1970; the store sets it."""
 
 
+def remembered(database: Database, key: str) -> Record | None:
+    """The record of a key, whatever became of its layer."""
+    row = database.one("SELECT preimage, diff_id, created FROM records WHERE key = ?", key)
+    return None if row is None else Record(key, row[0], None if row[1] is None else Digest.parse(row[1]), row[2])
+
+
 class Records:
     def __init__(self, database: Database, layers: Layers, durability: Durability, uses: Uses) -> None:
         self._database = database
@@ -57,8 +63,7 @@ class Records:
 
     def remembered(self, key: str) -> Record | None:
         """The record of a key, also one that does not count any more."""
-        row = self._database.one("SELECT preimage, diff_id, created FROM records WHERE key = ?", key)
-        return None if row is None else Record(key, row[0], None if row[1] is None else Digest.parse(row[1]), row[2])
+        return remembered(self._database, key)
 
     def put(self, record: Record, *, replace: bool = False) -> Record:
         """Record a result and return what counts: the first one wins, as long as its layer is there; with `replace` the new."""

@@ -139,6 +139,7 @@ def test_du_for_people(pybuild: Pybuild, app: str) -> None:
 def test_du_changes_nothing(pybuild: Pybuild, app: str) -> None:
     before = picture(pybuild.store)
     du(pybuild)
+    assert pybuild("why").returncode == 0
     assert picture(pybuild.store) == before
 
 
@@ -148,6 +149,7 @@ def test_du_reads_a_store_that_cannot_be_written(pybuild: Pybuild, app: str, tmp
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", pybuild.store], check=True)
         assert du(pybuild)["bytes"] == total
+        assert pybuild("why").stdout.startswith("the build of ")
         done = pybuild("prune")
         assert done.returncode == 7 and "cannot be written" in done.stderr
     finally:
@@ -156,10 +158,11 @@ def test_du_reads_a_store_that_cannot_be_written(pybuild: Pybuild, app: str, tmp
 
 def test_no_store_is_made_by_looking(pybuild: Pybuild) -> None:
     assert du(pybuild)["bytes"] == freed(pybuild) == 0
+    assert pybuild("why").stderr.startswith("error: no build is remembered in this store\n")
     assert not pybuild.store.exists()
 
 
-@pytest.mark.parametrize("command", [("du",), ("prune",), ("prune", "--all"), ("doctor", "--store")])
+@pytest.mark.parametrize("command", [("du",), ("prune",), ("prune", "--all"), ("doctor", "--store"), ("why",), ("shell", "2")])
 @pytest.mark.parametrize("newer", ["format", "database"])
 def test_a_newer_store_is_refused_and_nothing_is_touched(
     pybuild: Pybuild, app: str, command: tuple[str, ...], newer: str
