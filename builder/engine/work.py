@@ -177,7 +177,9 @@ class Worker:
         free = space.f_bfree if os.geteuid() == 0 else space.f_bavail
         if free * space.f_frsize < _NO_SPACE or space.f_ffree == 0 < space.f_files:
             failure.message += f", and no space is left in the store {self._store.root}"
-            failure.hint = "free some space on its file system, or choose another place with --root"
+            failure.hint = (
+                "free some space: pybuild prune, or elsewhere on its file system; or choose another place with --root"
+            )
             failure.exit_code = StoreError.exit_code
         return failure
 

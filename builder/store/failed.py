@@ -64,7 +64,8 @@ class FailedSteps:
             move_folder(upper, self.path(number))
         step = FailedStep(number, key, name, created)
         for place, other in enumerate(self.all()):
-            if other.id != number and (other.key == key or place >= MOST):
+            # Another build may have kept what the same step left a moment later.
+            if other.id < number and (other.key == key or place >= MOST):
                 self.remove(other)
         return step
 

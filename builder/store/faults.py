@@ -51,7 +51,8 @@ class Faults:
     def full(self) -> StoreError:
         return StoreError(
             f"no space left in the store {self.root}",
-            hint="free some space on its file system, or choose another place with --root; what the store holds is intact",
+            hint="free some space: pybuild prune, or elsewhere on its file system; or choose another place with --root;"
+            " what the store holds is intact",
         )
 
     def read_only(self) -> StoreError:
