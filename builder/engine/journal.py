@@ -69,8 +69,9 @@ class Journal:
         """The cache has no result for `step`, or was not asked because of the flag `refused`. Called before the step is
         done."""
         with self._lock:
-            self._keys[step.id + 1] = key
+            # In this order: what was interrupted, or failed, was not missed, and needs no reason.
             self._explain().missed(step, key, refused)
+            self._keys[step.id + 1] = key
 
     def emit(self, event: Event) -> None:
         """Hand on an event; before the end of a step that ran, why it did."""

@@ -247,7 +247,11 @@ class _Member:
     def work(self, schedule: _Schedule, ends: SimpleQueue[_End]) -> None:
         try:
             while (step := self.tasks.get()) is not None:
-                ends.put((self, schedule.do(step)))
+                try:
+                    done = schedule.do(step)
+                except BaseException as error:  # noqa: BLE001  a step that cannot even be told of; the build waits for its end
+                    done = _Done(step, None, error)
+                ends.put((self, done))
         finally:
             self.ended.release()
 

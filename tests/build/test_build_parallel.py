@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from builder.errors import StoreError
 from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 
@@ -182,6 +185,28 @@ def test_an_interrupt_ends_all_that_runs(pybuild: Pybuild, busybox_base: Path, t
     assert rest.count(b"CANCELED") == 3
     assert_nothing_left(pybuild.store)
     assert_valid(pybuild.store)
+
+
+def test_a_step_that_cannot_be_told_of_ends_the_build(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    """The store loses its records while two commands run: why they ran cannot be said, and nobody waits for their threads."""
+    stages = "".join(f"FROM base AS s{n}\nRUN echo $WHICH{n}; sleep 2; touch /{n}\n" for n in range(2))
+    copies = "".join(f"COPY --from=s{n} /{n} /\n" for n in range(2))
+    base = ("--progress=plain", "--jobs=2", "--build-context", f"base={busybox_base}")
+    context = write(tmp_path / "context", (stages + "FROM base\n" + copies).replace("$WHICH", "old"))
+    assert pybuild(*base, context).returncode == 0
+    write(context, (stages + "FROM base\n" + copies).replace("$WHICH", "new"))
+    with pybuild.start(*base, context) as process:
+        assert process.stderr is not None
+        seen = b""
+        while seen.count(b" new") < 4:  # The names of the steps, and what they say.
+            line = process.stderr.readline()
+            assert line, seen
+            seen += line
+        with contextlib.closing(sqlite3.connect(pybuild.store / "db.sqlite")) as connection:
+            connection.execute("DROP TABLE records")
+        rest = process.communicate(timeout=20)[1]
+    assert b"Traceback" not in rest, rest.decode()
+    assert process.returncode == StoreError.exit_code
 
 
 SAME_KEY = """FROM base AS a
