@@ -12,7 +12,7 @@ import os
 
 from builder.errors import BuildError, DockerfileError
 from builder.layers.folder import times
-from builder.layers.names import show
+from builder.layers.names import MAX_NAME, MAX_PATH, show
 from builder.layers.resolve import resolve
 from builder.values import NamedTuple
 
@@ -137,6 +137,8 @@ class _Places:
         leads = f"'{target}'" if _bytes(target) == b"/" + path else f"'{target}', which is '/{show(path)}' in the image"
         if not path:
             raise DockerfileError(f"nothing can be mounted at {leads}", hint="name a folder, as target=/cache")
+        if len(path) > MAX_PATH - 2 or any(len(name) > MAX_NAME for name in path.split(b"/")):
+            raise DockerfileError(f"the target '{target[:60]}...' is longer than a path can be", hint="choose a shorter one")
         if path in FOLDERS or top in (b"proc", b"sys"):
             raise DockerfileError(
                 f"nothing can be mounted at {leads}: the sandbox has its own /{show(top)}",

@@ -277,6 +277,9 @@ class _Reading:
             raise DockerfileError("the secret has no id", flag.span, hint="as in --mount=type=secret,id=token")
         if "env" in self.texts and not self.texts["env"]:
             raise DockerfileError("'env' names no variable", self.where["env"], hint="as in env=TOKEN")
+        if "=" in self.texts.get("env", ""):
+            message = f"no variable can have the name '{self.texts['env'][:40]}'"
+            raise DockerfileError(message, self.where["env"], hint="'env' takes a name alone, as in env=TOKEN")
 
     def _refuse(self, keys: tuple[str, ...], *, in_types: tuple[str, ...], hint: str) -> None:
         for key in keys:
@@ -307,9 +310,10 @@ def _boolean(field: Field, value: str | None) -> bool:
 
 
 def _number(field: Field, value: str, base: int) -> int:
-    digits = "01234567" if base == 8 else "0123456789"
-    if not 0 < len(value) <= 40 or any(char not in digits for char in value) or int(value, base) >= 2**32:
-        what, example = ("an octal mode", "0755") if base == 8 else ("a number, 0 or more", "1000")
+    # The highest id says "leave it" to chown(2).
+    digits, most = ("01234567", 0o7777) if base == 8 else ("0123456789", 2**32 - 2)
+    if not 0 < len(value) <= 40 or any(char not in digits for char in value) or int(value, base) > most:
+        what, example = ("an octal mode", "0755") if base == 8 else (f"a number, 0 to {most}", "1000")
         message = f"'{field.shown}' of --mount is {what}, not '{value[:40]}'"
         raise DockerfileError(message, _value_span(field), hint=f"as in {field.shown}={example}")
     return int(value, base)

@@ -172,10 +172,13 @@ def _is_there(parent: int, name: bytes) -> bool:
 
 
 def _make(parent: int, name: bytes, *, folder: bool) -> None:
-    if folder:
-        os.mkdir(name, 0o755, dir_fd=parent)
-    else:
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent))
+    try:
+        if folder:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        else:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent))
+    except FileExistsError:
+        return  # In a cache that others use at this moment another may be first. A link of theirs is refused later.
 
 
 def target_below(root: int, path: bytes, missing: tuple[str, ...]) -> Target:
@@ -188,7 +191,8 @@ def target_below(root: int, path: bytes, missing: tuple[str, ...]) -> Target:
 
 
 def _walk(root: int, path: bytes) -> int:
-    """openat2 with RESOLVE_NO_SYMLINKS, name by name. Nobody can move a folder meanwhile: the command does not run yet."""
+    """openat2 with RESOLVE_NO_SYMLINKS, name by name. Whoever moves a folder meanwhile, in a cache that others use too, moves
+    the mount with it, and nothing to anywhere else."""
     fd = os.open(b".", os.O_PATH | os.O_CLOEXEC, dir_fd=root)
     for name in path.split(b"/"):
         if name == b"..":

@@ -285,6 +285,8 @@ RUN --mount=type=tmpfs,target=/etc ls -A /etc | wc -l
         ("/p/1", "nothing can be mounted at '/p/1', which is '/proc/1' in the image: the sandbox has its own /proc"),
         ("/r", "nothing can be mounted at '/r', which is '/' in the image"),
         ("/bin/sh/x", "the image's '/bin/busybox' is no folder, so nothing can be mounted below it"),
+        (f"/{'n' * 256}", f"the target '/{'n' * 59}...' is longer than a path can be"),
+        ("/name" * 820, f"the target '{'/name' * 12}...' is longer than a path can be"),
     ],
 )
 def test_targets_that_cannot_be(pybuild: Pybuild, busybox_base: Path, context: Path, target: str, message: str) -> None:

@@ -180,6 +180,14 @@ def test_two_caches_in_either_order_do_not_wait_for_each_other(pybuild: Pybuild,
         assert re.fullmatch(r"(?:(\d)\n(?:\1\n){5}){6}", log)
 
 
+def test_mounts_inside_a_cache_that_others_use_at_once(pybuild: Pybuild, busybox_base: Path, context: Path) -> None:
+    """Each step makes the same mount points in the cache, at the same time."""
+    mounts = " ".join(f"--mount=type=tmpfs,target=/c/{n}/in" for n in range(300))
+    stages = "".join(f"FROM base AS s{n}\nRUN --mount=type=cache,target=/c {mounts} echo {n} > /{n}\n" for n in range(8))
+    copies = "".join(f"COPY --from=s{n} /{n} /\n" for n in range(8))
+    build(pybuild, context, busybox_base, f"{stages}FROM base\n{copies}", "--jobs=8")
+
+
 def test_a_cache_in_use_is_not_removed(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
     holder = Holder(pybuild, tmp_path, busybox_base, "shared")
     with Store(str(pybuild.store)) as store:
