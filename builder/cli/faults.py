@@ -16,6 +16,8 @@ else:
     import _signal as signal  # what `signal` makes enums of: 1 ms
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_AGAIN = 0.01
+"""Seconds until a signal that came at a bad moment is tried again."""
 _received = 0
 
 
@@ -49,11 +51,14 @@ def discard(fd: int) -> None:
 
 
 def install() -> None:
-    """Let SIGTERM, and the end of the terminal, take the way of Ctrl-C: sandboxes are killed, temporary files removed."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # Under nohup the end of the terminal is to be ignored.
+    """Let SIGTERM, and the end of the terminal, take the way of Ctrl-C: sandboxes are killed, temporary files removed. None of
+    them gets lost, whenever it comes."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Under nohup the end of the terminal is to be ignored, and Ctrl-C in what a script has in the background.
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _terminate)
+            signal.signal(number, _end)
+    signal.signal(signal.SIGALRM, _end)
+    sys.unraisablehook = _unraisable
 
 
 def told(error: BuildError | OSError | KeyboardInterrupt, store: str = "") -> BuildError:
@@ -88,7 +93,22 @@ def _in(error: OSError, store: str) -> bool:
     return error.filename is None or os.fsdecode(error.filename).startswith(os.path.abspath(store) + os.sep)
 
 
-def _terminate(number: int, _frame: FrameType | None) -> None:
+def _end(number: int, frame: FrameType | None) -> None:
     global _received
-    _received = number
+    if number != signal.SIGALRM:
+        _received = number
+    # An exception between two lines of the import machinery may leave its lock taken, and other threads wait for ever.
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+            return
+        frame = frame.f_back
     raise KeyboardInterrupt
+
+
+def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised in the callback of a weak reference, and in `__del__`."""
+    if isinstance(dropped.exc_value, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+    else:
+        sys.__unraisablehook__(dropped)
