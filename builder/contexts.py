@@ -146,7 +146,7 @@ class BuildContexts:
         if self._store is not None:
             hints = Hints(os.path.abspath(self._path(name)), self._store.hints, believed=not self._request.no_cache)
             self._hints.append(hints)
-        folder = DirectoryContext(self._path(name), ignore, self._warn, hints)
+        folder = DirectoryContext(self._path(name), ignore, self._warn, hints, self._stop)
         self._folders.append(folder)
         return folder
 

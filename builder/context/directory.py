@@ -12,6 +12,7 @@ import os
 import stat
 from _thread import RLock  # `threading` costs 1 ms at start
 
+from builder.cancellation import NEVER
 from builder.errors import BuildError
 from builder.layers.entry import Entry, FileSource
 from builder.layers.names import show
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Protocol
 
+    from builder.cancellation import Cancellation
     from builder.context.hints import Hints
 
     class Ignore(Protocol):
@@ -56,11 +58,19 @@ class DirectoryContext:
     """A source tree for COPY, for several threads. `close` it.
 
     `warn` is told of what cannot be in an image (sockets). With `hints`, which must be new, files that did not change since an
-    earlier build are not read. Methods raise BuildError for what cannot be read.
+    earlier build are not read. Methods raise BuildError for what cannot be read, Interrupted once `stop` was cancelled.
     """
 
-    def __init__(self, root: str, ignore: Ignore, warn: Callable[[str], None], hints: Hints | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        ignore: Ignore,
+        warn: Callable[[str], None],
+        hints: Hints | None = None,
+        stop: Cancellation = NEVER,
+    ) -> None:
         self.root = os.path.abspath(root)
+        self._stop = stop
         self._hints = hints
         self._stats: dict[bytes, os.stat_result] = {}
         self._ignore = ignore
@@ -126,6 +136,7 @@ class DirectoryContext:
                 # Before it is read: what changes it from here on changes its times.
                 hints = self._hints if info is not None and self._hints is not None and self._hints.holds(file, info) else None
                 while chunk := os.read(file, CHUNK):
+                    self._stop.check()
                     digest.update(chunk)
             finally:
                 os.close(file)

@@ -23,7 +23,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from builder.cancellation import Cancellation
@@ -154,11 +154,11 @@ class Roots:
             return root
         if not as_folder:
             with self._store.blob_writer() as writer:
-                summary = write_layer(self._wanted(items), writer.write)
+                summary = write_layer(items, writer.write, stop=self._stop)
                 if not self._store.has_blob(summary.diff_id):
                     writer.commit(summary.diff_id)
         else:
-            summary = write_layer(self._wanted(items), None)
+            summary = write_layer(items, None, stop=self._stop)
         result = root.on_top(summary.diff_id)
         layer = result.layers[-1]
         if as_folder and self._folder(layer) is None:
@@ -174,7 +174,7 @@ class Roots:
 
         if not items:
             return root
-        summary = write_layer(items, None)
+        summary = write_layer(items, None, stop=self._stop)
         result = root.on_top(summary.diff_id)
         layer = result.layers[-1]
         self._store.add_snapshot(folder, layer.diff_id, layer.chain if implied_parents else None)
@@ -197,11 +197,12 @@ class Roots:
         settled = settle(read_tar(tar, whiteouts=True, name=name), below)
         items = fill(settled.items, lambda *found: self.content(root, *found))
         # The writer knows no opaque marks, and a mark has its folder's path.
-        digested = iter(write_layer([item for item in items if item.entry.kind != "opaque"], None).entries)
+        plain = [item for item in items if item.entry.kind != "opaque"]
+        digested = iter(write_layer(plain, None, stop=self._stop).entries)
         items = [item if item.entry.kind == "opaque" else item._replace(entry=next(digested)) for item in items]
         with self._store.scratch() as scratch:
             folder = _new_folder(scratch)
-            materialise(items, folder, below)
+            materialise(items, folder, below, stop=self._stop)
             self._store.add_snapshot(folder, diff_id, layer.chain)
         self._put_index(_foreign_name(layer), [item.entry for item in items])
         return result
@@ -264,12 +265,6 @@ class Roots:
     def layer_size(self, layer: Layer) -> int:
         return self._store.layer_size(self._index_name(layer))
 
-    def _wanted(self, items: list[Item]) -> Iterator[Item]:
-        """The items, for as long as the work is not cancelled."""
-        for item in items:
-            self._stop.check()
-            yield item
-
     def _put_index(self, name: Digest, entries: Sequence[Entry]) -> None:
         from builder.layers.index import dump_index
 
@@ -287,7 +282,7 @@ class Roots:
 
         with self._store.scratch() as scratch:
             folder = _new_folder(scratch)
-            implied = materialise(items(scratch), folder, self.tree(below))
+            implied = materialise(items(scratch), folder, self.tree(below), stop=self._stop)
             self._store.add_snapshot(folder, layer.diff_id, layer.chain if implied else None)
 
     def _reader(self, layer: Layer) -> Callable[[str], list[Item]]:

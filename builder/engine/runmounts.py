@@ -48,8 +48,9 @@ _TOLD_AFTER, _TOLD_EVERY = 1.0, 60.0
 class Copies:
     """Files of contexts as folders: made once a build, and shown to any number of steps. For several threads; close it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, stop: Cancellation) -> None:
         self._store = store
+        self._stop = stop
         self._lock = threading.Lock()
         self._scratch: Scratch | None = None
         self._root = ""
@@ -68,7 +69,7 @@ class Copies:
                     self._root = self._scratch.__enter__()
                 self._made += 1
                 known = new_folder(self._root, str(self._made))
-                materialise([_below(item) for item in source.picked.items], known, Tree())
+                materialise([_below(item) for item in source.picked.items], known, Tree(), stop=self._stop)
                 self._known[key] = known
             return known
 
@@ -93,7 +94,7 @@ class MountTools:
         self.roots = roots
         self.emit = emit
         self.stop = stop
-        self.copies = Copies(store)
+        self.copies = Copies(store, stop)
         self.secrets = Secrets(provided)
         self.agents = Agents(provided, store)
 
@@ -208,7 +209,7 @@ class RunMounts:
 
     def _fill(self, mount: CacheMount, source: MountSource | None, folder: str) -> None:
         if source is not None:
-            materialise(self._items(source), folder, Tree())
+            materialise(self._items(source), folder, Tree(), stop=self._tools.stop)
         if source is None or _owned(mount):
             os.chown(folder, mount.uid, mount.gid)
             os.chmod(folder, mount.mode)

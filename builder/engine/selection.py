@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 
-from builder.errors import BuildError, DockerfileError, StoreError, did_you_mean
+from builder.errors import BuildError, DockerfileError, Interrupted, StoreError, did_you_mean
 from builder.layers.entry import BytesSource, Entry, Item
 from builder.layers.names import show
 from builder.plan import fields
@@ -79,6 +79,8 @@ def select(
                 matched = matched or bool(paths)
                 if not paths and not _has_meta(source.path):
                     found = None
+        except (Interrupted, StoreError):
+            raise
         except BuildError as error:
             raise DockerfileError(error.message, source.span, hint=error.hint) from None
         if found is None:

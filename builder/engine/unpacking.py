@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from builder.cancellation import NEVER
 from builder.errors import BuildError
 from builder.layers.compression import decompress, is_tar, sniff
 from builder.layers.names import show
@@ -15,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from builder.cancellation import Cancellation
     from builder.engine.placement import Unpack
     from builder.engine.selection import Picked
     from builder.layers.entry import Item
@@ -23,11 +25,12 @@ _HEADER = 512
 """Bytes of a tar header: what has one at its start, decompressed, is an archive."""
 
 
-def unpacker(scratch: str, warn: Callable[[str], None]) -> Unpack:
+def unpacker(scratch: str, warn: Callable[[str], None], stop: Cancellation = NEVER) -> Unpack:
     """A function from a file to the members of the tar that it is, compressed or not, by content and not by name; None for
     any other file. The uncompressed tar lies in the folder `scratch`, which must live until the members are read.
 
-    The function raises BuildError, with the place of the source, for an archive that is damaged.
+    The function raises BuildError, with the place of the source, for an archive that is damaged, and Interrupted once `stop`
+    was cancelled.
     """
     count = 0
 
@@ -39,7 +42,7 @@ def unpacker(scratch: str, warn: Callable[[str], None]) -> Unpack:
         name = show(picked.name)
         packed, tar = os.path.join(scratch, f"packed-{count}"), os.path.join(scratch, f"tar-{count}")
         try:
-            if not _decompress(_copied(picked, packed), packed, tar, name):
+            if not _decompress(_copied(picked, packed, stop), packed, tar, name, stop):
                 return None
             return list(read_tar(tar, whiteouts=False, warn=warn, name=name))
         except BuildError as error:
@@ -55,7 +58,7 @@ def _may_be_archive(picked: Picked) -> bool:
     return bool(sniff(head)) or is_tar(head[:_HEADER])
 
 
-def _copied(picked: Picked, path: str) -> bytes:
+def _copied(picked: Picked, path: str, stop: Cancellation) -> bytes:
     """Copy the archive, checked, so that nobody changes it while its members are read; its first bytes."""
     item = picked.items[0]
     assert item.source is not None
@@ -63,6 +66,7 @@ def _copied(picked: Picked, path: str) -> bytes:
     digest = hashlib.sha256()
     with open(path, "wb") as file:
         for chunk in open_source(item.source):
+            stop.check()
             head = head or chunk[:_HEADER]
             digest.update(chunk)
             file.write(chunk)
@@ -71,7 +75,7 @@ def _copied(picked: Picked, path: str) -> bytes:
     return head
 
 
-def _decompress(head: bytes, packed: str, tar: str, name: str) -> bool:
+def _decompress(head: bytes, packed: str, tar: str, name: str, stop: Cancellation) -> bool:
     """False, and no more work than needed, for a compressed file that is no tar: it is copied as it is."""
     if not sniff(head):
         os.rename(packed, tar)
@@ -84,6 +88,7 @@ def _decompress(head: bytes, packed: str, tar: str, name: str) -> bool:
     with open(tar, "wb") as file:
 
         def write(data: bytes) -> None:
+            stop.check()
             if len(start) < _HEADER:
                 start.extend(data[: _HEADER - len(start)])
                 if len(start) == _HEADER and not is_tar(bytes(start)):

@@ -87,7 +87,7 @@ class Worker:
         """The items of the layer. What archives hold is unpacked in the folder `scratch`, which must outlive their use."""
         with _at(step.chown_span):
             owner = self._owner(step.chown, root)
-        unpack = unpacker(scratch, self._warn(step)) if step.unpack else None
+        unpack = unpacker(scratch, self._warn(step), self._stop) if step.unpack else None
         below = self._roots.tree(root)
         with _at(step.dest_span):
             # A symbolic mode was applied to what was picked.

@@ -13,11 +13,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from builder.cancellation import Cancellation
     from builder.layers.entry import Item
     from builder.layers.source import Sources
 
 _SMALL = 64 * 1024
 """Up to this size one read and one write are faster than asking for holes."""
+
+_AT_ONCE = 64 << 20
+"""Bytes that the kernel moves in one call, which nothing ends."""
 
 # Between file systems (EXDEV, EINVAL) or for files that cannot (EOPNOTSUPP, ENOSYS, and EPERM for immutable or
 # swap files; copy_file_range(2)) the next way is tried.
@@ -46,7 +50,7 @@ def write_content(sources: Sources, item: Item, to: int) -> None:
     elif isinstance(source, FileSource) and entry.size > _SMALL:
         descriptor = sources.open(source)
         try:
-            _copy_file(descriptor, to, check)
+            _copy_file(descriptor, to, check, sources.stop)
         finally:
             os.close(descriptor)
     elif entry.size <= _SMALL:
@@ -100,7 +104,7 @@ class _Check:
             raise changed(self._entry.path)
 
 
-def _copy_file(source: int, to: int, check: _Check) -> None:
+def _copy_file(source: int, to: int, check: _Check, stop: Cancellation) -> None:
     status = os.fstat(source)
     if status.st_size != check.size:
         check.moved(status.st_size)
@@ -109,6 +113,7 @@ def _copy_file(source: int, to: int, check: _Check) -> None:
     for start, end in _data(source, check.size) if status.st_blocks * 512 < check.size else [(0, check.size)]:
         check.skip_to(start)
         while check.at < end:
+            stop.check()
             if not _move(source, to, end, check):
                 # Shorter than fstat said a moment ago.
                 return
@@ -149,13 +154,13 @@ def _move(source: int, to: int, end: int, check: _Check) -> int:
 def _in_kernel(source: int, to: int, at: int, length: int) -> int | None:
     """By copy_file_range, else by sendfile; None where the kernel can do neither."""
     try:
-        return os.copy_file_range(source, to, min(length, 1 << 30), at, at)
+        return os.copy_file_range(source, to, min(length, _AT_ONCE), at, at)
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
     try:
         os.lseek(to, at, os.SEEK_SET)
-        return os.sendfile(to, source, at, min(length, 1 << 30))
+        return os.sendfile(to, source, at, min(length, _AT_ONCE))
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 
+from builder.cancellation import NEVER
 from builder.errors import BuildError
 from builder.layers import xattrs
 from builder.layers.beneath import Beneath
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
+    from builder.cancellation import Cancellation
     from builder.layers.entry import Item, Source
     from builder.layers.index import Tree
 
@@ -45,6 +47,7 @@ def materialise(
     below: Tree,
     *,
     lower_source: Callable[[bytes], Source] | None = None,
+    stop: Cancellation = NEVER,
 ) -> bool:
     """Write the folder form of a layer into the empty `folder`; the root gets the metadata of its item, else of `below`.
 
@@ -55,12 +58,13 @@ def materialise(
     the root, where overlayfs would list it as a broken name on a base that has not its folder. The root's own metadata
     does not count: a mount takes it from its upper folder. Raises BuildError for items that no folder can hold (a path
     that leaves the root or occurs twice, a parent that is no folder, a link to nothing) and for content that is not the
-    entry's; then the folder holds part of the layer. OSErrors propagate.
+    entry's, Interrupted once `stop` was cancelled; then the folder holds part of the layer. OSErrors propagate.
     """
-    with Beneath(folder) as beneath, Sources() as sources:
+    with Beneath(folder) as beneath, Sources(stop) as sources:
         xattrs.drop_acls(beneath.root)
         writer = _Writer(beneath, sources, below, lower_source)
         for item in items:
+            stop.check()
             writer.put(item)
         writer.link_all()
         writer.finish_folders()

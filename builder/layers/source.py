@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 
+from builder.cancellation import NEVER
 from builder.errors import BuildError
 from builder.layers.entry import BytesSource, FileSource, RangeSource, SparseSource
 from builder.layers.names import show
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import NoReturn
 
+    from builder.cancellation import Cancellation
     from builder.layers.entry import Source
 
 CHUNK = 1 << 20
@@ -39,10 +41,11 @@ class Sources:
     """Open sources of one pass over many items: keeps descriptors of roots and archives until `close`.
 
     A context manager, for one thread. Methods raise BuildError where a file is not there any more, is no regular file
-    or not to be read by this user; other OSErrors propagate.
+    or not to be read by this user, and Interrupted between two pieces once `stop` was cancelled; other OSErrors propagate.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Cancellation = NEVER) -> None:
+        self.stop = stop
         self._roots: dict[str, _Root] = {}
         self._files: dict[str, int] = {}
 
@@ -64,13 +67,13 @@ class Sources:
         """The content in pieces of 1 to `CHUNK` bytes. Ranges and sparse sources yield their whole size or raise BuildError."""
         match source:
             case FileSource():
-                return self._file_chunks(source)
+                return self._wanted(self._file_chunks(source))
             case BytesSource(data):
                 return (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
             case RangeSource(file, offset, size):
-                return _range_chunks(self._file(file), file, offset, size)
+                return self._wanted(_range_chunks(self._file(file), file, offset, size))
             case SparseSource():
-                return _sparse_chunks(self._file(source.file), source)
+                return self._wanted(_sparse_chunks(self._file(source.file), source))
 
     def small(self, source: Source, size: int) -> bytes:
         """The whole content where it is expected to be `size` bytes: at most `size` + 1 bytes, for one read(2)."""
@@ -109,6 +112,11 @@ class Sources:
                 yield chunk
         finally:
             os.close(descriptor)
+
+    def _wanted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self.stop.check()
+            yield chunk
 
     def _file(self, file: str) -> int:
         descriptor = self._files.get(file)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from builder.cancellation import NEVER
 from builder.errors import BuildError
 from builder.layers import tarheader
 from builder.layers.entry import EPOCH, Entry
@@ -24,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from builder.cancellation import Cancellation
     from builder.layers.entry import Item, Source
 
 _FLUSH = 256 * 1024
@@ -44,20 +46,24 @@ class LayerSum(NamedTuple):
     entries: tuple[Entry, ...]
 
 
-def write_layer(items: Iterable[Item], write: Callable[[bytes], object] | None, *, mtime: int | None = EPOCH) -> LayerSum:
+def write_layer(
+    items: Iterable[Item], write: Callable[[bytes], object] | None, *, mtime: int | None = EPOCH, stop: Cancellation = NEVER
+) -> LayerSum:
     """Write the items, which are in canonical order, as one tar; `write=None` only hashes. `mtime` is in seconds; None: each
     entry's own time, which is for outputs and never for a layer.
 
     The entries come back as they were written: digests filled in, hard links repeating the entry that they name. Raises
     BuildError where a content's size or known digest is not the entry's, and for names that begin with `.wh.`;
-    ValueError for items that break the contract of `Item` or the order; OSError of `write` and of reading propagates.
+    ValueError for items that break the contract of `Item` or the order; Interrupted once `stop` was cancelled; OSError of
+    `write` and of reading propagates.
     """
     tar = _Tar(write)
     entries: list[Entry] = []
     owners: dict[bytes, Entry] = {}
     last: bytes | None = None
-    with Sources() as sources:
+    with Sources(stop) as sources:
         for item in items:
+            stop.check()
             entry = item.entry
             name = member(entry)
             if last is not None and name <= last:

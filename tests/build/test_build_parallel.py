@@ -187,6 +187,21 @@ def test_an_interrupt_ends_all_that_runs(pybuild: Pybuild, busybox_base: Path, t
     assert_valid(pybuild.store)
 
 
+@pytest.mark.parametrize("reading", ["COPY large /", "ADD large /", "RUN --mount=target=/context true"])
+def test_a_failure_ends_the_reading_of_a_large_file(pybuild: Pybuild, busybox_base: Path, tmp_path: Path, reading: str) -> None:
+    text = f"FROM base AS slow\n{reading}\nFROM base AS bad\nRUN sleep 1; exit 3\nFROM base\n"
+    context = write(tmp_path / "context", f"{text}COPY --from=slow /bin /1\nCOPY --from=bad /bin /2\n")
+    # A hole: it takes no room, and minutes to read.
+    with open(context / "large", "wb") as file:
+        file.truncate(1 << 40)
+    done = pybuild("--progress=json", "--jobs=2", "--build-context", f"base={busybox_base}", context, timeout=50)
+    assert done.returncode == 1
+    error = events(done.stderr)[-1]["error"]
+    assert isinstance(error, dict)
+    assert (error["line"], error["cancelled"]) == (4, [f"[slow 2/2] {reading}"])
+    assert_nothing_left(pybuild.store)
+
+
 def test_a_step_that_cannot_be_told_of_ends_the_build(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
     """The store loses its records while two commands run: why they ran cannot be said, and nobody waits for their threads."""
     stages = "".join(f"FROM base AS s{n}\nRUN echo $WHICH{n}; sleep 2; touch /{n}\n" for n in range(2))
