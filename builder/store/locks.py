@@ -85,8 +85,9 @@ class Lock:
                 os.close(fd)
                 return False
             self._fd = fd
+            # Who was killed may have left a name.
+            os.ftruncate(fd, 0)
             if self._mode == fcntl.LOCK_EX:
-                os.ftruncate(fd, 0)
                 os.pwrite(fd, self._holder.encode("utf-8", "backslashreplace")[:_HOLDER_BYTES], 0)
         return True
 

@@ -103,3 +103,13 @@ def test_several_may_share(tmp_path: Path) -> None:
         assert not first.try_acquire()
         alone.release()
         assert os.listdir(f"{store.root}/locks") == []
+
+
+def test_who_died_is_not_named_for_those_who_share(tmp_path: Path) -> None:
+    with Store(str(tmp_path / "store")) as store:
+        os.mkdir(f"{store.root}/locks")
+        # As a process leaves it that is killed after this one opened the store and looked for what is left.
+        with open(f"{store.root}/locks/abc", "w") as file:
+            file.write("the other")
+        with store.lock("abc", "", shared=True):
+            assert store.lock("abc", "me").held_by() == ""
