@@ -216,12 +216,12 @@ class _Crew:
             member.tasks.put(None)
         deadline = time.monotonic() + _GRACE
         for member in self._members:
-            while True:
+            # Not what `acquire` says decides: Ctrl-C, pressed again, may come just after it.
+            while not member.is_over and (left := deadline - time.monotonic()) > 0:
                 try:
-                    member.ended.acquire(timeout=max(0.0, deadline - time.monotonic()))
-                    break
+                    member.ended.acquire(timeout=left)
                 except KeyboardInterrupt:
-                    # Pressed again: the end is near.
+                    # The end is near.
                     continue
 
     def _new(self) -> _Member:
@@ -240,6 +240,7 @@ class _Member:
         self.last = -1
         """The step that it did last, or is at."""
         self.busy = False
+        self.is_over = False
         self.ended = allocate_lock()
         """Held until the thread has ended."""
         self.ended.acquire()
@@ -253,6 +254,7 @@ class _Member:
                     done = _Done(step, None, error)
                 ends.put((self, done))
         finally:
+            self.is_over = True
             self.ended.release()
 
 
