@@ -84,7 +84,8 @@ def _system(error: OSError, store: str) -> BuildError:
     if error.errno in _NO_SPACE:
         return StoreError(f"no space left on the disk{where}", hint="free some space, or choose another place")
     text = error.strerror or str(error)
-    return BuildError(f"{text[:1].lower()}{text[1:]}{where}")
+    hint = "allow more with ulimit -n, or have fewer steps run at once with --jobs" if error.errno == errno.EMFILE else None
+    return BuildError(f"{text[:1].lower()}{text[1:]}{where}", hint=hint)
 
 
 def _in(error: OSError, store: str) -> bool:

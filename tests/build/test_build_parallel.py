@@ -59,7 +59,8 @@ def overlap(found: list[dict[str, object]]) -> int:
 
 def test_commands_of_two_stages_meet(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
     """They meet at an abstract name of the kernel that both see: a port of the loopback interface of the host."""
-    port = 20000 + int(time.time() * 1000) % 20000
+    # Below those that the kernel gives to clients: who connects to such a one may meet himself.
+    port = 20000 + int(time.time() * 1000) % 12000
     listen = f"nc -l -p {port} > /a"
     send = f"until echo hello | nc 127.0.0.1 {port}; do sleep 0.05; done; echo b > /b"
     context = write(tmp_path / "context", MEETING.format(a=listen, b=send))
@@ -185,6 +186,19 @@ def test_an_interrupt_ends_all_that_runs(pybuild: Pybuild, busybox_base: Path, t
     assert rest.count(b"CANCELED") == 3
     assert_nothing_left(pybuild.store)
     assert_valid(pybuild.store)
+
+
+def test_too_few_descriptors_for_so_many_jobs(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    stages = "".join(f"FROM base AS s{n}\nRUN sleep 60; touch /{n}\n" for n in range(30))
+    copies = "".join(f"COPY --from=s{n} /{n} /\n" for n in range(30))
+    context = write(tmp_path / "context", f"{stages}FROM base\n{copies}")
+    command = [*pybuild.command, "--jobs=30", "--build-context", f"base={busybox_base}", str(context)]
+    limited = ["sh", "-c", 'ulimit -n 60; exec "$@"', "sh", *command]
+    done = subprocess.run(limited, env=pybuild.environment(), capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    assert "error: too many open files" in done.stderr
+    assert "hint: allow more with ulimit -n, or have fewer steps run at once with --jobs\n" in done.stderr
+    assert_nothing_left(pybuild.store)
 
 
 @pytest.mark.parametrize("reading", ["COPY large /", "ADD large /", "RUN --mount=target=/context true"])
