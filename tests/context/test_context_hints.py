@@ -6,11 +6,12 @@ import ctypes
 import mmap
 import os
 import sqlite3
+import stat
 import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -99,19 +100,18 @@ def put(path: Path, text: str) -> None:
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (info.st_size, info.st_mtime_ns)
 
 
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs: its pages are never written to a disk, whoever calls sync(2) meanwhile."""
-    folder = tmp_path / "memory"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
-    yield folder
-    # Lazily: a failed test may still have a file of it open.
-    subprocess.run(["umount", "--lazy", folder], check=True)
+@contextmanager
+def mounted(folder: Path, *how: str | Path) -> Iterator[None]:
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", *how, folder], check=True)
+    try:
+        yield
+    finally:
+        # Lazily: a failed test may still have a file of it open.
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_nothing_is_read_again_and_no_change_escapes(pybuild: Pybuild, memory: Path) -> None:
-    context = Context(pybuild, memory / "context")
+def test_nothing_is_read_again_and_no_change_escapes(context: Context) -> None:
     unchanged = dict.fromkeys(SPECIAL, "before")
     everything = {f"f{number}" for number in range(WORTH)} | set(SPECIAL)
     descriptor = os.open(context.special / "mapped", os.O_RDWR)
@@ -129,9 +129,7 @@ def test_nothing_is_read_again_and_no_change_escapes(pybuild: Pybuild, memory: P
         assert "0 ran, 1 cached" in said
         assert context.build("--no-cache")[:2] == (unchanged, everything)
 
-        times = (context.special / "mapped").stat()
         mapped[0:6] = b"mapped"
-        assert (context.special / "mapped").stat().st_ctime_ns == times.st_ctime_ns, "a control: stat says nothing"
         writer.write(b"opened")
     put(context.special / "plain", "change")
     other = context.root / "other"
@@ -147,6 +145,62 @@ def test_nothing_is_read_again_and_no_change_escapes(pybuild: Pybuild, memory: P
     assert values == {**changed, "grows": "before and after"}
     assert "1 ran, 0 cached" in said
     mapped.close()
+
+
+def test_a_mapping_of_a_tmpfs_hides_what_it_changes(pybuild: Pybuild, tmp_path: Path) -> None:
+    with mounted(tmp_path / "memory", "-t", "tmpfs", "tmpfs"):
+        context = Context(pybuild, tmp_path / "memory" / "context")
+        old_enough(*context.files.iterdir(), *context.special.iterdir())
+        assert context.build()[0]["mapped"] == "before"
+        path = context.special / "mapped"
+        info = path.stat()
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 6) as mapped:
+            assert mapped[0:1] == b"b", "a page that is read first is not seen to be written to"
+            mapped[0:6] = b"mapped"
+        assert path.stat().st_ctime_ns == info.st_ctime_ns, "a control: stat says nothing"
+        assert context.build()[0]["mapped"] == "mapped"
+
+
+@contextmanager
+def disk(image: Path, node: Path) -> Iterator[Path]:
+    """A block device that the image is, under another name than that of a loop device."""
+    loop = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        os.mknod(node, stat.S_IFBLK | 0o600, os.stat(loop).st_rdev)
+        yield node
+    finally:
+        node.unlink(missing_ok=True)
+        subprocess.run(["losetup", "--detach", loop], check=True)
+
+
+@pytest.mark.parametrize("is_loop", [True, False], ids=["a loop device", "a disk of whole seconds"])
+def test_a_file_system_that_is_another_one_after_a_remount(pybuild: Pybuild, tmp_path: Path, is_loop: bool) -> None:
+    """Tools that make file systems give files the inodes and times that they had in the last one; where only whole seconds
+    are kept, so does a clock that was set back."""
+    image, folder, node = tmp_path / "image", tmp_path / "disk", tmp_path / "node"
+    with open(image, "wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-I", "256" if is_loop else "128", image], check=True, capture_output=True)
+
+    def there() -> AbstractContextManager[object]:
+        if is_loop:
+            return mounted(folder, "-o", "loop", image)
+        stack = ExitStack()
+        stack.enter_context(mounted(folder, stack.enter_context(disk(image, node))))
+        return stack
+
+    with there():
+        context = Context(pybuild, folder / "context")
+        old_enough(*context.files.iterdir(), *context.special.iterdir())
+        assert context.build()[0]["plain"] == "before"
+        info = (context.special / "plain").stat()
+    data = image.read_bytes()
+    assert data.count(b"before") >= len(SPECIAL)
+    image.write_bytes(data.replace(b"before", b"behind"))
+    with there():
+        now = (context.special / "plain").stat()
+        assert (now.st_ino, now.st_size, now.st_ctime_ns) == (info.st_ino, info.st_size, info.st_ctime_ns), "a control"
+        assert context.build()[0] == dict.fromkeys(SPECIAL, "behind")
 
 
 def test_a_change_within_the_tick_is_seen(context: Context) -> None:
