@@ -86,11 +86,6 @@ class Context:
         return {name: found[name].data.decode() for name in SPECIAL}, names, done.stderr
 
 
-@pytest.fixture
-def context(pybuild: Pybuild, tmp_path: Path) -> Context:
-    return Context(pybuild, tmp_path / "context")
-
-
 def put(path: Path, text: str) -> None:
     """Write another content of the same size and set the modification time back."""
     info = path.stat()
@@ -109,6 +104,32 @@ def mounted(folder: Path, *how: str | Path) -> Iterator[None]:
     finally:
         # Lazily: a failed test may still have a file of it open.
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextmanager
+def disk(image: Path, node: Path) -> Iterator[Path]:
+    """A block device that the image is, under another name than that of a loop device."""
+    loop = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        os.mknod(node, stat.S_IFBLK | 0o600, os.stat(loop).st_rdev)
+        yield node
+    finally:
+        node.unlink(missing_ok=True)
+        subprocess.run(["losetup", "--detach", loop], check=True)
+
+
+def a_file_system(image: Path, *options: str) -> None:
+    with open(image, "wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", *options, image], check=True, capture_output=True)
+
+
+@pytest.fixture
+def context(pybuild: Pybuild, tmp_path: Path) -> Iterator[Context]:
+    """On a disk, wherever the tests' own files are."""
+    a_file_system(tmp_path / "image")
+    with disk(tmp_path / "image", tmp_path / "node") as node, mounted(tmp_path / "disk", node):
+        yield Context(pybuild, tmp_path / "disk" / "context")
 
 
 def test_nothing_is_read_again_and_no_change_escapes(context: Context) -> None:
@@ -161,26 +182,12 @@ def test_a_mapping_of_a_tmpfs_hides_what_it_changes(pybuild: Pybuild, tmp_path: 
         assert context.build()[0]["mapped"] == "mapped"
 
 
-@contextmanager
-def disk(image: Path, node: Path) -> Iterator[Path]:
-    """A block device that the image is, under another name than that of a loop device."""
-    loop = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True).stdout.strip()
-    try:
-        os.mknod(node, stat.S_IFBLK | 0o600, os.stat(loop).st_rdev)
-        yield node
-    finally:
-        node.unlink(missing_ok=True)
-        subprocess.run(["losetup", "--detach", loop], check=True)
-
-
 @pytest.mark.parametrize("is_loop", [True, False], ids=["a loop device", "a disk of whole seconds"])
 def test_a_file_system_that_is_another_one_after_a_remount(pybuild: Pybuild, tmp_path: Path, is_loop: bool) -> None:
     """Tools that make file systems give files the inodes and times that they had in the last one; where only whole seconds
     are kept, so does a clock that was set back."""
     image, folder, node = tmp_path / "image", tmp_path / "disk", tmp_path / "node"
-    with open(image, "wb") as file:
-        file.truncate(8 << 20)
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-I", "256" if is_loop else "128", image], check=True, capture_output=True)
+    a_file_system(image, "-I", "256" if is_loop else "128")
 
     def there() -> AbstractContextManager[object]:
         if is_loop:
