@@ -69,8 +69,9 @@ class Journal:
         """The cache has no result for `step`, or was not asked because of the flag `refused`. Called before the step is
         done."""
         with self._lock:
-            self._keys[step.id + 1] = key
+            # First: where the store cannot be asked, there is nothing to explain when the step fails.
             self._explain().missed(step, key, refused)
+            self._keys[step.id + 1] = key
 
     def emit(self, event: Event) -> None:
         """Hand on an event; before the end of a step that ran, why it did."""
