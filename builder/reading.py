@@ -39,6 +39,9 @@ def read_dockerfile(context: str, named: str) -> SourceFile:
             raise UsageError(f"the Dockerfile '{path}' cannot be read: permission denied") from None
     near = _near(candidates[0])
     if named:
+        inside = os.path.join(context, named)
+        if os.path.isfile(inside):
+            near = f"-f counts from the current folder, not from the context: -f {inside}"
         raise UsageError(f"there is no Dockerfile at '{named}'", hint=near)
     raise UsageError(
         f"there is no Dockerfile in the build context '{context}'",

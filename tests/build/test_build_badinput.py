@@ -53,6 +53,7 @@ FINE = "FROM base\nRUN true\n"
 STATIC = [
     Case("missing-dockerfile", 2, None, files={"Dockerfil": FINE}),
     Case("missing-dockerfile-named", 2, None, ("-f", "deploy/Dockerfile.prdo", ".")),
+    Case("missing-dockerfile-counts", 2, None, ("-f", "Dockerfile.prod", "deploy")),
     Case("missing-dockerfile-alone", 2, None),
     Case("dockerfile-is-folder", 2, None, ("-f", "deploy", ".")),
     Case("missing-context", 2, FINE, ("deplyo",)),

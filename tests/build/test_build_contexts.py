@@ -460,7 +460,7 @@ def test_mounts_from_contexts_of_every_kind(pybuild: Pybuild, busybox_base: Path
 def test_named_contexts_that_are_no_good(pybuild: Pybuild, places: Places, tmp_path: Path) -> None:
     context = tmp_path / "context"
     context.mkdir()
-    (context / "Dockerfile").write_text("FROM scratch\nCOPY --from=x a /\n")
+    (context / "Dockerfile").write_text("FROM scratch AS nine\nFROM scratch\nCOPY --from=x a /\n")
     places.server.routes["/text"] = answer(b"FROM scratch\n")
     url = f"{places.server.url}/project.git"
     for value, code, message in (
@@ -469,6 +469,8 @@ def test_named_contexts_that_are_no_good(pybuild: Pybuild, places: Places, tmp_p
             3,
             "there is no image 'example/none:latest' in the store, and registries are not reached",
         ),
+        # It is no stage that was misspelt.
+        ("docker-image://none", 3, "there is no image 'none:latest' in the store, and registries are not reached"),
         (f"{places.server.url}/text", 2, "the build context 'x' is no tar archive"),
         (f"{url}#mian", 2, f"{url} has no branch or tag 'mian'"),
         (f"{url}#main", 3, "COPY: 'a' is not in the build context 'x'"),
