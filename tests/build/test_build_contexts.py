@@ -10,6 +10,7 @@ import lzma
 import os
 import re
 import signal
+import stat
 import subprocess
 import tarfile
 import time
@@ -393,6 +394,19 @@ def test_a_link_of_a_folder_leads_to_no_ignore_file_outside(pybuild: Pybuild, tm
         make(context / ".dockerignore")
         assert failed(pybuild, context, code=2)[0] == f"'{context}/.dockerignore' is no file"
         os.rename(context / ".dockerignore", tmp_path / make.__name__)
+
+
+def test_a_mark_of_overlayfs_cannot_be_in_an_image(pybuild: Pybuild, tmp_path: Path) -> None:
+    """As the upper folder of an overlay mount has them, and anybody may make."""
+    context = tmp_path / "context"
+    (context / "d").mkdir(parents=True)
+    os.mknod(context / "d" / "gone", stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    for dockerfile in ("FROM scratch\nCOPY d /d/\n", "FROM scratch\nCOPY --link d/gone /d/gone\n", "FROM d\n"):
+        (context / "Dockerfile").write_text(dockerfile)
+        message, hint = failed(pybuild, f"--build-context=d={context}/d", context, code=2 if dockerfile == "FROM d\n" else 1)
+        name = "gone" if dockerfile == "FROM d\n" else "d/gone"
+        assert message == f"'{name}' cannot be stored in an image: a character device 0:0 is overlayfs' mark of a removed file"
+        assert hint == "remove it"
 
 
 def test_what_is_not_there_is_told(pybuild: Pybuild, places: Places) -> None:
