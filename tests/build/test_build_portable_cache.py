@@ -392,7 +392,7 @@ def test_a_damaged_cache_is_named_and_not_used(room: Room) -> None:
     """One build is told of many, which it asks in turn."""
     (room.context / "Dockerfile").write_text("FROM base\nCOPY tree /tree/\nCOPY tree/a /a\n")
     first = room.export()
-    expected = []
+    expected: list[str] = []
     for name in copies(room, len(DAMAGES)):
         reason = DAMAGES[len(expected)](room)
         expected.append(f"CacheImport: the cache local {name} is not used: {reason}")
