@@ -9,6 +9,7 @@ import stat
 from builder.context.directory import DirectoryContext, NothingIgnored
 from builder.dockerfile.text import decode
 from builder.errors import UsageError, did_you_mean
+from builder.layers.names import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def read_dockerfile(context: str, named: str) -> SourceFile:
             raise UsageError(f"the Dockerfile '{path}' cannot be read: permission denied") from None
     near = _near(candidates[0])
     if named:
+        inside = os.path.join(context, named)
+        if os.path.isfile(inside):
+            near = f"-f counts from the current folder, not from the context: -f {inside}"
         raise UsageError(f"there is no Dockerfile at '{named}'", hint=near)
     raise UsageError(
         f"there is no Dockerfile in the build context '{context}'",
@@ -51,6 +55,13 @@ def dockerfile_inside(tree: SourceTree, context: str, named: str) -> SourceFile:
         data = read_inside(tree, path)
         if data is not None:
             return decode(os.path.normpath(path.strip("/")), data)
+    for path in [named] if named else NAMES:
+        entry = tree.lookup(tree.resolve(os.fsencode(path), follow_last=False))
+        if entry is not None and entry.kind == "symlink":
+            raise UsageError(
+                f"the Dockerfile '{path}' in {context} is a link to '{show(entry.link)}', where nothing is",
+                hint="links are followed inside of the context alone",
+            )
     folder, _, name = (named or NAMES[0]).rpartition("/")
     at = tree.lookup(tree.resolve(os.fsencode(folder)))
     known = [os.fsdecode(child) for child in tree.children(at.path)] if at is not None and at.kind == "dir" else []
@@ -123,9 +134,11 @@ def ignore_in(context: str) -> Ignore:
         finally:
             tree.close()
         return NothingIgnored() if data is None else ignore_of(data, os.path.normpath(path))
+    # Python opens no folder as a file.
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise UsageError(f"'{path}' is no file", hint="name the patterns in a file, or remove it")
     with open(file, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise UsageError(f"'{path}' is no file", hint="name the patterns in a file, or remove it")
         return ignore_of(opened.read(DOCKERFILE_LIMIT), os.path.normpath(path))
 
 

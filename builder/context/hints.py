@@ -4,10 +4,14 @@ Content decides what a file is, and stat is trusted only where a change could no
 
 - its times were older than the moment before this look at it by more than the grain of any timestamp (git's "racy" rule):
   whatever changes it later gets another ctime, which nobody can set back;
+- its ctime is no whole second: where those are all that the file system keeps, a clock that was set back may meet the same
+  one again, and tools that make file systems without the kernel (mke2fs -d, genext2fs) give all files one of their choice;
 - nobody had it open for writing, or mapped so: a mapping changes a page that it wrote to before without any sign in stat, until
   the kernel has written that page to the disk (seen on ext4 and tmpfs);
-- it lies on a file system of this machine whose kernel code keeps those promises. Times of the network's file systems are
-  another machine's, FUSE's are anybody's, overlayfs does not see all mappings, ZFS tells of what was mapped when it writes it.
+- it lies on a file system of this machine whose kernel code keeps those promises. On tmpfs a mapping that first read a page
+  writes to it without any sign ever (seen on Linux 6.18). Times of the network's file systems are another machine's, FUSE's
+  are anybody's, overlayfs does not see all mappings, ZFS tells of what was mapped when it writes it. What is on a loop device
+  is a file, which others may replace.
 
 Does not protect against who writes to the disk beneath the file system.
 """
@@ -47,7 +51,7 @@ WORTH = 200
 MOST = 200_000
 """Files of one context that are remembered."""
 
-_TRUSTED = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs", b"tmpfs"))
+_TRUSTED = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs"))
 
 
 class Hints:
@@ -86,6 +90,8 @@ class Hints:
         """Whether what is read from the open file from now on is worth remembering: it is the one that lstat(2) told of, and
         no change of it would be missed. To be asked before it is read."""
         if info.st_dev != self._device or max(info.st_mtime_ns, info.st_ctime_ns) >= self._before:
+            return False
+        if not info.st_ctime_ns % 10**9:
             return False
         opened = os.fstat(file)
         # A folder above may have been another one for a moment: then the name led to another file.
@@ -162,8 +168,9 @@ def _trusted_device(root: str) -> int:
         with open("/proc/self/mountinfo", "rb") as file:
             for line in file:
                 if line.startswith(mount + b" "):
-                    # proc_pid_mountinfo(5): optional fields end with a hyphen, then comes the type.
-                    return device if line.partition(b" - ")[2].split()[0] in _TRUSTED else -1
-    except (OSError, IndexError):
+                    # proc_pid_mountinfo(5): optional fields end with a hyphen, then come the type and the source.
+                    kind, source = line.partition(b" - ")[2].split()[:2]
+                    return device if kind in _TRUSTED and not source.startswith(b"/dev/loop") else -1
+    except (OSError, ValueError, IndexError):
         pass  # Without /proc there are no hints.
     return -1

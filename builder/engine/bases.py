@@ -58,6 +58,8 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
         image = matching_context(external.name, available.images)
         if image is not None:
             external = external._replace(name=available.images[image])
+            # No stage is meant.
+            available = available._replace(stage_names=())
         context = matching_context(external.name, available.layouts) if image is None else None
         if context is not None:
             base = from_layout(external.name, available.layouts[context], store, roots, platform)

@@ -69,7 +69,7 @@ class Journal:
         """The cache has no result for `step`, or was not asked because of the flag `refused`. Called before the step is
         done."""
         with self._lock:
-            # In this order: what was interrupted, or failed, was not missed, and needs no reason.
+            # In this order: what was interrupted, or could not be asked of the store, was not missed, and needs no reason.
             self._explain().missed(step, key, refused)
             self._keys[step.id + 1] = key
 

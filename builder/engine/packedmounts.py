@@ -12,7 +12,7 @@ import os
 
 from builder.cache.format import MOUNT_TYPE, CachedMount
 from builder.cache.places import Blob
-from builder.errors import did_you_mean
+from builder.errors import BuildError, did_you_mean
 from builder.events import BuildWarning, Debug
 from builder.layers.compression import decompress, zstd_file
 from builder.layers.folder import materialise
@@ -50,6 +50,10 @@ def pack(ids: Sequence[str], store: Store, scratch: str, emit: Emit, *, threads:
         use.acquire(_leave, waits.tell)
         try:
             blob = _packed(use.path, os.path.join(scratch, f"mount-{number}"), emit, threads)
+        except BuildError as error:
+            if type(error) is BuildError:
+                error.message = f"the cache mount '{id}' cannot be written to a cache: {error.message}"
+            raise
         finally:
             use.release()
         packed[CachedMount(id, base)] = blob

@@ -39,16 +39,21 @@ _LETTERS: dict[Kind, str] = {
 _KINDS: dict[int, Kind] = {ord(letter): kind for kind, letter in _LETTERS.items()}
 _SECTIONS = 12
 _DEVICE = struct.Struct("<QII")
+_FIRST, _LAST = -(1 << 63), (1 << 63) - 1
+"""Nanoseconds since 1970."""
 
 
 def dump_index(entries: Iterable[Entry]) -> bytes:
-    """The index's bytes; the same entries give the same bytes. Raises ValueError for what no layer can hold."""
+    """The index's bytes; the same entries give the same bytes. Raises ValueError for what no layer can hold. Times before 1677
+    or after 2262 become those: file systems have further ones, and no layer of ours has any."""
     rows = list(entries)
     count = len(rows)
     columns = list(zip(*rows)) if rows else [()] * len(Entry._fields)
     paths, kinds, modes, uids, gids, sizes, digests, links, rdevs, xattrs, mtimes = columns
     if any(b"\0" in path for path in paths) or any(b"\0" in link for link in links):
         raise ValueError("a path holds a NUL byte")
+    if mtimes and (min(mtimes) < _FIRST or max(mtimes) > _LAST):
+        mtimes = tuple(min(max(mtime, _FIRST), _LAST) for mtime in mtimes)
     marks = bytes(bool(digest) for digest in digests)
     sums = bytes.fromhex("".join(digests))
     if len(sums) != 32 * sum(marks):

@@ -195,12 +195,14 @@ def _other(entry: Entry, name: bytes, mtime: int) -> bytes:
         raise ValueError("opaque marks are read, never written")
     if kind == "symlink" and not entry.link:
         raise ValueError(f"'{show(name)}' is a symlink to nothing")
-    device = kind in ("char", "block")
-    if device and not (
-        0 <= entry.rdev[0] < 1 << 12 and 0 <= entry.rdev[1] < 1 << 20 and (kind, entry.rdev) != ("char", (0, 0))
-    ):
-        # A character device 0:0 is overlay's own mark of a removed file.
+    if kind in ("char", "block") and not (0 <= entry.rdev[0] < 1 << 12 and 0 <= entry.rdev[1] < 1 << 20):
         raise ValueError(f"'{show(name)}' is no device of Linux")
+    if kind == "char" and entry.rdev == (0, 0):
+        # Anybody may make one, and the upper folder of an overlay mount holds some.
+        raise BuildError(
+            f"'{show(name)}' cannot be stored in an image: a character device 0:0 is overlayfs' mark of a removed file",
+            hint="remove it",
+        )
     return _header(entry, _TYPES[kind], mtime)
 
 

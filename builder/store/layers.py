@@ -161,20 +161,14 @@ class Layers:
             )
 
     def is_whole(self, diff_id: str, snapshot: int | None) -> bool:
-        """Whether a layer that has a row has its index and at least one form too; `snapshot` is one of its snapshots."""
+        """Whether a layer that has a row has its index too, and a form that steps can start from: a compressed copy is none.
+        `snapshot` is one of its snapshots."""
         if not os.path.exists(self._index(diff_id)):
             return False
         if snapshot is not None and os.path.isdir(self.snapshot_path(str(snapshot))):
             return True
         # The uncompressed tar is a blob under the diff ID itself.
         if self._blobs.has(Digest.parse(diff_id)):
-            return True
-        blobs = self._database.all(
-            "SELECT digest FROM renderings WHERE diff_id = ? UNION SELECT digest FROM foreign_layers WHERE diff_id = ?",
-            diff_id,
-            diff_id,
-        )
-        if any(self._blobs.has(Digest.parse(row[0])) for row in blobs):
             return True
         snapshots = self._database.all("SELECT id FROM snapshots WHERE diff_id = ?", diff_id)
         return any(os.path.isdir(self.snapshot_path(str(row[0]))) for row in snapshots)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from builder.errors import BuildError
 from builder.oci.digest import Digest
 from builder.values import NamedTuple
 
@@ -31,9 +32,15 @@ class Record(NamedTuple):
 
 
 def remembered(database: Database, key: str) -> Record | None:
-    """The record of a key, whatever became of its layer."""
+    """The record of a key, whatever became of its layer. Raises StoreError for one that is damaged."""
     row = database.one("SELECT preimage, diff_id, created FROM records WHERE key = ?", key)
-    return None if row is None else Record(key, row[0], None if row[1] is None else Digest.parse(row[1]), row[2])
+    if row is None:
+        return None
+    preimage, diff_id, created = row
+    try:
+        return Record(key, preimage, None if diff_id is None else Digest.parse(diff_id), created)
+    except BuildError as error:
+        raise database.faults.corrupt(f"a record of the cache: {error.message}") from error
 
 
 class Records:

@@ -202,7 +202,7 @@ class Store:
     # The cache.
 
     def lookup(self, key: str) -> Record | None:
-        """The record of a step's key, as long as its layer has an index and a form (folder, or any tar blob)."""
+        """The record of a step's key, as long as its layer has an index and a form (folder, or plain tar)."""
         return self._records.lookup(key)
 
     def put_record(self, record: Record, *, replace: bool = False) -> Record:

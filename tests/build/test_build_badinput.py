@@ -13,9 +13,11 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +53,7 @@ FINE = "FROM base\nRUN true\n"
 STATIC = [
     Case("missing-dockerfile", 2, None, files={"Dockerfil": FINE}),
     Case("missing-dockerfile-named", 2, None, ("-f", "deploy/Dockerfile.prdo", ".")),
+    Case("missing-dockerfile-counts", 2, None, ("-f", "Dockerfile.prod", "deploy")),
     Case("missing-dockerfile-alone", 2, None),
     Case("dockerfile-is-folder", 2, None, ("-f", "deploy", ".")),
     Case("missing-context", 2, FINE, ("deplyo",)),
@@ -491,6 +494,32 @@ def test_a_corrupt_index_of_the_store(pybuild: Pybuild, busybox_base: Path, cont
     (context / "Dockerfile").write_text(GOOD)
     assert pybuild("-q", ".", cwd=context).stdout == good
     assert_valid(pybuild.store)
+
+
+def test_a_store_that_lost_its_snapshots(pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path) -> None:
+    """As messages tell users to remove them. What is left of layers are compressed copies, and no step can start from those."""
+    flags = ("-q", "--build-context", f"base={busybox_base}", "-o", f"type=oci,compression=gzip,dest={tmp_path}/out.tar")
+    (context / "Dockerfile").write_text("FROM base\nRUN echo one > /one\n")
+    assert pybuild(*flags, ".", cwd=context).returncode == 0
+    shutil.rmtree(pybuild.store / "snapshots")
+    (context / "Dockerfile").write_text("FROM base\nRUN echo one > /one\nRUN cat /one\n")
+    done = pybuild(*flags, ".", cwd=context)
+    assert done.returncode == 0, done.stderr
+    assert pybuild(*flags, ".", cwd=context).returncode == 0
+
+
+def test_a_record_that_is_no_digest(pybuild: Pybuild, busybox_base: Path, context: Path) -> None:
+    flags = ("-q", "--build-context", f"base={busybox_base}")
+    (context / "Dockerfile").write_text("FROM base\nRUN : > /one\n")
+    assert pybuild(*flags, ".", cwd=context).returncode == 0
+    with closing(sqlite3.connect(pybuild.store / "db.sqlite")) as database:
+        database.execute("UPDATE records SET diff_id = 'sha256:none'")
+        database.commit()
+    done = pybuild(*flags, ".", cwd=context)
+    assert done.returncode == 7, done.stderr
+    database_path = pybuild.store / "db.sqlite"
+    told = f"error: the store's database {database_path} is corrupt: a record of the cache: 'sha256:none' is not a digest"
+    assert told in done.stderr and "Traceback" not in done.stderr
 
 
 def refused(program: Pybuild, name: str, code: int, context: Path, values: Mapping[str, str], *flags: str) -> None:

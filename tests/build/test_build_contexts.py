@@ -10,6 +10,7 @@ import lzma
 import os
 import re
 import signal
+import stat
 import subprocess
 import tarfile
 import time
@@ -346,8 +347,9 @@ def test_links_of_an_archive_stay_inside(pybuild: Pybuild, tmp_path: Path) -> No
     assert "no" not in found
     assert sorted(path.name for path in victim.iterdir()) == ["Dockerfile", "f"] and (victim / "f").read_text() == "the host's"
     # The link leads to where the archive has nothing, whatever the host has there.
-    message, _ = failed(pybuild, "-f", "D", "-", stdin=stdin, code=2)
-    assert message == "there is no Dockerfile 'D' in the archive on standard input"
+    message, hint = failed(pybuild, "-f", "D", "-", stdin=stdin, code=2)
+    assert message.startswith("the Dockerfile 'D' in the archive on standard input is a link to '")
+    assert (message[-19:], hint) == ("', where nothing is", "links are followed inside of the context alone")
     assert_valid(pybuild.store)
 
 
@@ -368,7 +370,7 @@ def test_links_of_a_repository_stay_inside(pybuild: Pybuild, server: Server, tmp
     repository.publish()
     url = f"{server.url}/p.git"
     message, _ = failed(pybuild, url, code=2)
-    assert message == f"there is no Dockerfile in the build context {url}"
+    assert message == f"the Dockerfile 'Dockerfile' in the build context {url} is a link to '{tmp_path}/host', where nothing is"
     build(pybuild, "-f", "D", "-o", f"type=tar,dest={tmp_path}/out.tar", url)
     assert set(read(tmp_path / "out.tar")) == {"Dockerfile", ".dockerignore", "ignored", "D", "in", "in/D", "escape"}
     message, _ = failed(pybuild, "-f", "escape/host", url, code=2)
@@ -388,8 +390,23 @@ def test_a_link_of_a_folder_leads_to_no_ignore_file_outside(pybuild: Pybuild, tm
         run_build(pybuild, context, "FROM scratch\nCOPY f* g* /\n", "-o", f"type=tar,dest={tmp_path}/out.tar")
         assert set(read(tmp_path / "out.tar")) == names
     (context / ".dockerignore").unlink()
-    os.mkfifo(context / ".dockerignore")
-    assert failed(pybuild, context, code=2)[0] == f"'{context}/.dockerignore' is no file"
+    for make in (os.mkfifo, os.mkdir):
+        make(context / ".dockerignore")
+        assert failed(pybuild, context, code=2)[0] == f"'{context}/.dockerignore' is no file"
+        os.rename(context / ".dockerignore", tmp_path / make.__name__)
+
+
+def test_a_mark_of_overlayfs_cannot_be_in_an_image(pybuild: Pybuild, tmp_path: Path) -> None:
+    """As the upper folder of an overlay mount has them, and anybody may make."""
+    context = tmp_path / "context"
+    (context / "d").mkdir(parents=True)
+    os.mknod(context / "d" / "gone", stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    for dockerfile in ("FROM scratch\nCOPY d /d/\n", "FROM scratch\nCOPY --link d/gone /d/gone\n", "FROM d\n"):
+        (context / "Dockerfile").write_text(dockerfile)
+        message, hint = failed(pybuild, f"--build-context=d={context}/d", context, code=2 if dockerfile == "FROM d\n" else 1)
+        name = "gone" if dockerfile == "FROM d\n" else "d/gone"
+        assert message == f"'{name}' cannot be stored in an image: a character device 0:0 is overlayfs' mark of a removed file"
+        assert hint == "remove it"
 
 
 def test_what_is_not_there_is_told(pybuild: Pybuild, places: Places) -> None:
@@ -457,7 +474,7 @@ def test_mounts_from_contexts_of_every_kind(pybuild: Pybuild, busybox_base: Path
 def test_named_contexts_that_are_no_good(pybuild: Pybuild, places: Places, tmp_path: Path) -> None:
     context = tmp_path / "context"
     context.mkdir()
-    (context / "Dockerfile").write_text("FROM scratch\nCOPY --from=x a /\n")
+    (context / "Dockerfile").write_text("FROM scratch AS nine\nFROM scratch\nCOPY --from=x a /\n")
     places.server.routes["/text"] = answer(b"FROM scratch\n")
     url = f"{places.server.url}/project.git"
     for value, code, message in (
@@ -466,6 +483,8 @@ def test_named_contexts_that_are_no_good(pybuild: Pybuild, places: Places, tmp_p
             3,
             "there is no image 'example/none:latest' in the store, and registries are not reached",
         ),
+        # It is no stage that was misspelt.
+        ("docker-image://none", 3, "there is no image 'none:latest' in the store, and registries are not reached"),
         (f"{places.server.url}/text", 2, "the build context 'x' is no tar archive"),
         (f"{url}#mian", 2, f"{url} has no branch or tag 'mian'"),
         (f"{url}#main", 3, "COPY: 'a' is not in the build context 'x'"),

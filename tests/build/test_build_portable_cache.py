@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -382,22 +382,34 @@ def malformed_record(room: Room) -> str:
     return "one of its records is malformed"
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        *(truncate, remove_config, remove_manifest, link_config, fifo_index, huge_index, deep_index, no_index, bad_index),
-        *(other_tag, newer_version, an_image, foreign_config, fewer_layers, lost_layer, wrong_preimage, malformed_record),
-    ],
+DAMAGES: tuple[Callable[[Room], str], ...] = (
+    *(truncate, remove_config, remove_manifest, link_config, fifo_index, huge_index, deep_index, no_index, bad_index),
+    *(other_tag, newer_version, an_image, foreign_config, fewer_layers, lost_layer, wrong_preimage, malformed_record),
 )
-def test_a_damaged_cache_is_named_and_not_used(room: Room, damage: Callable[[Room], str]) -> None:
+
+
+def test_a_damaged_cache_is_named_and_not_used(room: Room) -> None:
+    """One build is told of many, which it asks in turn."""
     (room.context / "Dockerfile").write_text("FROM base\nCOPY tree /tree/\nCOPY tree/a /a\n")
     first = room.export()
-    reason = damage(room)
-    done = room.bring("b")
-    assert done.warnings == [f"CacheImport: the cache local cache is not used: {reason}"]
+    expected: list[str] = []
+    for name in copies(room, len(DAMAGES)):
+        reason = DAMAGES[len(expected)](room)
+        expected.append(f"CacheImport: the cache local {name} is not used: {reason}")
+    done = room("b", *(f"--cache-from=type=local,src=cache{number}" for number in range(len(DAMAGES))))
+    assert done.warnings == expected
     assert list(done.statuses.values()) == ["cached", "done", "done"]
     assert done.image == first.image
     assert_valid(room.store)
+
+
+def copies(room: Room, count: int) -> Iterator[str]:
+    """The names of so many copies of the room's cache, which is each of them in turn."""
+    original = room.cache
+    for number in range(count):
+        room.cache = original.with_name(f"cache{number}")
+        shutil.copytree(original, room.cache)
+        yield room.cache.name
 
 
 def test_a_cache_that_is_not_there(room: Room) -> None:
@@ -436,33 +448,34 @@ def canonical(*items: Item) -> bytes:
     return b"".join(parts)
 
 
-@pytest.mark.parametrize(
-    ("tar", "lie", "reason"),
-    [
-        (tar_of(("a", FILE, b"evil")), True, "its content does not have this diff ID"),
-        (b"no archive", False, "is not a tar archive that can be read"),
-        (tar_of(("../../../../tmp/evil", FILE, b"evil")), False, "leads out of it"),
-        (tar_of(("/etc/evil", FILE, b"evil")), False, "it is not written as pybuild writes layers"),
-        (tar_of(("b", FILE, b""), ("a", FILE, b"")), False, "'a' stands after 'b'"),
-        (tar_of(("a", FILE, b""), ("a", FILE, b"")), False, "'a' stands after 'a'"),
-        (tar_of(("h", tarfile.LNKTYPE, "bin/busybox")), False, "hard link 'h' names no earlier entry"),
-        (tar_of(("h", tarfile.LNKTYPE, "../../etc/shadow")), False, "leads out of it"),
-        (tar_of((".wh..wh..opq", FILE, b"")), False, "opaque marks are read, never written"),
-        (canonical(file("bin/sh/evil")), False, "'bin/sh/evil' lies in what is no folder"),
-        (canonical(Item(Entry(b"l", "symlink", 0o777, link=b"/etc")), file("l/evil")), False, "'l/evil' lies in what is no"),
-        (tar_of(("a", FILE, b"1"))[:700], False, "it is not written as pybuild writes layers"),
-        (tar_of(("a", FILE, b"1"))[:300], False, "is not a tar archive that can be read"),
-    ],
+HOSTILE: tuple[tuple[bytes, bool, str], ...] = (
+    (tar_of(("a", FILE, b"evil")), True, "its content does not have this diff ID"),
+    (b"no archive", False, "is not a tar archive that can be read"),
+    (tar_of(("../../../../tmp/evil", FILE, b"evil")), False, "leads out of it"),
+    (tar_of(("/etc/evil", FILE, b"evil")), False, "it is not written as pybuild writes layers"),
+    (tar_of(("b", FILE, b""), ("a", FILE, b"")), False, "'a' stands after 'b'"),
+    (tar_of(("a", FILE, b""), ("a", FILE, b"")), False, "'a' stands after 'a'"),
+    (tar_of(("h", tarfile.LNKTYPE, "bin/busybox")), False, "hard link 'h' names no earlier entry"),
+    (tar_of(("h", tarfile.LNKTYPE, "../../etc/shadow")), False, "leads out of it"),
+    (tar_of((".wh..wh..opq", FILE, b"")), False, "opaque marks are read, never written"),
+    (canonical(file("bin/sh/evil")), False, "'bin/sh/evil' lies in what is no folder"),
+    (canonical(Item(Entry(b"l", "symlink", 0o777, link=b"/etc")), file("l/evil")), False, "'l/evil' lies in what is no"),
+    (tar_of(("a", FILE, b"1"))[:700], False, "it is not written as pybuild writes layers"),
+    (tar_of(("a", FILE, b"1"))[:300], False, "is not a tar archive that can be read"),
 )
-def test_a_hostile_layer_is_named_and_not_used(room: Room, tar: bytes, lie: bool, reason: str) -> None:
+
+
+def test_a_hostile_layer_is_named_and_not_used(room: Room) -> None:
     (room.context / "Dockerfile").write_text("FROM base\nRUN : > /made\nRUN ls / > /list\n")
     first = room.export()
     number = room.config()["layers"].index(json_record(room, "run", ": > /made")["diff_id"])
-    room.replace_layer(number, tar, lie=lie)
-    done = room.bring("b")
-    assert len(done.warnings) == 1
-    assert done.warnings[0].startswith("CacheImport: the cache local cache is not used: layer sha256:")
-    assert reason in done.warnings[0]
+    for (tar, lie, _), _name in zip(HOSTILE, copies(room, len(HOSTILE)), strict=True):
+        room.replace_layer(number, tar, lie=lie)
+    done = room("b", *(f"--cache-from=type=local,src=cache{number}" for number in range(len(HOSTILE))))
+    assert len(done.warnings) == len(HOSTILE)
+    for number, (warning, (_, _, reason)) in enumerate(zip(done.warnings, HOSTILE, strict=True)):
+        assert warning.startswith(f"CacheImport: the cache local cache{number} is not used: layer sha256:")
+        assert reason in warning
     # The other record is still good.
     assert list(done.statuses.values()) == ["cached", "done", "cached"]
     assert done.image == first.image

@@ -108,6 +108,15 @@ def test_several_and_such_as_are_not_there(room: Mounted, mounts: str) -> None:
     assert "mounts" not in room.config()
 
 
+def test_a_name_that_no_archive_can_hold(room: Mounted) -> None:
+    (room.context / "Dockerfile").write_text("FROM base\nRUN --mount=type=cache,id=pkg,target=/c : > /c/.wh.x\n")
+    message = "the cache mount 'pkg' cannot be written to a cache: '.wh.x' cannot be in a layer"
+    done = room("a", "--cache-to=type=local,dest=cache,mounts=pkg")
+    assert (done.code, done.error.startswith(message)) == (1, True)
+    done = room("a", "--cache-to=type=local,dest=cache,mounts=pkg,ignore-error=true")
+    assert (done.code, [line.startswith(f"CacheExport: {message}") for line in done.warnings]) == (0, [True])
+
+
 def tar_of(name: str, *, kind: bytes = tarfile.REGTYPE, target: str = "") -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:

@@ -93,6 +93,18 @@ def test_times_from_before_the_epoch_reach_a_step_and_no_layer(pybuild: Pybuild,
         assert tar.getmember("old").mtime == EPOCH
 
 
+def test_times_that_no_index_can_hold(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    """Of 64 bits of nanoseconds, which end in 2262: ext4 has times until 2446, others further ones."""
+    (tmp_path / "late").write_text("")
+    os.utime(tmp_path / "late", (10_000_000_000,) * 2)
+    (tmp_path / "Dockerfile").write_text(
+        "FROM base\nCOPY late /\nRUN stat -c %Y /late; touch -d @10000000001 /new\nRUN : > /x\n"
+    )
+    done = pybuild("--progress=plain", "--build-context", f"base={busybox_base}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert " 10000000000\n" in done.stderr
+
+
 def test_copy_from_a_stage_brings_true_times(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
     context = tmp_path / "context"
     context.mkdir()

@@ -6,15 +6,17 @@ import ctypes
 import mmap
 import os
 import sqlite3
+import stat
 import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from builder.context import hints as hints_module
 from builder.context.directory import DirectoryContext, NothingIgnored
 from builder.context.hints import GRAIN, WORTH, Hints
 from builder.store.hints import PLACES
@@ -85,11 +87,6 @@ class Context:
         return {name: found[name].data.decode() for name in SPECIAL}, names, done.stderr
 
 
-@pytest.fixture
-def context(pybuild: Pybuild, tmp_path: Path) -> Context:
-    return Context(pybuild, tmp_path / "context")
-
-
 def put(path: Path, text: str) -> None:
     """Write another content of the same size and set the modification time back."""
     info = path.stat()
@@ -99,19 +96,44 @@ def put(path: Path, text: str) -> None:
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (info.st_size, info.st_mtime_ns)
 
 
+@contextmanager
+def mounted(folder: Path, *how: str | Path) -> Iterator[None]:
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", *how, folder], check=True)
+    try:
+        yield
+    finally:
+        # Lazily: a failed test may still have a file of it open.
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextmanager
+def disk(image: Path, node: Path) -> Iterator[Path]:
+    """A block device that the image is, under another name than that of a loop device."""
+    loop = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        os.mknod(node, stat.S_IFBLK | 0o600, os.stat(loop).st_rdev)
+        yield node
+    finally:
+        node.unlink(missing_ok=True)
+        subprocess.run(["losetup", "--detach", loop], check=True)
+
+
+def a_file_system(image: Path, *options: str) -> None:
+    with open(image, "wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", *options, image], check=True, capture_output=True)
+
+
 @pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs: its pages are never written to a disk, whoever calls sync(2) meanwhile."""
-    folder = tmp_path / "memory"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
-    yield folder
-    # Lazily: a failed test may still have a file of it open.
-    subprocess.run(["umount", "--lazy", folder], check=True)
+def context(pybuild: Pybuild, tmp_path: Path) -> Iterator[Context]:
+    """On a disk, wherever the tests' own files are."""
+    a_file_system(tmp_path / "image")
+    with disk(tmp_path / "image", tmp_path / "node") as node, mounted(tmp_path / "disk", node):
+        yield Context(pybuild, tmp_path / "disk" / "context")
 
 
-def test_nothing_is_read_again_and_no_change_escapes(pybuild: Pybuild, memory: Path) -> None:
-    context = Context(pybuild, memory / "context")
+def test_nothing_is_read_again_and_no_change_escapes(context: Context) -> None:
     unchanged = dict.fromkeys(SPECIAL, "before")
     everything = {f"f{number}" for number in range(WORTH)} | set(SPECIAL)
     descriptor = os.open(context.special / "mapped", os.O_RDWR)
@@ -129,9 +151,7 @@ def test_nothing_is_read_again_and_no_change_escapes(pybuild: Pybuild, memory: P
         assert "0 ran, 1 cached" in said
         assert context.build("--no-cache")[:2] == (unchanged, everything)
 
-        times = (context.special / "mapped").stat()
         mapped[0:6] = b"mapped"
-        assert (context.special / "mapped").stat().st_ctime_ns == times.st_ctime_ns, "a control: stat says nothing"
         writer.write(b"opened")
     put(context.special / "plain", "change")
     other = context.root / "other"
@@ -149,6 +169,48 @@ def test_nothing_is_read_again_and_no_change_escapes(pybuild: Pybuild, memory: P
     mapped.close()
 
 
+def test_a_mapping_of_a_tmpfs_hides_what_it_changes(pybuild: Pybuild, tmp_path: Path) -> None:
+    with mounted(tmp_path / "memory", "-t", "tmpfs", "tmpfs"):
+        context = Context(pybuild, tmp_path / "memory" / "context")
+        old_enough(*context.files.iterdir(), *context.special.iterdir())
+        assert context.build()[0]["mapped"] == "before"
+        path = context.special / "mapped"
+        info = path.stat()
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 6) as mapped:
+            assert mapped[0:1] == b"b", "a page that is read first is not seen to be written to"
+            mapped[0:6] = b"mapped"
+        assert path.stat().st_ctime_ns == info.st_ctime_ns, "a control: stat says nothing"
+        assert context.build()[0]["mapped"] == "mapped"
+
+
+@pytest.mark.parametrize("is_loop", [True, False], ids=["a loop device", "a disk of whole seconds"])
+def test_a_file_system_that_is_another_one_after_a_remount(pybuild: Pybuild, tmp_path: Path, is_loop: bool) -> None:
+    """Tools that make file systems give files the inodes and times that they had in the last one; where only whole seconds
+    are kept, so does a clock that was set back."""
+    image, folder, node = tmp_path / "image", tmp_path / "disk", tmp_path / "node"
+    a_file_system(image, "-I", "256" if is_loop else "128")
+
+    def there() -> AbstractContextManager[object]:
+        if is_loop:
+            return mounted(folder, "-o", "loop", image)
+        stack = ExitStack()
+        stack.enter_context(mounted(folder, stack.enter_context(disk(image, node))))
+        return stack
+
+    with there():
+        context = Context(pybuild, folder / "context")
+        old_enough(*context.files.iterdir(), *context.special.iterdir())
+        assert context.build()[0]["plain"] == "before"
+        info = (context.special / "plain").stat()
+    data = image.read_bytes()
+    assert data.count(b"before") >= len(SPECIAL)
+    image.write_bytes(data.replace(b"before", b"behind"))
+    with there():
+        now = (context.special / "plain").stat()
+        assert (now.st_ino, now.st_size, now.st_ctime_ns) == (info.st_ino, info.st_size, info.st_ctime_ns), "a control"
+        assert context.build()[0] == dict.fromkeys(SPECIAL, "behind")
+
+
 def test_a_change_within_the_tick_is_seen(context: Context) -> None:
     """All of it happens in less than what hints call racy."""
     path = context.special / "plain"
@@ -157,17 +219,32 @@ def test_a_change_within_the_tick_is_seen(context: Context) -> None:
         assert context.build()[0]["plain"] == text
 
 
-def test_a_change_right_after_the_look(tmp_path: Path) -> None:
+def test_what_was_changed_just_now_is_not_believed(context: Context) -> None:
+    """Whatever the kernel's ticks are: some have none that a test could meet."""
+    path = context.special / "plain"
+    for number in range(20):
+        put(path, f"{number:06}")
+        context.build()
+        # On a machine that is busy the look may have been too late.
+        if time.time_ns() - path.stat().st_ctime_ns < GRAIN:
+            assert "plain" in context.build()[1]
+            return
+    raise AssertionError("no build took less than what hints call racy")
+
+
+def test_a_change_right_after_the_look(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As fast as this process can, so that it falls into the tick of the look where the kernel has such ticks."""
-    (tmp_path / "c").mkdir()
-    path = tmp_path / "c" / "file"
+    monkeypatch.setattr(hints_module, "WORTH", 1)
+    folder = context.root / "c"
+    folder.mkdir()
+    path = folder / "file"
     path.write_text("0000")
-    with Store(str(tmp_path / "store")) as store:
+    with Store(str(tmp_path / "own-store")) as store:
         for number in range(300):
             text = f"{number:04}"
             put(path, text)
-            hints = Hints(str(tmp_path / "c"), store.hints)
-            tree = DirectoryContext(str(tmp_path / "c"), NothingIgnored(), lambda _: None, hints)
+            hints = Hints(str(folder), store.hints)
+            tree = DirectoryContext(str(folder), NothingIgnored(), lambda _: None, hints)
             entry = tree.lookup(b"file")
             assert entry is not None
             assert b"".join(_content(tree)) == text.encode()

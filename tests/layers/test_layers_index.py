@@ -377,13 +377,18 @@ def test_the_bytes_of_an_index_are_pinned() -> None:
         Entry(b"a", "file", digest="abc"),
         Entry(b"a", "file", digest="ab"),
         Entry(b"a", "file", uid=1 << 32),
-        Entry(b"a", "file", mtime=1 << 63),
         Entry(b"a", "file", size=-1),
     ],
 )
 def test_entries_that_an_index_cannot_hold(entry: Entry) -> None:
     with pytest.raises(ValueError):
         dump_index([entry])
+
+
+def test_times_that_an_index_cannot_hold_are_the_nearest_it_can() -> None:
+    times = (1 << 63, 5, -(1 << 70))
+    found = load_index(dump_index(Entry(b"%d" % number, "file", mtime=time) for number, time in enumerate(times)))
+    assert [entry.mtime for entry in found] == [(1 << 63) - 1, 5, -(1 << 63)]
 
 
 SAMPLE = dump_index([Entry(b"d", "dir"), Entry(b"f", "char", rdev=(1, 2), xattrs=((b"user.a", b"b"),), digest="00" * 32)])

@@ -235,7 +235,6 @@ def test_names_that_would_remove_files_are_refused(path: bytes) -> None:
         [Item(Entry(b"a", "dir"), BytesSource(b""))],
         [Item(Entry(b"", "fifo"))],
         [Item(Entry(b"a", "symlink", 0o777))],
-        [Item(Entry(b"a", "char", 0o600))],
         [Item(Entry(b"a", "char", 0o600, rdev=(4096, 0)))],
         [Item(Entry(b"a", "block", 0o600, rdev=(0, 1 << 20)))],
         [Item(Entry(b"a", "fifo", 0o10000))],
@@ -246,6 +245,11 @@ def test_names_that_would_remove_files_are_refused(path: bytes) -> None:
 def test_items_that_break_the_contract_are_refused(items: list[Item]) -> None:
     with pytest.raises(ValueError):
         write_layer(items, None)
+
+
+def test_overlays_mark_of_a_removed_file_is_none_of_a_layer() -> None:
+    with pytest.raises(BuildError, match="'a' cannot be stored in an image: a character device 0:0"):
+        write_layer([Item(Entry(b"a", "char", 0o600))], None)
 
 
 def test_an_xattr_that_pax_cannot_name() -> None:
