@@ -6,21 +6,18 @@ buildah is no authority here: where both differ, BuildKit's reference decides, a
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, SEARCH_PATH
+from tests.conftest import ROOT
 from tests.language.language_buildah import Buildah
 from tests.language.language_case import Case, load, shown
 from tests.language.language_image import PATH, Image, changes
 from tests.language.language_room import Room, prepare
 from tests.language.test_language_realistic import stand_in
-
-pytestmark = pytest.mark.skipif(shutil.which("buildah", path=SEARCH_PATH) is None, reason="buildah is not installed")
 
 GOLDEN = ROOT / "tests" / "golden" / "language"
 NAMES = [
