@@ -68,6 +68,8 @@ class Roots:
         self._own = _local()
         # Held while the folder of a layer is made that is missing: what two would make at once is made by one.
         self._making = allocate_lock()
+        # Held while a tar is looked through, and inside of the other at most.
+        self._reading = allocate_lock()
         self._entries: dict[Digest, list[Entry]] = {}
         self._tars: dict[Digest, dict[bytes, Source]] = {}
         self._pending: dict[Digest, Callable[[str], list[Item]]] = {}
@@ -139,10 +141,7 @@ class Roots:
         folder = self._folder(layer)
         if folder is not None:
             return FileSource(folder, entry.path)
-        sources = self._tars.get(layer.diff_id)
-        if sources is None:
-            sources = self._tars[layer.diff_id] = self._tar_sources(layer)
-        return sources[entry.path]
+        return self._tar_sources(layer)[entry.path]
 
     # Keeping
 
@@ -293,6 +292,14 @@ class Roots:
         return [Item(entry, sources[entry.path] if entry.kind == "file" else None) for entry in self.entries(layer)]
 
     def _tar_sources(self, layer: Layer) -> dict[bytes, Source]:
+        """Where the content of each file of the layer's tar is; looked through once, however many threads ask."""
+        with self._reading:
+            sources = self._tars.get(layer.diff_id)
+            if sources is None:
+                sources = self._tars[layer.diff_id] = self._read_tar(layer)
+            return sources
+
+    def _read_tar(self, layer: Layer) -> dict[bytes, Source]:
         """The content of each file and each hard link: a link outlives the name it repeats, if a later layer takes that."""
         from builder.layers.tarreader import read_tar
 
