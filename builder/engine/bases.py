@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-
+from builder.engine.foreign import CONFIG_LIMIT, base_image, from_layout
 from builder.engine.roots import Root
 from builder.engine.selection import content_digest, whole
-from builder.errors import BuildError, DockerfileError, StoreError, UsageError, did_you_mean
+from builder.errors import BuildError, DockerfileError, UsageError, did_you_mean
 from builder.layers.entry import EPOCH, Item
-from builder.oci.digest import Descriptor
-from builder.oci.image import LAYER_TYPE, ImageConfig, complete_history, parse_config
+from builder.oci.image import ImageConfig, parse_config
 from builder.oci.reference import Reference
 from builder.plan import keys, triggers
 from builder.plan.stages import matching_context
@@ -22,17 +19,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from builder.context.oci_layout import Layout, Place
+    from builder.context.oci_layout import Place
     from builder.engine.roots import Roots
     from builder.engine.sources import SourceTree
-    from builder.oci.digest import Digest
-    from builder.oci.image import ParsedImage
     from builder.oci.platform import Platform
     from builder.plan.stages import External
     from builder.store.store import ImageRecord, Store
-
-CONFIG_LIMIT = 16 << 20
-"""Bytes of a config or manifest that are read at most."""
 
 
 class Available(NamedTuple):
@@ -106,7 +98,7 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
     blobs = found.blobs
     if blobs is None:
         blobs = tuple(store.foreign(diff_id) for diff_id in parsed.diff_ids)
-    return _base(external.name, parsed, blobs)
+    return base_image(external.name, parsed, blobs)
 
 
 def _short(reference: Reference) -> str:
@@ -121,11 +113,6 @@ def _by_id(name: str, store: Store) -> ImageRecord | None:
     return store.find_image(hexes)
 
 
-def _base(name: str, parsed: ParsedImage, blobs: tuple[Descriptor | None, ...]) -> BaseImage:
-    history = complete_history(parsed.history, len(parsed.diff_ids))
-    return BaseImage(name, parsed.config, parsed.diff_ids, history, blobs)
-
-
 def _from_directory(name: str, tree: SourceTree, store: Store, roots: Roots, platform: Platform) -> BaseImage:
     picked = whole(tree)
     key = keys.directory_key(content_digest((picked,), owners=True, modes=True))
@@ -138,77 +125,3 @@ def _from_directory(name: str, tree: SourceTree, store: Store, roots: Roots, pla
     root = Root.of([record.diff_id] if record.diff_id else [])
     history = ({"created_by": f"FROM {name}", "comment": "pybuild: a directory"},) if root.layers else ()
     return BaseImage(name, ImageConfig(platform, workdir="/"), tuple(layer.diff_id for layer in root.layers), history)
-
-
-def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: Platform) -> BaseImage:
-    """Bring an image of an OCI layout on disk into the store; layers that are there already are not read again."""
-    from builder.context.oci_layout import Layout
-
-    layout = Layout(place)
-    manifest = layout.manifest(platform)
-    parsed = parse_config(layout.read(manifest.config, CONFIG_LIMIT))
-    if len(parsed.diff_ids) != len(manifest.layers):
-        raise UsageError(
-            f"the image '{name}' is damaged: {len(manifest.layers)} layers, but {len(parsed.diff_ids)} diff IDs in its config",
-            hint="fetch or make it again",
-        )
-    root = Root()
-    blobs = []
-    for diff_id, descriptor in zip(parsed.diff_ids, manifest.layers, strict=True):
-        # A blob counts for a layer once it was unpacked and its content compared.
-        form = f"foreign {descriptor.digest}"
-        if not roots.has(root.on_top(diff_id)) or store.rendering(diff_id, form) is None:
-            _fetch(layout, descriptor, store)
-            _add_packed(root, diff_id, descriptor, store, roots)
-            store.put_foreign(diff_id, _typed(descriptor, store))
-            store.put_rendering(diff_id, form, descriptor.digest, descriptor.size)
-        root = root.on_top(diff_id)
-        blobs.append(_typed(descriptor, store))
-    return _base(name, parsed, tuple(blobs))
-
-
-def _typed(descriptor: Descriptor, store: Store) -> Descriptor:
-    """The layer under OCI's media type for what the blob really is: layouts carry Docker's types too, and wrong ones."""
-    from builder.layers.compression import sniff
-
-    with open(store.blob_path(descriptor.digest), "rb") as file:
-        form = sniff(file.read(16))
-    if form in ("bzip2", "xz"):
-        raise UsageError(
-            f"the layer {descriptor.digest} is compressed with {form}, which OCI images do not have",
-            hint="make the image again with gzip, zstd or uncompressed layers",
-        )
-    return Descriptor(f"{LAYER_TYPE}+{form}" if form else LAYER_TYPE, descriptor.digest, descriptor.size)
-
-
-def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> None:
-    try:
-        store.verify_blob(descriptor.digest)
-        return
-    except StoreError:
-        pass  # Missing, or damaged: it is fetched anew.
-    with store.blob_writer(descriptor.digest.algorithm) as writer:
-        layout.copy(descriptor, writer.write)
-        writer.commit(descriptor.digest)
-
-
-def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Store, roots: Roots) -> None:
-    """Put a layer's blob, compressed or not, on `root`. Raises UsageError when its content is not `diff_id`."""
-    from builder.layers.compression import decompress
-
-    with store.scratch() as scratch:
-        tar = os.path.join(scratch, "layer.tar")
-        digest = hashlib.new(diff_id.algorithm)
-        with open(tar, "wb") as file:
-
-            def write(data: bytes) -> None:
-                digest.update(data)
-                file.write(data)
-
-            decompress(store.blob_path(descriptor.digest), write, name=str(descriptor.digest))
-        if digest.hexdigest() != diff_id.hex:
-            raise UsageError(
-                f"the layer {descriptor.digest} is not what the image's config says: {diff_id}",
-                hint="the image is damaged or hostile: fetch or make it again",
-            )
-        roots.add_foreign(root, diff_id, tar, name=str(descriptor.digest))
