@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
     from builder.cli.output_spec import OutputSpec
+    from builder.engine.bases import When
     from builder.engine.exporting import Output
     from builder.events import Emit
+    from builder.registry.access import RegistryAccess
 
 _NOTHING = Provided()
 FEWEST_JOBS = 4
@@ -178,9 +180,24 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         shm_size=parsed.number("shm-size") or 64 << 20,
         jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),
         access=access(environment, provided),
+        pull=_when(parsed),
+        registry=lambda: _registry(parsed, environment),
         provided=provided,
         ssh_auth_sock=environment.ssh_auth_sock,
     )
+
+
+def _when(parsed: Parsed) -> When:
+    """`--pull` alone is `always`, as with buildx; Buildah has the others."""
+    when = parsed.text("pull") or "missing"
+    names: dict[str, When] = {"always": "always", "true": "always", "newer": "newer", "never": "never"}
+    return names.get(when, "missing")
+
+
+def _registry(parsed: Parsed, environment: Environment) -> RegistryAccess:
+    from builder.cli.registries import registry_access  # for those who pull or push
+
+    return registry_access(parsed, environment)
 
 
 def _cache_from(parsed: Parsed) -> tuple[CacheFrom, ...]:

@@ -60,10 +60,32 @@ GLOBAL = (
     Flag("help", "h", "bool", "", "show this help"),
 )
 
+_TLS_VERIFY = Flag(
+    "tls-verify",
+    "",
+    "string",
+    "BOOL",
+    "false: take any certificate of a registry, and plain HTTP",
+    "Inputs",
+    choices=("true", "false"),
+    implied="true",
+)
+
 _BUILD = (
     Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
     Flag("build-arg", "", "pairs", "NAME[=VALUE]", "set an ARG; without a value it comes from the environment", "Inputs"),
     Flag("build-context", "", "list", "NAME=VALUE", "another context: a directory, URL, image or layout", "Inputs"),
+    Flag(
+        "pull",
+        "",
+        "string",
+        "WHEN",
+        "when images are pulled: missing (default), always, newer or never",
+        "Inputs",
+        choices=("always", "missing", "never", "newer", "true", "false"),
+        implied="always",
+    ),
+    _TLS_VERIFY,
     Flag("secret", "", "list", "SPEC", "a secret for RUN steps: id=ID,src=FILE or id=ID,env=NAME", "Inputs"),
     Flag("ssh", "", "list", "SPEC", "an ssh agent for RUN steps: default, ID=SOCKET or ID=KEYFILE", "Inputs"),
     Flag("target", "", "string", "STAGE", "the stage to build (default: the last)", "Inputs"),
@@ -120,18 +142,6 @@ _BUILD = (
     _unbuilt("logfile", "string", "FILE", "write the log to a file"),
     _unbuilt("memory", "bytes", "SIZE", "limit the memory of RUN steps", short="m"),
     _unbuilt("provenance", "string", "SPEC", "add a provenance attestation", harmless=("false",)),
-    Flag(
-        "pull",
-        "",
-        "string",
-        "WHEN",
-        "when base images are pulled",
-        "",
-        "unbuilt",
-        choices=("always", "missing", "never", "newer", "true", "false"),
-        harmless=("missing", "never", "false"),
-        implied="always",
-    ),
     _unbuilt("push", "bool", "", "push the image to its registry"),
     _unbuilt("sbom", "string", "SPEC", "add an SBOM attestation", harmless=("false",)),
     _unbuilt("squash", "bool", "", "put all new layers into one"),
@@ -162,6 +172,14 @@ _BUILD = (
 _QUIET = Flag("quiet", "q", "bool", "", "show image ids alone")
 _NO_TRUNC = Flag("no-trunc", "", "bool", "", "do not shorten what is shown")
 _FORMAT = _unbuilt("format", "string", "TEMPLATE", "choose what is shown", short="f")
+
+_PULL = (
+    Flag("platform", "", "string", "OS/ARCH", "the platform (default: this machine's)"),
+    Flag("quiet", "q", "bool", "", "show nothing but errors; print image ids alone"),
+    _TLS_VERIFY._replace(group="Other"),
+    _unbuilt("all-tags", "bool", "", "pull every tag of a repository", short="a"),
+    _ignored("disable-content-trust", "bool"),
+)
 
 _CHECK = (
     *(flag for flag in _BUILD if flag.name in ("file", "build-arg", "build-context", "target", "platform")),
@@ -232,6 +250,7 @@ _ALL = (
     _command("images", "[flags]", "List the images of the store", (_QUIET, _NO_TRUNC, _FORMAT)),
     _command("inspect", "[flags] IMAGE...", "Show all about images, as JSON", (_FORMAT,), 1, -1),
     _command("history", "[flags] IMAGE", "Show how an image was made", (_QUIET, _NO_TRUNC, _FORMAT), 1, 1),
+    _command("pull", "[flags] IMAGE...", "Fetch images from registries", _PULL, 1, -1),
     _command("tag", "IMAGE NAME[:TAG]", "Give an image another name", (), 2, 2),
     _command(
         "rmi",
@@ -283,7 +302,6 @@ _ALL = (
     _later("load", "Load images from an archive"),
     _later("login", "Log in to a registry"),
     _later("logout", "Log out of a registry"),
-    _later("pull", "Pull an image from a registry"),
     _later("push", "Push an image to a registry"),
     _later("save", "Write images to an archive"),
     _later("verify", "Build again and compare the digests"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from builder.engine.foreign import CONFIG_LIMIT, base_image, from_layout
 from builder.engine.roots import Root
 from builder.engine.selection import content_digest, whole
-from builder.errors import BuildError, DockerfileError, UsageError, did_you_mean
+from builder.errors import BuildError, DockerfileError, RegistryError, UsageError, did_you_mean
 from builder.layers.entry import EPOCH, Item
 from builder.oci.image import ImageConfig, parse_config
 from builder.oci.reference import Reference
@@ -18,6 +18,7 @@ from builder.values import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Literal
 
     from builder.context.oci_layout import Place
     from builder.engine.roots import Roots
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
     from builder.oci.platform import Platform
     from builder.plan.stages import External
     from builder.store.store import ImageRecord, Store
+
+    When = Literal["always", "missing", "never", "newer"]
+
+
+class Pulls(NamedTuple):
+    """How images come from registries."""
+
+    when: When
+    pull: Callable[[Reference], ImageRecord]
+    """Raises RegistryError."""
+    warn: Callable[[str], object]
+    """Told why an image of the store is used that may be old."""
 
 
 class Available(NamedTuple):
@@ -38,6 +51,8 @@ class Available(NamedTuple):
     """For the hint at a misspelt `--from`."""
     images: Mapping[str, str] = {}
     """Named contexts that are images: what each is called."""
+    pulls: Pulls | None = None
+    """Registries; None where only the store counts."""
 
 
 def resolve(external: External, available: Available, store: Store, roots: Roots, platform: Platform) -> BaseImage:
@@ -79,26 +94,64 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
         if found is None:
             raise DockerfileError(error.message, external.span, hint=error.hint) from None
     else:
-        found = store.find_image(str(reference)) or found
-    if found is None:
-        near = did_you_mean(external.name, available.stage_names)
-        if near and external.role != "FROM":
-            raise DockerfileError(f"unknown stage '{external.name}'", external.span, hint=near)
-        if near and external.name.lower() in (name.lower() for name in available.stage_names):
-            near = f"FROM sees the stages before it: move the stage '{external.name}' up"
-        names = [_short(Reference.parse(record.name)) for record in store.images() if record.name]
-        raise DockerfileError(
-            f"there is no image '{reference.familiar}' in the store, and registries are not reached yet",
-            external.span,
-            hint=near
-            or did_you_mean(_short(reference), names)
-            or f"pybuild import ROOTFS.tar {reference._replace(digest=None).familiar}, or --build-context {external.name}=oci-layout://FOLDER",
-        )
+        found = _by_name(reference, found, external, available, store)
     parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
     blobs = found.blobs
     if blobs is None:
         blobs = tuple(store.foreign(diff_id) for diff_id in parsed.diff_ids)
     return base_image(external.name, parsed, blobs)
+
+
+def _by_name(
+    reference: Reference, by_id: ImageRecord | None, external: External, available: Available, store: Store
+) -> ImageRecord:
+    """The image that counts: what the store has, or what a registry gives. `by_id` is one whose id begins so."""
+    found = store.find_image(reference.identity) or by_id
+    pulls = available.pulls
+    # What an id or a digest names cannot change.
+    is_sure = found is not None and (found is by_id or reference.digest is not None)
+    if found is not None and (is_sure or pulls is None or pulls.when in ("missing", "never")):
+        return found
+    near = did_you_mean(external.name, available.stage_names)
+    if near and external.role == "FROM" and external.name.lower() in (name.lower() for name in available.stage_names):
+        near = f"FROM sees the stages before it: move the stage '{external.name}' up"
+    if pulls is None or pulls.when == "never":
+        raise _missing(reference, external, near, store, pulls)
+    try:
+        return pulls.pull(reference)
+    except RegistryError as error:
+        if found is not None and pulls.when == "newer":
+            pulls.warn(f"{error.message}: the image of the store is used")
+            return found
+        from builder.engine.pulling import NotThere
+
+        if near and external.role != "FROM" and isinstance(error, NotThere):
+            raise _unknown_stage(external, near) from error
+        error.hint = near or _near_image(reference, store) or error.hint
+        raise
+
+
+def _missing(reference: Reference, external: External, near: str | None, store: Store, pulls: Pulls | None) -> DockerfileError:
+    if near and external.role != "FROM":
+        return _unknown_stage(external, near)
+    why = ", and --pull=never forbids to fetch it" if pulls is not None else ""
+    name = reference._replace(digest=None).familiar
+    return DockerfileError(
+        f"there is no image '{reference.familiar}' in the store{why}",
+        external.span,
+        hint=near
+        or _near_image(reference, store)
+        or f"pybuild pull {reference.familiar}, or pybuild import ROOTFS.tar {name}, or --build-context {external.name}=oci-layout://FOLDER",
+    )
+
+
+def _unknown_stage(external: External, near: str) -> DockerfileError:
+    return DockerfileError(f"unknown stage '{external.name}'", external.span, hint=near)
+
+
+def _near_image(reference: Reference, store: Store) -> str | None:
+    names = [_short(Reference.parse(record.name)) for record in store.images() if record.name]
+    return did_you_mean(_short(reference), names)
 
 
 def _short(reference: Reference) -> str:

@@ -46,6 +46,10 @@ class Answer(NamedTuple):
     """Where it came from in the end."""
 
 
+class Broken(RegistryError):
+    """An answer broke off; to ask again may help."""
+
+
 class Http:
     """For several threads. `secrets` are masked in all that is raised."""
 
@@ -109,7 +113,7 @@ class Http:
         return RegistryError(self._masked(message), hint=self._masked(hint) if hint else None)
 
     def read(self, response: urllib3.BaseHTTPResponse, limit: int, url: str) -> bytes:
-        """The body, at most `limit` bytes. Raises RegistryError for a longer one, and where it breaks off."""
+        """The body, at most `limit` bytes. Raises RegistryError for a longer one, and Broken."""
         parts, size = [], 0
         try:
             with self.told(url):
@@ -118,6 +122,10 @@ class Http:
                     if size > limit:
                         raise self.error(f"{redact(url)}: the answer is larger than {limit >> 20} MiB")
                     parts.append(chunk)
+        except RegistryError as error:
+            if error.__cause__ is None:
+                raise
+            raise Broken(error.message, hint=error.hint) from error.__cause__
         finally:
             done(response)
         return b"".join(parts)
@@ -157,8 +165,9 @@ class Http:
                     response = self._sent(method, url, headers, body)
                 except (errors.NameResolutionError, errors.SSLError, errors.LocationParseError):
                     raise
-                except errors.HTTPError:
-                    if attempt == attempts:
+                except errors.HTTPError as error:
+                    # Where nobody listens somebody may in a moment, but hardly later.
+                    if attempt == attempts or (attempt > 1 and isinstance(error, errors.NewConnectionError)):
                         raise
                     response = None
             wait = self.backoff(attempt)

@@ -7,17 +7,19 @@ import hashlib
 from builder.errors import BuildError, RegistryError
 from builder.oci.digest import Digest
 from builder.registry.auth import asked, bytes_body
-from builder.registry.http import TRANSIENT, Answer, done
+from builder.registry.http import TRANSIENT, Broken, done
 from builder.registry.manifests import ACCEPTED, LIMIT, Raw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import urllib3
+
     from builder.oci.digest import Descriptor
     from builder.registry.access import RegistryAccess
     from builder.registry.auth import Auth
-    from builder.registry.http import Body, Http
+    from builder.registry.http import Answer, Body, Http
 
 _CHUNK = 1 << 18
 _ERROR_LIMIT = 1 << 16
@@ -45,12 +47,23 @@ class Repository:
 
     def manifest(self, tag: str | Digest) -> Raw | None:
         """None where the registry has none, or no such repository (or does not say so to us)."""
+        for attempt in range(1, self._limits.attempts + 1):
+            try:
+                return self._manifest(tag)
+            except Broken:
+                if attempt == self._limits.attempts:
+                    raise
+            self._http.nap(self._http.backoff(attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _manifest(self, tag: str | Digest) -> Raw | None:
         url = f"{self._base}{self.path}/manifests/{tag}"
-        response = self._request("GET", url, headers={"Accept": ", ".join(ACCEPTED)}).response
+        answer = self._request("GET", url, headers={"Accept": ", ".join(ACCEPTED)})
+        response = answer.response
         if response.status == 404:
             done(response)
             return None
-        self._check(response.status, Answer(response, url), (200,))
+        self._check(response.status, answer, (200,))
         length = response.headers.get("Content-Length", "")
         if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > LIMIT):
             response.close()
@@ -177,7 +190,7 @@ class Repository:
             response.close()
             raise self._http.error(f"{self.domain} answered a range of {sink.digest} by another one")
         try:
-            with self._http.told(url):
+            with self._http.told(url), self._stop.ending(lambda: _cut(response)):
                 while chunk := response.read1(_CHUNK, decode_content=False):
                     self._stop.check()
                     sink.write(chunk)
@@ -253,6 +266,14 @@ class _Sink:
                 f"{self._repository.domain} sent a blob of {self._repository.name} that is not {self.digest}",
                 hint="the registry, or something on the way to it, is damaged or hostile",
             )
+
+
+def _cut(response: urllib3.BaseHTTPResponse) -> None:
+    """Let whoever reads the body wait no longer."""
+    try:
+        response.shutdown()
+    except (OSError, ValueError):
+        pass  # It is over already.
 
 
 def _digest(text: str) -> Digest | None:

@@ -28,7 +28,22 @@ SPEC_BUILD_FLAGS = """-f -t --build-arg --build-context --target --platform --no
 SPEC_COMMANDS = """build images inspect history tag rmi import save load pull push login logout run verify diff check why shell
 du prune doctor"""
 BUILT = (
-    *("build", "check", "doctor", "du", "images", "inspect", "history", "import", "prune", "rmi", "run", "shell", "tag"),
+    *(
+        "build",
+        "check",
+        "doctor",
+        "du",
+        "images",
+        "inspect",
+        "history",
+        "import",
+        "prune",
+        "pull",
+        "rmi",
+        "run",
+        "shell",
+        "tag",
+    ),
     "why",
 )
 
@@ -184,11 +199,6 @@ def test_commands(argv: list[str], command: str, positionals: tuple[str, ...]) -
             "error: the flag '--provenance' is not built yet (add a provenance attestation); it accepts 'false'\n"
             "  hint: leave it out",
         ),
-        (
-            ["--pull", "."],
-            "error: the flag '--pull' is not built yet (when base images are pulled); it accepts 'missing'\n"
-            "  hint: leave it out",
-        ),
         (["run", "-id", "a"], "error: the flag '-d' is not built yet (run in the background)\n  hint: leave it out"),
     ],
 )
@@ -218,7 +228,6 @@ def test_flags_that_are_not_built_say_so(flag: Flag) -> None:
         ("--sbom=false", "'--sbom=false' asks for nothing and was ignored"),
         ("--attest=false", "'--attest=false' asks for nothing and was ignored"),
         ("--attest=type=sbom,disabled=true", "'--attest=type=sbom,disabled=true' asks for nothing and was ignored"),
-        ("--pull=missing", "'--pull=missing' asks for nothing and was ignored"),
         ("--push=false", "'--push=false' asks for nothing and was ignored"),
         ("--allow=network.host", "'--allow=network.host' asks for nothing and was ignored"),
     ],
