@@ -28,14 +28,16 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from builder.dockerfile.ast import Dockerfile, Instruction
+    from builder.engine.exporting import Push
     from builder.engine.imports import Imports
     from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
     from builder.errors import SourceFile
     from builder.events import Emit
+    from builder.export.layout import Rendered
     from builder.oci.digest import Digest
     from builder.oci.reference import Reference
     from builder.plan.stages import Stages
@@ -314,13 +316,28 @@ def _export(request: Request, plan: Plan, config: bytes, root: Root, store: Stor
     from builder.engine.exporting import Export
 
     when = created(request.source_date_epoch)
-    export = Export(config, root, plan.base.blobs, store, roots, threads=max(1, request.jobs), created=when)
+    threads = max(1, request.jobs)
+    push = _pusher(request, store, emit)
+    export = Export(config, root, plan.base.blobs, store, roots, threads=threads, created=when, push=push)
     for output in request.outputs:
         begun = time.monotonic()
         size = export.write(output)
-        digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker") else ""
+        digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""
         emit(ExportFinished(f"{output.type} {output.dest}".rstrip(), digest, size, time.monotonic() - begun))
     return export.manifest
+
+
+def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:
+    access = request.registry
+    if access is None:
+        return None
+
+    def take(image: Rendered, names: Sequence[Reference]) -> int:
+        from builder.engine.pushing import push  # for those who push
+
+        return push(image, names, access(), store, emit)
+
+    return take
 
 
 def _imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> Imports | None:

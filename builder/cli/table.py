@@ -93,6 +93,7 @@ _BUILD = (
     Flag("tag", "t", "list", "NAME[:TAG]", "name the image", "Results"),
     Flag("label", "", "pairs", "NAME=VALUE", "add a label to the image", "Results"),
     Flag("output", "o", "list", "SPEC", "write an output: type=oci,dest=FILE; type=local,dest=DIR; a DIR", "Results"),
+    Flag("push", "", "bool", "", "push the image to the registries that its names (-t) stand for", "Results"),
     Flag("iidfile", "", "string", "FILE", "write the image id to a file", "Results"),
     Flag("metadata-file", "", "string", "FILE", "write what was built to a file, as JSON", "Results"),
     Flag("source-date-epoch", "", "int", "SECONDS", "the time that the image names (default: $SOURCE_DATE_EPOCH)", "Results"),
@@ -142,7 +143,6 @@ _BUILD = (
     _unbuilt("logfile", "string", "FILE", "write the log to a file"),
     _unbuilt("memory", "bytes", "SIZE", "limit the memory of RUN steps", short="m"),
     _unbuilt("provenance", "string", "SPEC", "add a provenance attestation", harmless=("false",)),
-    _unbuilt("push", "bool", "", "push the image to its registry"),
     _unbuilt("sbom", "string", "SPEC", "add an SBOM attestation", harmless=("false",)),
     _unbuilt("squash", "bool", "", "put all new layers into one"),
     _unbuilt("timestamp", "string", "TIME", "other times for the files of the layers"),
@@ -179,6 +179,23 @@ _PULL = (
     _TLS_VERIFY._replace(group="Other"),
     _unbuilt("all-tags", "bool", "", "pull every tag of a repository", short="a"),
     _ignored("disable-content-trust", "bool"),
+)
+
+_FORMS = ("gzip", "zstd", "uncompressed")
+
+_PUSH = (
+    Flag("quiet", "q", "bool", "", "show nothing but errors; print the manifest's digest alone"),
+    Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
+    _TLS_VERIFY._replace(group="Other"),
+    _unbuilt("all-tags", "bool", "", "push every tag of a repository", short="a"),
+    _ignored("disable-content-trust", "bool"),
+)
+
+_LOGIN = (
+    Flag("username", "u", "string", "USER", "the user"),
+    Flag("password", "p", "string", "PASSWORD", "the password; others may see it in the list of processes"),
+    Flag("password-stdin", "", "bool", "", "read the password from standard input"),
+    _TLS_VERIFY._replace(group="Other"),
 )
 
 _CHECK = (
@@ -250,7 +267,10 @@ _ALL = (
     _command("images", "[flags]", "List the images of the store", (_QUIET, _NO_TRUNC, _FORMAT)),
     _command("inspect", "[flags] IMAGE...", "Show all about images, as JSON", (_FORMAT,), 1, -1),
     _command("history", "[flags] IMAGE", "Show how an image was made", (_QUIET, _NO_TRUNC, _FORMAT), 1, 1),
+    _command("login", "[flags] [REGISTRY]", "Log in to a registry: Docker Hub where none is named", _LOGIN, 0, 1),
+    _command("logout", "[REGISTRY]", "Forget the login to a registry", (), 0, 1),
     _command("pull", "[flags] IMAGE...", "Fetch images from registries", _PULL, 1, -1),
+    _command("push", "[flags] IMAGE [NAME[:TAG]]", "Take an image to a registry", _PUSH, 1, 2),
     _command("tag", "IMAGE NAME[:TAG]", "Give an image another name", (), 2, 2),
     _command(
         "rmi",
@@ -300,9 +320,6 @@ _ALL = (
     ),
     _later("diff", "Compare two images"),
     _later("load", "Load images from an archive"),
-    _later("login", "Log in to a registry"),
-    _later("logout", "Log out of a registry"),
-    _later("push", "Push an image to a registry"),
     _later("save", "Write images to an archive"),
     _later("verify", "Build again and compare the digests"),
 )

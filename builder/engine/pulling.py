@@ -86,6 +86,7 @@ def _pulled(
             shown, parsed, manifest.layers, store, roots, lambda descriptor: transfers.wait(descriptor.digest)
         )
         transfers.finish()
+    store.put_repository([layer.digest for layer in manifest.layers], repository.name)
     image_id, _ = store.put_blob(config)
     name = reference.identity
     store.tag(name, image_id, blobs)

@@ -151,10 +151,13 @@ class Auth:
         # Docker Hub says so of a repository that is not there, too.
         other = "; is the name right?" if what else ""
         if self.anonymous:
-            return self._http.error(
-                f"{self._shown} wants credentials{tail}, and there are none", hint=f"log in: {login}{other}"
-            )
-        return self._http.error(f"{self._shown} refuses the credentials{tail}", hint=f"log in anew: {login}{other}")
+            message, hint = f"{self._shown} wants credentials{tail}, and there are none", f"log in: {login}{other}"
+        elif what:
+            message, hint = f"{self._shown} refuses the credentials{tail}", f"log in anew: {login}{other}"
+        else:
+            message = f"{self._shown} refuses the credentials"
+            hint = "check user and password; some registries want a token in its place"
+        return self._http.error(message, hint=hint)
 
 
 def asked(

@@ -37,6 +37,8 @@ class Body(NamedTuple):
 
     open: Callable[[], IO[bytes]]
     size: int
+    told: Callable[[int], object] = lambda _: None
+    """How many bytes of it an attempt has sent."""
 
 
 class Answer(NamedTuple):
@@ -191,7 +193,7 @@ class Http:
                 method,
                 url,
                 headers={**headers, "Content-Length": str(body.size)},
-                body=_pieces(file, self._access.stop.check),
+                body=_pieces(file, body.told, self._access.stop.check),
                 redirect=False,
                 retries=False,
                 preload_content=False,
@@ -204,10 +206,11 @@ class Http:
         return text
 
 
-def _pieces(file: IO[bytes], check: Callable[[], object]) -> Iterator[bytes]:
+def _pieces(file: IO[bytes], told: Callable[[int], object], check: Callable[[], object]) -> Iterator[bytes]:
     while data := file.read(_CHUNK):
         check()
         yield data
+        told(file.tell())
 
 
 def done(response: urllib3.BaseHTTPResponse) -> None:

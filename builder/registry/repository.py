@@ -135,7 +135,14 @@ class Repository:
     def upload(self, descriptor: Descriptor, body: Body, source: str = "") -> bool:
         """Put a blob there; False where the registry took it over from `source`, another repository of it, and no byte went."""
         for attempt in range(1, self._limits.attempts + 1):
-            location = self._begin(descriptor.digest, source)
+            try:
+                location = self._begin(descriptor.digest, source)
+            except RegistryError:
+                if not source:
+                    raise
+                # We may not read there, and some registries refuse instead of asking for the blob.
+                source = ""
+                location = self._begin(descriptor.digest, source)
             if not location:
                 return False
             url = f"{location}{'&' if '?' in location else '?'}digest={descriptor.digest}"

@@ -80,7 +80,11 @@ class FaultProxy:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         passed = Passed(request.command, request.path, dict(request.headers.items()))
         connection = http.client.HTTPConnection(upstream, timeout=30)
-        connection.request(request.command, request.path, body or None, dict(request.headers.items()))
+        connection.putrequest(request.command, request.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in request.headers.items():
+            # Some come several times, as skopeo's Accept.
+            connection.putheader(name, value)
+        connection.endheaders(body or None)
         response = connection.getresponse()
         data = response.read()
         connection.close()

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 from tests.registry.registry_images import layout, push, skopeo
 from tests.registry.registry_proxy import FaultProxy, altered, dropped, stalled, status
+from tests.registry.registry_runs import config_digest, context, done, refused
 from tests.registry.registry_server import PASSWORD, USER, RegistryServer
 
 
@@ -37,32 +37,6 @@ def image(registry: RegistryServer, busybox: dict[str, bytes], tmp_path_factory:
 def proxy(registry: RegistryServer) -> Iterator[FaultProxy]:
     with FaultProxy(registry.host) as running:
         yield running
-
-
-def config_digest(folder: Path) -> str:
-    index = json.loads((folder / "index.json").read_bytes())
-    manifest = json.loads((folder / "blobs" / index["manifests"][0]["digest"].replace(":", "/")).read_bytes())
-    return str(manifest["config"]["digest"])
-
-
-def done(pybuild: Pybuild, *args: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    finished = pybuild(*args, env=env)
-    assert finished.returncode == 0, finished.stderr
-    return finished
-
-
-def refused(pybuild: Pybuild, *args: str | Path, code: int = 5, env: dict[str, str] | None = None) -> str:
-    finished = pybuild(*args, env=env)
-    assert finished.returncode == code, finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert PASSWORD not in finished.stderr
-    return finished.stderr
-
-
-def context(folder: Path, dockerfile: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "Dockerfile").write_text(dockerfile)
-    return folder
 
 
 # Pulling
