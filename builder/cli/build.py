@@ -12,7 +12,7 @@ from builder.cli.contexts import contexts
 from builder.cli.environment import build_args
 from builder.cli.faults import discard, told
 from builder.cli.flags import near_command
-from builder.cli.lookup import new_name
+from builder.cli.lookup import new_name, when
 from builder.cli.upkeep import keep_house
 from builder.context.access import Access
 from builder.engine.provided import AgentSocket, Provided
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
     from builder.cli.output_spec import OutputSpec
-    from builder.engine.bases import When
     from builder.engine.exporting import Output
     from builder.engine.rendering import Form
     from builder.events import Emit
@@ -184,18 +183,11 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         shm_size=parsed.number("shm-size") or 64 << 20,
         jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),
         access=access(environment, provided),
-        pull=_when(parsed),
+        pull=when(parsed),
         registry=lambda: _registry(parsed, environment),
         provided=provided,
         ssh_auth_sock=environment.ssh_auth_sock,
     )
-
-
-def _when(parsed: Parsed) -> When:
-    """`--pull` alone is `always`, as with buildx; Buildah has the others."""
-    when = parsed.text("pull") or "missing"
-    names: dict[str, When] = {"always": "always", "true": "always", "newer": "newer", "never": "never"}
-    return names.get(when, "missing")
 
 
 def _registry(parsed: Parsed, environment: Environment) -> RegistryAccess:

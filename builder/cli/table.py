@@ -60,6 +60,8 @@ GLOBAL = (
     Flag("help", "h", "bool", "", "show this help"),
 )
 
+_PULLS = ("always", "missing", "never", "newer", "true", "false")
+
 _TLS_VERIFY = Flag(
     "tls-verify",
     "",
@@ -82,7 +84,7 @@ _BUILD = (
         "WHEN",
         "when images are pulled: missing (default), always, newer or never",
         "Inputs",
-        choices=("always", "missing", "never", "newer", "true", "false"),
+        choices=_PULLS,
         implied="always",
     ),
     _TLS_VERIFY,
@@ -204,6 +206,10 @@ _CHECK = (
 )
 
 _RUN = (
+    Flag("pull", "", "string", "WHEN", "when the image is pulled (default: missing)", choices=_PULLS, implied="always"),
+    Flag("platform", "", "string", "OS/ARCH", "the platform of an image that is pulled (default: this machine's)"),
+    Flag("quiet", "q", "bool", "", "show nothing of a pull"),
+    _TLS_VERIFY._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     Flag("tty", "t", "bool", "", "give the command a terminal"),
     _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
@@ -263,7 +269,7 @@ def _later(name: str, help: str) -> Command:
 _ALL = (
     _command("build", "[flags] CONTEXT", "Build an image from a Dockerfile", _BUILD, 1, 1),
     _command("check", "[flags] CONTEXT", "Check a Dockerfile without building it", _CHECK, 1, 1),
-    _command("run", "[flags] IMAGE [COMMAND...]", "Run a command in an image of the store", _RUN, 1, -1, stops=True),
+    _command("run", "[flags] IMAGE [COMMAND...]", "Run a command in an image", _RUN, 1, -1, stops=True),
     _command("images", "[flags]", "List the images of the store", (_QUIET, _NO_TRUNC, _FORMAT)),
     _command("inspect", "[flags] IMAGE...", "Show all about images, as JSON", (_FORMAT,), 1, -1),
     _command("history", "[flags] IMAGE", "Show how an image was made", (_QUIET, _NO_TRUNC, _FORMAT), 1, 1),

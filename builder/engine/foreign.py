@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 CONFIG_LIMIT = 16 << 20
 """Bytes of a config or manifest that are read at most."""
 
+# A layer that grows by more is made to fill the disk: what people pack seldom shrinks to a tenth. Zeros shrink to a thousandth,
+# hence the allowance for a large empty file.
+_GROWS, _RATIO = 4 << 30, 100
+
 
 def base_image(name: str, parsed: ParsedImage, blobs: Sequence[Descriptor | None]) -> BaseImage:
     history = complete_history(parsed.history, len(parsed.diff_ids))
@@ -133,7 +137,8 @@ def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Stor
                 digest.update(data)
                 file.write(data)
 
-            decompress(store.blob_path(descriptor.digest), write, name=str(descriptor.digest))
+            limit = _GROWS + _RATIO * descriptor.size
+            decompress(store.blob_path(descriptor.digest), write, limit=limit, name=str(descriptor.digest))
         if digest.hexdigest() != diff_id.hex:
             raise UsageError(
                 f"the layer {descriptor.digest} is not what the image's config says: {diff_id}",

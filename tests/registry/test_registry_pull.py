@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from builder.engine import foreign
+from builder.engine.pulling import pull
+from builder.engine.roots import Roots
+from builder.errors import RegistryError
+from builder.oci.platform import Platform
+from builder.oci.reference import Reference
+from builder.registry.access import RegistryAccess
+from builder.store.store import Store
 from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 from tests.registry.registry_images import layout, push, skopeo
@@ -94,6 +103,7 @@ def test_digests(pybuild: Pybuild, registry: RegistryServer, image: Path, tmp_pa
     # What a digest names does not change: nobody is asked, whatever --pull says.
     done(pybuild, "--pull", context(tmp_path / "context", f'FROM {name}\nRUN ["/bin/busybox", "true"]\n'))
     assert len(registry.asked()) == before
+    assert re.search(rf"^{registry.host}/some/image +<none> ", done(pybuild, "images").stdout, re.MULTILINE)
     assert "has no image" in refused(pybuild, "pull", f"{registry.host}/some/image@sha256:{'0' * 64}")
 
 
@@ -196,6 +206,8 @@ def test_what_is_not_there(pybuild: Pybuild, registry: RegistryServer, image: Pa
     name = f"{registry.host}/some/image:2"
     assert refused(pybuild, "pull", name) == (f"error: {registry.host} has no image '{name}'\n  hint: check its name and tag\n")
     done(pybuild, "pull", f"{registry.host}/some/image:1")
+    said = refused(pybuild, "run", name)
+    assert f"has no image '{name}'\n  hint: did you mean '{registry.host}/some/image:1'?\n" in said
     folder = context(tmp_path / "context", f"FROM {name}\n")
     said = refused(pybuild, folder)
     assert f"has no image '{name}'\n  1 | FROM {name}\n" in said
@@ -293,6 +305,18 @@ def test_an_image_that_is_not_what_its_config_says(pybuild: Pybuild, registry: R
     put_manifest(registry, "liar", "1", manifest)
     assert "is damaged: 0 layers, but 1 diff IDs in its config" in refused(pybuild, "pull", f"{registry.host}/liar:1")
     assert done(pybuild, "images", "-q").stdout == ""
+
+
+def test_a_layer_that_is_made_to_fill_the_disk(
+    registry: RegistryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same limits but for the gigabytes that every layer may grow by."""
+    monkeypatch.setattr(foreign, "_GROWS", 1 << 20)
+    push(layout(tmp_path / "layout", [{"zeros": bytes(8 << 20)}]), f"{registry.host}/bomb:1")
+    with Store(str(tmp_path / "store")) as store, pytest.raises(RegistryError, match="unpacks to more than"):
+        reference = Reference.parse(f"{registry.host}/bomb:1")
+        pull(reference, RegistryAccess(), store, Roots(store), Platform("linux", "amd64"), lambda _: None)
+    assert_valid(tmp_path / "store")
 
 
 def test_tls(pybuild: Pybuild, tmp_path: Path) -> None:

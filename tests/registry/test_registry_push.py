@@ -140,8 +140,12 @@ def test_compressions(
     assert isinstance(layers, list)
     suffix = "+zstd" if compression == "zstd" else ""
     assert {layer["mediaType"] for layer in layers} == {f"application/vnd.oci.image.layer.v1.tar{suffix}"}
-    done(another, "pull", name)
-    assert done(another, "run", name).stdout == "hello\n"
+    # An empty store needs no more than this.
+    ran = done(another, "run", name)
+    assert ran.stdout == "hello\n" and f"pulling {name}: " in ran.stderr
+    before = len(registry.asked())
+    assert done(another, "run", name).stderr == "" and len(registry.asked()) == before
+    assert done(another, "run", "-q", "--pull", name).stderr == "" and len(registry.asked()) > before
 
 
 def test_an_image_of_others_goes_on(pybuild: Pybuild, registry: RegistryServer, tmp_path: Path) -> None:
