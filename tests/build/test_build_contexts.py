@@ -484,7 +484,7 @@ def test_named_contexts_that_are_no_good(pybuild: Pybuild, places: Places, tmp_p
             "there is no image 'example/none:latest' in the store, and --pull=never forbids to fetch it",
         ),
         # It is no stage that was misspelt.
-        ("docker-image://none", 3, "there is no image 'none:latest' in the store, and registries are not reached"),
+        ("docker-image://none", 3, "there is no image 'none:latest' in the store, and --pull=never forbids to fetch it"),
         (f"{places.server.url}/text", 2, "the build context 'x' is no tar archive"),
         (f"{url}#mian", 2, f"{url} has no branch or tag 'mian'"),
         (f"{url}#main", 3, "COPY: 'a' is not in the build context 'x'"),
