@@ -10,7 +10,7 @@ from builder.cancellation import Cancellation
 from builder.contexts import BuildContexts
 from builder.dockerfile import codec
 from builder.engine import scheduler
-from builder.engine.bases import Available, resolve
+from builder.engine.bases import Available, Pulls, resolve
 from builder.engine.executor import Executor
 from builder.engine.journal import Journal, Subject
 from builder.engine.roots import Roots
@@ -28,20 +28,23 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from builder.dockerfile.ast import Dockerfile, Instruction
+    from builder.engine.exporting import Push
     from builder.engine.imports import Imports
     from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
     from builder.errors import SourceFile
     from builder.events import Emit
+    from builder.export.layout import Rendered
     from builder.oci.digest import Digest
+    from builder.oci.reference import Reference
     from builder.plan.stages import Stages
     from builder.plan.steps import BaseImage, Plan, Warn
     from builder.request import Request
     from builder.store.builds import BuiltStep
-    from builder.store.store import Store
+    from builder.store.store import ImageRecord, Store
 
 COMMENT = "pybuild.dockerfile.v1"
 
@@ -210,7 +213,7 @@ def _checked_plan(
     found = checking.early(dockerfile, options, target=request.target, build_args=args, predefined=predefined)
     warnings: list[Warn] = []
     try:
-        plan = _plan(dockerfile, request, store, roots, contexts, found)
+        plan = _plan(dockerfile, request, store, roots, contexts, found, emit)
         found += checking.late(plan, contexts.leaves_nothing_of)
     finally:
         warnings += checking.told(found, dockerfile, options)
@@ -221,13 +224,19 @@ def _checked_plan(
 
 
 def _plan(
-    dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: BuildContexts, warnings: list[Warn]
+    dockerfile: Dockerfile,
+    request: Request,
+    store: Store,
+    roots: Roots,
+    contexts: BuildContexts,
+    warnings: list[Warn],
+    emit: Emit,
 ) -> Plan:
     bases: dict[str, BaseImage] = {}
     stages = staged(dockerfile, request, bases, store)
     # A base may ask for more stages and images by its ONBUILD.
     while wanted := [external for external in stages.externals() if external.name not in bases]:
-        available = _available(stages, request, contexts)
+        available = _available(stages, request, contexts, _pulls(request, store, roots, emit))
         for external in wanted:
             bases[external.name] = resolve(external, available, store, roots, request.platform)
         if any(bases[external.name].config.onbuild for external in wanted):
@@ -263,9 +272,22 @@ def staged(
     )
 
 
-def _available(stages: Stages, request: Request, contexts: BuildContexts) -> Available:
+def _available(stages: Stages, request: Request, contexts: BuildContexts, pulls: Pulls | None) -> Available:
     names = tuple(stage.name for stage in stages.all if stage.name)
-    return Available(contexts.openers(), request.layouts, names, request.images)
+    return Available(contexts.openers(), request.layouts, names, request.images, pulls)
+
+
+def _pulls(request: Request, store: Store, roots: Roots, emit: Emit) -> Pulls | None:
+    access = request.registry
+    if access is None:
+        return None
+
+    def bring(reference: Reference) -> ImageRecord:
+        from builder.engine.pulling import pull  # for those who pull
+
+        return pull(reference, access(), store, roots, request.platform, emit)
+
+    return Pulls(request.pull, bring, lambda message: emit(BuildWarning("PullFailed", message)))
 
 
 def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes:
@@ -294,13 +316,28 @@ def _export(request: Request, plan: Plan, config: bytes, root: Root, store: Stor
     from builder.engine.exporting import Export
 
     when = created(request.source_date_epoch)
-    export = Export(config, root, plan.base.blobs, store, roots, threads=max(1, request.jobs), created=when)
+    threads = max(1, request.jobs)
+    push = _pusher(request, store, emit)
+    export = Export(config, root, plan.base.blobs, store, roots, threads=threads, created=when, push=push)
     for output in request.outputs:
         begun = time.monotonic()
         size = export.write(output)
-        digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker") else ""
+        digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""
         emit(ExportFinished(f"{output.type} {output.dest}".rstrip(), digest, size, time.monotonic() - begun))
     return export.manifest
+
+
+def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:
+    access = request.registry
+    if access is None:
+        return None
+
+    def take(image: Rendered, names: Sequence[Reference]) -> int:
+        from builder.engine.pushing import push  # for those who push
+
+        return push(image, names, access(), store, emit)
+
+    return take
 
 
 def _imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> Imports | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from builder.contexts import BuildContexts
 from builder.dockerfile.checks.options import Options
 from builder.dockerfile.syntax import parse
-from builder.engine.bases import CONFIG_LIMIT
+from builder.engine.foreign import CONFIG_LIMIT
 from builder.errors import BuildError, DockerfileError
 from builder.layers.entry import EPOCH
 from builder.oci.image import ImageConfig, parse_config

@@ -86,6 +86,16 @@ class Debug(NamedTuple):
     message: str
 
 
+class Transfer(NamedTuple):
+    """How far a pull or a push is: told as it begins, a few times a second, and at its end, with `done` the same as `total`."""
+
+    what: str
+    """For a person: ``pulling docker.io/library/debian:12``."""
+    done: int
+    total: int
+    """Bytes that have to go, compressed; 0 where all is there already."""
+
+
 class CacheImported(NamedTuple):
     """What a build took from a cache that `--cache-from` names, told when its steps are done."""
 
@@ -132,6 +142,7 @@ Event = (
     | BuildWarning
     | Notice
     | Debug
+    | Transfer
     | CacheImported
     | ExportFinished
     | BuildFinished

@@ -9,14 +9,16 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Literal
 
     from builder.cache.places import CacheFrom, CacheTo
     from builder.context.oci_layout import Place
+    from builder.engine.bases import When
     from builder.engine.exporting import Output
     from builder.engine.fetching import Remote
     from builder.oci.reference import Reference
+    from builder.registry.access import RegistryAccess
 
 
 class Request(NamedTuple):
@@ -54,6 +56,10 @@ class Request(NamedTuple):
     jobs: int = 1
     access: Access = Access()
     """For what is fetched from the network."""
+    pull: When = "missing"
+    """When images come from registries."""
+    registry: Callable[[], RegistryAccess] | None = None
+    """What registries are reached with, found out when one is; None: not at all."""
     provided: Provided = Provided()
     """Secrets and ssh agents, for RUN --mount."""
     ssh_auth_sock: str = ""

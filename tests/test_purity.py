@@ -11,7 +11,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "builder"
 
-PURE = ("errors.py", "events.py", "values.py", "redact.py", "oci", "dockerfile", "plan", "cache/format.py")
+PURE = (
+    *("errors.py", "events.py", "values.py", "redact.py", "oci", "dockerfile", "plan", "cache/format.py"),
+    *("http/addresses.py", "http/proxies.py", "registry/hosts.py", "registry/manifests.py"),
+)
 # The standard library's modules that only compute; `urllib.parse` does, the rest of urllib does not.
 COMPUTES = {
     *("__future__", "_collections", "base64", "binascii", "bisect", "collections", "contextlib", "functools", "graphlib"),

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "builder"
 
 _VALUES = {"errors", "values", "canonical", "redact", "oci", "cancellation"}
 _PURE = _VALUES | {"dockerfile", "plan", "events"}
-_DISK = {"cache", "layers", "store", "context", "export", "sandbox", "registry"}
+_DISK = {"cache", "layers", "store", "context", "export", "sandbox", "registry", "http"}
 ALLOWED = {
     "values": set[str](),
     "canonical": set[str](),
@@ -24,12 +24,13 @@ ALLOWED = {
     "dockerfile": {"errors", "values", "canonical"},
     "plan": _VALUES | {"dockerfile"},
     "layers": _VALUES,
-    "context": _VALUES | {"layers"},
+    "http": {"errors"},
+    "context": _VALUES | {"layers", "http"},
     "store": _VALUES | {"layers"},
     # Of layers it knows the blobs alone.
     "cache": _VALUES,
     "export": _VALUES | {"layers"},
-    "registry": _VALUES,
+    "registry": _VALUES | {"http"},
     # A program of its own: it must start in milliseconds, and knows nothing of builds.
     "sandbox": {"errors", "values"},
     "report": {"events", "errors"},

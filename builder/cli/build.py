@@ -12,7 +12,7 @@ from builder.cli.contexts import contexts
 from builder.cli.environment import build_args
 from builder.cli.faults import discard, told
 from builder.cli.flags import near_command
-from builder.cli.lookup import new_name
+from builder.cli.lookup import new_name, when
 from builder.cli.upkeep import keep_house
 from builder.context.access import Access
 from builder.engine.provided import AgentSocket, Provided
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from builder.cli.flags import Parsed
     from builder.cli.output_spec import OutputSpec
     from builder.engine.exporting import Output
+    from builder.engine.rendering import Form
     from builder.events import Emit
+    from builder.registry.access import RegistryAccess
 
 _NOTHING = Provided()
 FEWEST_JOBS = 4
@@ -156,6 +158,9 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
     args = {**dict(environment.proxies), **args}
     tags = tuple(new_name(text) for text in parsed.texts("tag"))
     outputs = _outputs(parsed.texts("output"), tags)
+    if parsed.flag("push"):
+        # As with buildx: it stands for an output, beside others.
+        outputs = tuple(dict.fromkeys([*outputs, _pushed("--push", "gzip", tags)]))
     # The store's own output names the image as --tag does.
     tags = tuple(dict.fromkeys([*tags, *(name for output in outputs if output.type == "image" for name in output.names)]))
     network = parsed.text("network") or "default"
@@ -178,9 +183,17 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         shm_size=parsed.number("shm-size") or 64 << 20,
         jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),
         access=access(environment, provided),
+        pull=when(parsed),
+        registry=lambda: _registry(parsed, environment),
         provided=provided,
         ssh_auth_sock=environment.ssh_auth_sock,
     )
+
+
+def _registry(parsed: Parsed, environment: Environment) -> RegistryAccess:
+    from builder.cli.registries import registry_access  # for those who pull or push
+
+    return registry_access(parsed, environment)
 
 
 def _cache_from(parsed: Parsed) -> tuple[CacheFrom, ...]:
@@ -246,18 +259,30 @@ def _outputs(texts: tuple[str, ...], tags: tuple[Reference, ...]) -> tuple[Outpu
     return tuple(_output(parse_output(text), tags) for text in texts)
 
 
+def _pushed(shown: str, compression: Form, names: tuple[Reference, ...]) -> Output:
+    from builder.engine.exporting import Output
+
+    if not names:
+        raise UsageError(f"{shown} needs a name to push to", hint="add -t registry.example/name:tag")
+    return Output("registry", ", ".join(name.familiar for name in names), compression=compression, names=names)
+
+
 def _output(spec: OutputSpec, tags: tuple[Reference, ...]) -> Output:
     from builder.engine.exporting import Output
     from builder.export.destination import check
 
     for key in spec.attrs:
-        if key not in ("tar", "compression", "name", "oci-mediatypes", "force-compression"):
+        if key not in ("tar", "compression", "name", "oci-mediatypes", "force-compression", "push"):
             raise UsageError(f"the key '{key}' of the output type '{spec.type}' is not built yet")
     if spec.attrs.get("oci-mediatypes") == "false" or spec.attrs.get("force-compression") == "true":
         raise UsageError(f"the output type '{spec.type}' has OCI media types and keeps foreign layers as they are")
-    if spec.type == "image" and "compression" in spec.attrs:
+    pushes = spec.type == "registry" or spec.attrs.get("push") == "true"
+    if spec.type == "image" and not pushes and "compression" in spec.attrs:
         raise UsageError("the store compresses no layer", hint="compression counts for type=oci and type=docker")
     names = tuple(new_name(name) for name in spec.attrs.get("name", "").split(",") if name) or tags
+    if pushes:
+        form = spec.attrs.get("compression", "gzip")
+        return _pushed(f"type={spec.type}", form, names)  # type: ignore[arg-type]  # parse_output checks the compressions
     if spec.dest == "-" and os.isatty(1):
         raise UsageError("an archive does not go to a terminal", hint="add dest=FILE, or redirect stdout")
     check(spec.dest, folder=spec.type == "local" or spec.attrs.get("tar") == "false")

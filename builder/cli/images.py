@@ -53,7 +53,7 @@ def _images(parsed: Parsed, store: Store) -> None:
     rows = []
     damaged = {}
     for record in records:
-        name, _, tag = familiar(record).rpartition(":") if record.name else ("<none>", "", "<none>")
+        name, tag = _name_and_tag(record)
         try:
             size = units.size(_size(_parsed(record, store), store))
         except BuildError as error:
@@ -64,6 +64,17 @@ def _images(parsed: Parsed, store: Store) -> None:
     _table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows)
     for config, message in damaged.items():
         sys.stderr.write(f"warning: the image {config} is damaged: {message}; see: pybuild doctor --store\n")
+
+
+def _name_and_tag(record: ImageRecord) -> tuple[str, str]:
+    """As Docker shows them: an image that was pulled by its digest has no tag."""
+    if not record.name:
+        return "<none>", "<none>"
+    name, at, _ = familiar(record).partition("@")
+    if at:
+        return name, "<none>"
+    name, _, tag = name.rpartition(":")
+    return name, tag
 
 
 def _inspect(parsed: Parsed, store: Store) -> None:

@@ -7,6 +7,8 @@ from builder.oci.reference import Reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from builder.cli.flags import Parsed
+    from builder.engine.bases import When
     from builder.store.store import ImageRecord, Store
 
 
@@ -14,7 +16,7 @@ def find(name: str, store: Store) -> ImageRecord:
     """Raises UsageError when there is none, with a near name."""
     found = None
     try:
-        found = store.find_image(str(Reference.parse(name)))
+        found = store.find_image(Reference.parse(name).identity)
     except UsageError:
         # Upper case or a colon in odd places: it can still be an id.
         if not _is_id(name):
@@ -27,6 +29,12 @@ def find(name: str, store: Store) -> ImageRecord:
         near = did_you_mean(name.removesuffix(":latest"), known)
         raise UsageError(f"there is no image '{name}' in the store", hint=near or "see: pybuild images")
     return found
+
+
+def when(parsed: Parsed) -> When:
+    """When images are pulled. `--pull` alone is `always`, as with buildx; Buildah has the others."""
+    names: dict[str, When] = {"always": "always", "true": "always", "newer": "newer", "never": "never"}
+    return names.get(parsed.text("pull") or "", "missing")
 
 
 def new_name(text: str) -> Reference:

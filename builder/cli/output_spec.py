@@ -13,13 +13,13 @@ _KEYS = {
     "docker": ("dest", "tar", *_LAYERS),
     "local": ("dest",),
     "tar": ("dest",),
-    "image": _LAYERS,
+    "image": ("push", *_LAYERS),
     "registry": _LAYERS,
 }
 """The keys of each type; those with `_LAYERS` also take ``annotation.<name>``."""
 
-_BOOL_KEYS = ("tar", "force-compression", "oci-mediatypes", "rewrite-timestamp")
-_NOT_BUILT_TYPES = ("registry", "cacheonly")
+_BOOL_KEYS = ("tar", "push", "force-compression", "oci-mediatypes", "rewrite-timestamp")
+_NOT_BUILT_TYPES = ("cacheonly",)
 _NOT_BUILT_KEYS = (
     "buildinfo",
     "context",
@@ -27,7 +27,6 @@ _NOT_BUILT_KEYS = (
     "name-canonical",
     "platform-split",
     "prefer-nondist-layers",
-    "push",
     "push-by-digest",
     "registry.insecure",
     "store",

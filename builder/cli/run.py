@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from builder.cli.lookup import find
-from builder.errors import UsageError
+from builder.cli.lookup import familiar, find, when
+from builder.errors import RegistryError, UsageError
+from builder.oci.reference import Reference
 from builder.run import RunRequest, run
 from builder.store.store import Store
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
+    from builder.store.store import ImageRecord
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -24,5 +26,35 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     if terminal and not (os.isatty(0) and os.isatty(1)):
         raise UsageError("--tty needs a terminal on stdin and stdout", hint="leave -t out: streams are handed on as they are")
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
-        image = find(name, store)
+        image = _image(name, parsed, environment, store)
         return run(RunRequest(image, tuple(argv), "none" if parsed.text("network") == "none" else "host", terminal), store)
+
+
+def _image(name: str, parsed: Parsed, environment: Environment, store: Store) -> ImageRecord:
+    """The image, pulled where --pull wants that. Raises UsageError and RegistryError."""
+    policy = when(parsed)
+    near = None
+    try:
+        found = find(name, store)
+    except UsageError as error:
+        if policy == "never":
+            raise
+        found, near = None, error.hint
+    # What an id or a digest names cannot change.
+    if found is not None and (policy in ("missing", "never") or "@" in name or familiar(found) != _familiar(name)):
+        return found
+    from builder.cli.pull import pulled  # for those who pull
+
+    try:
+        return pulled(name, parsed, environment, store, found, policy)
+    except RegistryError as error:
+        if near is not None and near.startswith("did you mean"):
+            error.hint = near
+        raise
+
+
+def _familiar(name: str) -> str:
+    try:
+        return Reference.parse(name).familiar
+    except UsageError:
+        return ""  # It is an id.

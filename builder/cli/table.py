@@ -60,10 +60,34 @@ GLOBAL = (
     Flag("help", "h", "bool", "", "show this help"),
 )
 
+_PULLS = ("always", "missing", "never", "newer", "true", "false")
+
+_TLS_VERIFY = Flag(
+    "tls-verify",
+    "",
+    "string",
+    "BOOL",
+    "false: take any certificate of a registry, and plain HTTP",
+    "Inputs",
+    choices=("true", "false"),
+    implied="true",
+)
+
 _BUILD = (
     Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
     Flag("build-arg", "", "pairs", "NAME[=VALUE]", "set an ARG; without a value it comes from the environment", "Inputs"),
     Flag("build-context", "", "list", "NAME=VALUE", "another context: a directory, URL, image or layout", "Inputs"),
+    Flag(
+        "pull",
+        "",
+        "string",
+        "WHEN",
+        "when images are pulled: missing (default), always, newer or never",
+        "Inputs",
+        choices=_PULLS,
+        implied="always",
+    ),
+    _TLS_VERIFY,
     Flag("secret", "", "list", "SPEC", "a secret for RUN steps: id=ID,src=FILE or id=ID,env=NAME", "Inputs"),
     Flag("ssh", "", "list", "SPEC", "an ssh agent for RUN steps: default, ID=SOCKET or ID=KEYFILE", "Inputs"),
     Flag("target", "", "string", "STAGE", "the stage to build (default: the last)", "Inputs"),
@@ -71,6 +95,7 @@ _BUILD = (
     Flag("tag", "t", "list", "NAME[:TAG]", "name the image", "Results"),
     Flag("label", "", "pairs", "NAME=VALUE", "add a label to the image", "Results"),
     Flag("output", "o", "list", "SPEC", "write an output: type=oci,dest=FILE; type=local,dest=DIR; a DIR", "Results"),
+    Flag("push", "", "bool", "", "push the image to the registries that its names (-t) stand for", "Results"),
     Flag("iidfile", "", "string", "FILE", "write the image id to a file", "Results"),
     Flag("metadata-file", "", "string", "FILE", "write what was built to a file, as JSON", "Results"),
     Flag("source-date-epoch", "", "int", "SECONDS", "the time that the image names (default: $SOURCE_DATE_EPOCH)", "Results"),
@@ -120,19 +145,6 @@ _BUILD = (
     _unbuilt("logfile", "string", "FILE", "write the log to a file"),
     _unbuilt("memory", "bytes", "SIZE", "limit the memory of RUN steps", short="m"),
     _unbuilt("provenance", "string", "SPEC", "add a provenance attestation", harmless=("false",)),
-    Flag(
-        "pull",
-        "",
-        "string",
-        "WHEN",
-        "when base images are pulled",
-        "",
-        "unbuilt",
-        choices=("always", "missing", "never", "newer", "true", "false"),
-        harmless=("missing", "never", "false"),
-        implied="always",
-    ),
-    _unbuilt("push", "bool", "", "push the image to its registry"),
     _unbuilt("sbom", "string", "SPEC", "add an SBOM attestation", harmless=("false",)),
     _unbuilt("squash", "bool", "", "put all new layers into one"),
     _unbuilt("timestamp", "string", "TIME", "other times for the files of the layers"),
@@ -163,12 +175,41 @@ _QUIET = Flag("quiet", "q", "bool", "", "show image ids alone")
 _NO_TRUNC = Flag("no-trunc", "", "bool", "", "do not shorten what is shown")
 _FORMAT = _unbuilt("format", "string", "TEMPLATE", "choose what is shown", short="f")
 
+_PULL = (
+    Flag("platform", "", "string", "OS/ARCH", "the platform (default: this machine's)"),
+    Flag("quiet", "q", "bool", "", "show nothing but errors; print image ids alone"),
+    _TLS_VERIFY._replace(group="Other"),
+    _unbuilt("all-tags", "bool", "", "pull every tag of a repository", short="a"),
+    _ignored("disable-content-trust", "bool"),
+)
+
+_FORMS = ("gzip", "zstd", "uncompressed")
+
+_PUSH = (
+    Flag("quiet", "q", "bool", "", "show nothing but errors; print the manifest's digest alone"),
+    Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
+    _TLS_VERIFY._replace(group="Other"),
+    _unbuilt("all-tags", "bool", "", "push every tag of a repository", short="a"),
+    _ignored("disable-content-trust", "bool"),
+)
+
+_LOGIN = (
+    Flag("username", "u", "string", "USER", "the user"),
+    Flag("password", "p", "string", "PASSWORD", "the password; others may see it in the list of processes"),
+    Flag("password-stdin", "", "bool", "", "read the password from standard input"),
+    _TLS_VERIFY._replace(group="Other"),
+)
+
 _CHECK = (
     *(flag for flag in _BUILD if flag.name in ("file", "build-arg", "build-context", "target", "platform")),
     Flag("format", "", "string", "NAME", "how the result is shown", "Display", choices=("text", "json", "github")),
 )
 
 _RUN = (
+    Flag("pull", "", "string", "WHEN", "when the image is pulled (default: missing)", choices=_PULLS, implied="always"),
+    Flag("platform", "", "string", "OS/ARCH", "the platform of an image that is pulled (default: this machine's)"),
+    Flag("quiet", "q", "bool", "", "show nothing of a pull"),
+    _TLS_VERIFY._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     Flag("tty", "t", "bool", "", "give the command a terminal"),
     _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
@@ -228,10 +269,14 @@ def _later(name: str, help: str) -> Command:
 _ALL = (
     _command("build", "[flags] CONTEXT", "Build an image from a Dockerfile", _BUILD, 1, 1),
     _command("check", "[flags] CONTEXT", "Check a Dockerfile without building it", _CHECK, 1, 1),
-    _command("run", "[flags] IMAGE [COMMAND...]", "Run a command in an image of the store", _RUN, 1, -1, stops=True),
+    _command("run", "[flags] IMAGE [COMMAND...]", "Run a command in an image", _RUN, 1, -1, stops=True),
     _command("images", "[flags]", "List the images of the store", (_QUIET, _NO_TRUNC, _FORMAT)),
     _command("inspect", "[flags] IMAGE...", "Show all about images, as JSON", (_FORMAT,), 1, -1),
     _command("history", "[flags] IMAGE", "Show how an image was made", (_QUIET, _NO_TRUNC, _FORMAT), 1, 1),
+    _command("login", "[flags] [REGISTRY]", "Log in to a registry: Docker Hub where none is named", _LOGIN, 0, 1),
+    _command("logout", "[REGISTRY]", "Forget the login to a registry", (), 0, 1),
+    _command("pull", "[flags] IMAGE...", "Fetch images from registries", _PULL, 1, -1),
+    _command("push", "[flags] IMAGE [NAME[:TAG]]", "Take an image to a registry", _PUSH, 1, 2),
     _command("tag", "IMAGE NAME[:TAG]", "Give an image another name", (), 2, 2),
     _command(
         "rmi",
@@ -281,10 +326,6 @@ _ALL = (
     ),
     _later("diff", "Compare two images"),
     _later("load", "Load images from an archive"),
-    _later("login", "Log in to a registry"),
-    _later("logout", "Log out of a registry"),
-    _later("pull", "Pull an image from a registry"),
-    _later("push", "Push an image to a registry"),
     _later("save", "Write images to an archive"),
     _later("verify", "Build again and compare the digests"),
 )

@@ -9,9 +9,7 @@ from builder.values import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.cancellation import Cancellation
-
-Proxies = tuple[tuple[str, str], ...]
-"""Names as `https_proxy`, in either case, and their values."""
+    from builder.http.proxies import Proxies
 
 
 class Access(NamedTuple):

@@ -9,6 +9,7 @@ import stat
 
 from builder.errors import UsageError
 from builder.oci.image import DOCKER_INDEX_TYPE, INDEX_TYPE, parse_descriptor
+from builder.oci.index import suited
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -111,15 +112,12 @@ class Layout:
 
     def _for_platform(self, manifests: list[Descriptor], platform: Platform) -> Descriptor:
         """The one manifest for `platform`: those that name it come before those that name none."""
-        suited = [d for d in manifests if d.platform is not None and d.platform[:2] == platform[:2]]
-        suited = suited or [d for d in manifests if d.platform is None]
-        if len({d.platform for d in suited}) > 1:
-            suited = [d for d in suited if d.platform and d.platform[2] == platform.variant] or suited
-        if not suited:
+        found = suited(manifests, platform)
+        if not found:
             raise UsageError(f"'{self.path}' has no image for {platform}")
-        if len({d.digest for d in suited}) > 1:
-            raise UsageError(f"'{self.path}' has {len(suited)} images", hint="say which by its tag: oci-layout://FOLDER:TAG")
-        return suited[0]
+        if len({d.digest for d in found}) > 1:
+            raise UsageError(f"'{self.path}' has {len(found)} images", hint="say which by its tag: oci-layout://FOLDER:TAG")
+        return found[0]
 
     def _manifests(self, index: dict[str, Any]) -> list[Descriptor]:
         manifests = index.get("manifests")

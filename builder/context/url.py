@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import time
 import zlib
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 from builder.errors import RegistryError
+from builder.http.addresses import basic, origin, split
+from builder.http.connections import Connections
+from builder.http.faults import told
 from builder.redact import redact
 from builder.values import NamedTuple
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     import urllib3
 
-    from builder.context.access import Proxies
+    from builder.http.proxies import Proxies
 
 _CHUNK = 1 << 18
 _TRANSIENT = (429, 500, 502, 503, 504)
@@ -106,16 +109,14 @@ class _Client:
     """Connections for one download."""
 
     def __init__(self, proxies: Proxies, limits: Limits) -> None:
-        self._proxies = proxies
         self._limits = limits
-        self._managers: dict[tuple[str, bool], urllib3.PoolManager] = {}
+        self._connections = Connections(proxies, connect=limits.connect, idle=limits.idle)
 
     def __enter__(self) -> _Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for manager in self._managers.values():
-            manager.clear()
+        self._connections.close()
 
     def get(self, url: str, conditions: dict[str, str]) -> urllib3.BaseHTTPResponse:
         """The answer whose body is the file, or 304; redirects are followed. Raises RegistryError."""
@@ -123,7 +124,7 @@ class _Client:
 
         first = shown = redact(url)
         try:
-            address, credentials = _split(url)
+            address, credentials = split(url)
         except ValueError as error:
             raise RegistryError(f"'{url}' is no URL: {error}") from error
         for _ in range(self._limits.redirects + 1):
@@ -133,33 +134,30 @@ class _Client:
                 _check_status(response, shown)
                 return response
             response.close()
-            origin = _origin(address)
+            before = origin(address)
             try:
-                address, given = _split(urljoin(address, target))
-                scheme, host = _origin(address)[:2]
+                address, given = split(urljoin(address, target))
+                scheme, host = origin(address)[:2]
             except ValueError:
                 scheme = host = ""
             shown = redact(address)
             if scheme not in ("http", "https") or not host:
                 raise RegistryError(f"{first} redirects to '{shown[:200]}', which is no URL of a file")
-            credentials = given or (credentials if _origin(address) == origin else "")
+            credentials = given or (credentials if origin(address) == before else "")
         raise RegistryError(f"{first} redirects more than {self._limits.redirects} times", hint="check the URL in a browser")
 
     def _answer(self, url: str, shown: str, credentials: str, conditions: dict[str, str]) -> urllib3.BaseHTTPResponse:
         """One request, again where the server may be better in a moment."""
         from urllib3 import exceptions as errors
 
-        from builder.context.proxies import proxy_for
-
         headers = {"User-Agent": "pybuild", "Accept": "*/*", "Accept-Encoding": "gzip", **conditions}
         if credentials:
-            headers["Authorization"] = _basic(credentials)
+            headers["Authorization"] = basic(credentials)
         wait = self._limits.backoff
         for left in range(self._limits.attempts - 1, -1, -1):
-            with _told(shown, self._limits):
-                manager = self._manager(proxy_for(url, self._proxies), secure=url.startswith("https:"))
+            with told(shown, connect=self._limits.connect, idle=self._limits.idle):
                 try:
-                    response = manager.request(
+                    response = self._connections.manager(url).request(
                         "GET", url, headers=headers, redirect=False, retries=False, preload_content=False, decode_content=False
                     )
                 except (errors.NameResolutionError, errors.SSLError, errors.ReadTimeoutError, errors.LocationParseError):
@@ -177,34 +175,6 @@ class _Client:
             time.sleep(wait)
             wait *= 2
         raise AssertionError("the last attempt returns or raises")
-
-    def _manager(self, proxy: str, *, secure: bool) -> urllib3.PoolManager:
-        """The connections through a proxy, `secure` or not: the system's certificates take a while to load."""
-        known = self._managers.get((proxy, secure))
-        if known is None:
-            known = self._managers[proxy, secure] = self._new_manager(proxy, secure=secure)
-        return known
-
-    def _new_manager(self, proxy: str, *, secure: bool) -> urllib3.PoolManager:
-        import urllib3
-
-        from builder.context.certificates import trusted
-
-        timeout = urllib3.Timeout(connect=self._limits.connect, read=self._limits.idle)
-        if not proxy:
-            return urllib3.PoolManager(ssl_context=trusted() if secure else None, timeout=timeout)
-        try:
-            address, credentials = _split(proxy)
-            scheme, host, _ = _origin(address)
-        except ValueError:
-            scheme = host = ""
-        if scheme not in ("http", "https") or not host:
-            raise RegistryError(f"the proxy '{proxy}' is of an unsupported kind", hint="http and https are supported")
-        context = trusted() if secure or scheme == "https" else None
-        headers = {"Proxy-Authorization": _basic(credentials)} if credentials else None
-        return urllib3.ProxyManager(
-            address, proxy_headers=headers, ssl_context=context, proxy_ssl_context=context, timeout=timeout
-        )
 
 
 def _conditions(known: Validators) -> dict[str, str]:
@@ -225,7 +195,7 @@ def _copy(
     total = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
     decode = _gunzip(response.headers.get("Content-Encoding", ""))
     size = received = 0
-    with _told(shown, limits):
+    with told(shown, connect=limits.connect, idle=limits.idle):
         while True:
             chunk = response.read1(_CHUNK, decode_content=False)
             received += len(chunk)
@@ -264,46 +234,6 @@ def _gunzip(encoding: str) -> Callable[[bytes], Iterator[bytes]]:
     return decode
 
 
-@contextmanager
-def _told(shown: str, limits: Limits) -> Iterator[None]:
-    """What urllib3 raises, told to a person. `shown` is the URL without credentials."""
-    from urllib3 import exceptions as errors
-
-    try:
-        yield
-    except errors.NameResolutionError as error:
-        raise RegistryError(f"{shown}: the name '{_host(shown)}' is not known", hint=_OFFLINE) from error
-    except errors.SSLError as error:
-        raise RegistryError(f"{shown}: the secure connection failed: {_reason(error)}", hint=_TLS) from error
-    # Before the timeouts, of which it is a kind there.
-    except errors.NewConnectionError as error:
-        raise RegistryError(f"{shown}: no connection: {_reason(error)}", hint="check the host and the port") from error
-    except (errors.ConnectTimeoutError, errors.ReadTimeoutError) as error:
-        silent = limits.connect if isinstance(error, errors.ConnectTimeoutError) else limits.idle
-        raise RegistryError(f"{shown}: the server did not answer for {silent:g} s", hint="try again later") from error
-    except errors.ProxyError as error:
-        raise RegistryError(f"{shown}: the proxy failed: {_reason(error)}", hint=_PROXY) from error
-    except (errors.HTTPError, EOFError, zlib.error) as error:
-        raise RegistryError(f"{shown}: the answer broke off or is damaged: {_reason(error)}", hint="try again") from error
-
-
-_OFFLINE = "check the network: a proxy is set by http_proxy and https_proxy"
-_PROXY = "check what http_proxy, https_proxy and no_proxy say"
-_TLS = "its certificate must be for this host and signed by an authority that this system trusts"
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause, as the system says it: urllib3 wraps it several times."""
-    seen = [error]
-    while (inner := seen[-1].__cause__ or seen[-1].__context__) is not None and inner not in seen:
-        seen.append(inner)
-    for cause in reversed(seen):
-        reason = getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or getattr(cause, "reason", "")
-        if isinstance(reason, str) and reason:
-            return reason[:200].lower() if reason[:1].isupper() and reason[1:2].islower() else reason[:200]
-    return "it ended early" if isinstance(error, EOFError) or "IncompleteRead" in str(error) else str(error)[:200]
-
-
 def _check_status(response: urllib3.BaseHTTPResponse, shown: str) -> None:
     status = response.status
     if 200 <= status < 300 or status == 304:
@@ -318,37 +248,6 @@ def _check_status(response: urllib3.BaseHTTPResponse, shown: str) -> None:
     }.get(status, "try again later" if status in _TRANSIENT else "check the URL in a browser")
     reason = f" {response.reason}" if response.reason else ""
     raise RegistryError(f"{shown}: the server answered {status}{reason[:60]}", hint=hint)
-
-
-def _split(url: str) -> tuple[str, str]:
-    """The URL without user, password and fragment, and `user:password`, decoded. Raises ValueError."""
-    from urllib.parse import unquote, urlsplit, urlunsplit
-
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    name, _, password = user.partition(":")
-    if not host.isascii():
-        host = host.encode("idna").decode()
-    plain = urlunsplit(parts._replace(netloc=host, fragment=""))
-    return plain, f"{unquote(name)}:{unquote(password)}" if at else ""
-
-
-def _basic(credentials: str) -> str:
-    """The header's value for `user:password` (RFC 7617, in UTF-8)."""
-    import base64
-
-    return "Basic " + base64.b64encode(credentials.encode("utf-8", "surrogateescape")).decode()
-
-
-def _origin(url: str) -> tuple[str, str, int | None]:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port
-
-
-def _host(url: str) -> str:
-    return _origin(url)[1]
 
 
 def _name_in_header(value: str) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-
+from builder.engine.foreign import CONFIG_LIMIT, base_image, from_layout
 from builder.engine.roots import Root
 from builder.engine.selection import content_digest, whole
-from builder.errors import BuildError, DockerfileError, StoreError, UsageError, did_you_mean
+from builder.errors import BuildError, DockerfileError, RegistryError, UsageError, did_you_mean
 from builder.layers.entry import EPOCH, Item
-from builder.oci.digest import Descriptor
-from builder.oci.image import LAYER_TYPE, ImageConfig, complete_history, parse_config
+from builder.oci.image import ImageConfig, parse_config
 from builder.oci.reference import Reference
 from builder.plan import keys, triggers
 from builder.plan.stages import matching_context
@@ -21,18 +18,26 @@ from builder.values import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Literal
 
-    from builder.context.oci_layout import Layout, Place
+    from builder.context.oci_layout import Place
     from builder.engine.roots import Roots
     from builder.engine.sources import SourceTree
-    from builder.oci.digest import Digest
-    from builder.oci.image import ParsedImage
     from builder.oci.platform import Platform
     from builder.plan.stages import External
     from builder.store.store import ImageRecord, Store
 
-CONFIG_LIMIT = 16 << 20
-"""Bytes of a config or manifest that are read at most."""
+    When = Literal["always", "missing", "never", "newer"]
+
+
+class Pulls(NamedTuple):
+    """How images come from registries."""
+
+    when: When
+    pull: Callable[[Reference], ImageRecord]
+    """Raises RegistryError."""
+    warn: Callable[[str], object]
+    """Told why an image of the store is used that may be old."""
 
 
 class Available(NamedTuple):
@@ -46,6 +51,8 @@ class Available(NamedTuple):
     """For the hint at a misspelt `--from`."""
     images: Mapping[str, str] = {}
     """Named contexts that are images: what each is called."""
+    pulls: Pulls | None = None
+    """Registries; None where only the store counts."""
 
 
 def resolve(external: External, available: Available, store: Store, roots: Roots, platform: Platform) -> BaseImage:
@@ -87,26 +94,64 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
         if found is None:
             raise DockerfileError(error.message, external.span, hint=error.hint) from None
     else:
-        found = store.find_image(str(reference)) or found
-    if found is None:
-        near = did_you_mean(external.name, available.stage_names)
-        if near and external.role != "FROM":
-            raise DockerfileError(f"unknown stage '{external.name}'", external.span, hint=near)
-        if near and external.name.lower() in (name.lower() for name in available.stage_names):
-            near = f"FROM sees the stages before it: move the stage '{external.name}' up"
-        names = [_short(Reference.parse(record.name)) for record in store.images() if record.name]
-        raise DockerfileError(
-            f"there is no image '{reference.familiar}' in the store, and registries are not reached yet",
-            external.span,
-            hint=near
-            or did_you_mean(_short(reference), names)
-            or f"pybuild import ROOTFS.tar {reference._replace(digest=None).familiar}, or --build-context {external.name}=oci-layout://FOLDER",
-        )
+        found = _by_name(reference, found, external, available, store)
     parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
     blobs = found.blobs
     if blobs is None:
         blobs = tuple(store.foreign(diff_id) for diff_id in parsed.diff_ids)
-    return _base(external.name, parsed, blobs)
+    return base_image(external.name, parsed, blobs)
+
+
+def _by_name(
+    reference: Reference, by_id: ImageRecord | None, external: External, available: Available, store: Store
+) -> ImageRecord:
+    """The image that counts: what the store has, or what a registry gives. `by_id` is one whose id begins so."""
+    found = store.find_image(reference.identity) or by_id
+    pulls = available.pulls
+    # What an id or a digest names cannot change.
+    is_sure = found is not None and (found is by_id or reference.digest is not None)
+    if found is not None and (is_sure or pulls is None or pulls.when in ("missing", "never")):
+        return found
+    near = did_you_mean(external.name, available.stage_names)
+    if near and external.role == "FROM" and external.name.lower() in (name.lower() for name in available.stage_names):
+        near = f"FROM sees the stages before it: move the stage '{external.name}' up"
+    if pulls is None or pulls.when == "never":
+        raise _missing(reference, external, near, store, pulls)
+    try:
+        return pulls.pull(reference)
+    except RegistryError as error:
+        if found is not None and pulls.when == "newer":
+            pulls.warn(f"{error.message}: the image of the store is used")
+            return found
+        from builder.engine.pulling import NotThere
+
+        if near and external.role != "FROM" and isinstance(error, NotThere):
+            raise _unknown_stage(external, near) from error
+        error.hint = near or _near_image(reference, store) or error.hint
+        raise
+
+
+def _missing(reference: Reference, external: External, near: str | None, store: Store, pulls: Pulls | None) -> DockerfileError:
+    if near and external.role != "FROM":
+        return _unknown_stage(external, near)
+    why = ", and --pull=never forbids to fetch it" if pulls is not None else ""
+    name = reference._replace(digest=None).familiar
+    return DockerfileError(
+        f"there is no image '{reference.familiar}' in the store{why}",
+        external.span,
+        hint=near
+        or _near_image(reference, store)
+        or f"pybuild pull {reference.familiar}, or pybuild import ROOTFS.tar {name}, or --build-context {external.name}=oci-layout://FOLDER",
+    )
+
+
+def _unknown_stage(external: External, near: str) -> DockerfileError:
+    return DockerfileError(f"unknown stage '{external.name}'", external.span, hint=near)
+
+
+def _near_image(reference: Reference, store: Store) -> str | None:
+    names = [_short(Reference.parse(record.name)) for record in store.images() if record.name]
+    return did_you_mean(_short(reference), names)
 
 
 def _short(reference: Reference) -> str:
@@ -121,11 +166,6 @@ def _by_id(name: str, store: Store) -> ImageRecord | None:
     return store.find_image(hexes)
 
 
-def _base(name: str, parsed: ParsedImage, blobs: tuple[Descriptor | None, ...]) -> BaseImage:
-    history = complete_history(parsed.history, len(parsed.diff_ids))
-    return BaseImage(name, parsed.config, parsed.diff_ids, history, blobs)
-
-
 def _from_directory(name: str, tree: SourceTree, store: Store, roots: Roots, platform: Platform) -> BaseImage:
     picked = whole(tree)
     key = keys.directory_key(content_digest((picked,), owners=True, modes=True))
@@ -138,77 +178,3 @@ def _from_directory(name: str, tree: SourceTree, store: Store, roots: Roots, pla
     root = Root.of([record.diff_id] if record.diff_id else [])
     history = ({"created_by": f"FROM {name}", "comment": "pybuild: a directory"},) if root.layers else ()
     return BaseImage(name, ImageConfig(platform, workdir="/"), tuple(layer.diff_id for layer in root.layers), history)
-
-
-def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: Platform) -> BaseImage:
-    """Bring an image of an OCI layout on disk into the store; layers that are there already are not read again."""
-    from builder.context.oci_layout import Layout
-
-    layout = Layout(place)
-    manifest = layout.manifest(platform)
-    parsed = parse_config(layout.read(manifest.config, CONFIG_LIMIT))
-    if len(parsed.diff_ids) != len(manifest.layers):
-        raise UsageError(
-            f"the image '{name}' is damaged: {len(manifest.layers)} layers, but {len(parsed.diff_ids)} diff IDs in its config",
-            hint="fetch or make it again",
-        )
-    root = Root()
-    blobs = []
-    for diff_id, descriptor in zip(parsed.diff_ids, manifest.layers, strict=True):
-        # A blob counts for a layer once it was unpacked and its content compared.
-        form = f"foreign {descriptor.digest}"
-        if not roots.has(root.on_top(diff_id)) or store.rendering(diff_id, form) is None:
-            _fetch(layout, descriptor, store)
-            _add_packed(root, diff_id, descriptor, store, roots)
-            store.put_foreign(diff_id, _typed(descriptor, store))
-            store.put_rendering(diff_id, form, descriptor.digest, descriptor.size)
-        root = root.on_top(diff_id)
-        blobs.append(_typed(descriptor, store))
-    return _base(name, parsed, tuple(blobs))
-
-
-def _typed(descriptor: Descriptor, store: Store) -> Descriptor:
-    """The layer under OCI's media type for what the blob really is: layouts carry Docker's types too, and wrong ones."""
-    from builder.layers.compression import sniff
-
-    with open(store.blob_path(descriptor.digest), "rb") as file:
-        form = sniff(file.read(16))
-    if form in ("bzip2", "xz"):
-        raise UsageError(
-            f"the layer {descriptor.digest} is compressed with {form}, which OCI images do not have",
-            hint="make the image again with gzip, zstd or uncompressed layers",
-        )
-    return Descriptor(f"{LAYER_TYPE}+{form}" if form else LAYER_TYPE, descriptor.digest, descriptor.size)
-
-
-def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> None:
-    try:
-        store.verify_blob(descriptor.digest)
-        return
-    except StoreError:
-        pass  # Missing, or damaged: it is fetched anew.
-    with store.blob_writer(descriptor.digest.algorithm) as writer:
-        layout.copy(descriptor, writer.write)
-        writer.commit(descriptor.digest)
-
-
-def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Store, roots: Roots) -> None:
-    """Put a layer's blob, compressed or not, on `root`. Raises UsageError when its content is not `diff_id`."""
-    from builder.layers.compression import decompress
-
-    with store.scratch() as scratch:
-        tar = os.path.join(scratch, "layer.tar")
-        digest = hashlib.new(diff_id.algorithm)
-        with open(tar, "wb") as file:
-
-            def write(data: bytes) -> None:
-                digest.update(data)
-                file.write(data)
-
-            decompress(store.blob_path(descriptor.digest), write, name=str(descriptor.digest))
-        if digest.hexdigest() != diff_id.hex:
-            raise UsageError(
-                f"the layer {descriptor.digest} is not what the image's config says: {diff_id}",
-                hint="the image is damaged or hostile: fetch or make it again",
-            )
-        roots.add_foreign(root, diff_id, tar, name=str(descriptor.digest))

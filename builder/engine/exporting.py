@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from builder.engine.rendering import flatten, render
 from builder.engine.roots import stored
+from builder.errors import UsageError
 from builder.export.directory import write_local, write_tar
 from builder.export.docker_archive import write_docker_archive
 from builder.export.layout import write_oci_layout
@@ -12,6 +13,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import Literal
 
     from builder.engine.rendering import Blobs, Form
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
     from builder.oci.reference import Reference
     from builder.store.store import Store
 
+    Push = Callable[[Rendered, Sequence[Reference]], int]
+
 
 class Output(NamedTuple):
     """One `-o`: what to write where (`-`: to standard output)."""
 
-    type: Literal["oci", "docker", "local", "tar", "image"]
+    type: Literal["oci", "docker", "local", "tar", "image", "registry"]
     dest: str
+    """Of `registry` the names, for people."""
     tar: bool = True
     compression: Form = "gzip"
     names: tuple[Reference, ...] = ()
@@ -35,8 +40,18 @@ class Export:
     """The outputs of one image. `manifest` is the digest of the last manifest that was made."""
 
     def __init__(
-        self, config: bytes, root: Root, blobs: Blobs, store: Store, roots: Roots, *, threads: int, created: str
+        self,
+        config: bytes,
+        root: Root,
+        blobs: Blobs,
+        store: Store,
+        roots: Roots,
+        *,
+        threads: int,
+        created: str,
+        push: Push | None = None,
     ) -> None:
+        """`push` takes an image to registries, under the names that it is given; its bytes."""
         self._config = config
         self._blobs = blobs
         self._root = root
@@ -44,6 +59,7 @@ class Export:
         self._roots = roots
         self._threads = threads
         self._created = created
+        self._push = push
         self.manifest: Digest | None = None
 
     def write(self, output: Output) -> int:
@@ -62,6 +78,10 @@ class Export:
             case "image":
                 # `build` puts every image into the store; compressed blobs are made when one is written or pushed.
                 return self._roots.size(self._root)
+            case "registry":
+                if self._push is None:
+                    raise UsageError("registries are not reached here")
+                return self._push(self._rendered(output), output.names)
 
     def _rendered(self, output: Output) -> Rendered:
         rendered = render(

@@ -64,6 +64,11 @@ class Reference(NamedTuple):
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
     @property
+    def identity(self) -> str:
+        """What an image is called in a store: a digest says all, whatever tag stands before it."""
+        return f"{self.name}@{self.digest}" if self.digest else str(self)
+
+    @property
     def familiar(self) -> str:
         """What a person writes: without `docker.io/library/`."""
         text = str(self)

@@ -24,6 +24,7 @@ from builder.events import (
     StepFinished,
     StepLog,
     StepStarted,
+    Transfer,
 )
 from builder.report.lines import incomplete
 
@@ -128,6 +129,8 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
             return "notice", {"message": valid(message)}
         case Debug(message):
             return "debug", {"message": valid(message)}
+        case Transfer(what, done, total):
+            return "transfer", {"what": valid(what), "done": done, "total": total}
         case CacheImported(cache, steps, size):
             return "cache.imported", {"cache": valid(cache), "steps": steps, "size": size}
         case ExportFinished(output, digest, size, seconds):

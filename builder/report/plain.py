@@ -17,10 +17,12 @@ from builder.events import (
     StepFinished,
     StepLog,
     StepStarted,
+    Transfer,
 )
 from builder.report.lines import LineCutter
 from builder.report.summary import Summary
 from builder.report.text import clean
+from builder.report.units import duration, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Plain:
         self._running: dict[int, tuple[float, LineCutter]] = {}
         self._summary = Summary(color=color)
         self._first = True
+        self._transfers: dict[str, float] = {}
+        """When each began."""
 
     def handle(self, event: Event, now: float) -> None:
         """`now` is when the event happened, in seconds of any monotonic clock."""
@@ -55,6 +59,8 @@ class Plain:
                 self._finish(event, now)
             case Notice(message):
                 self._write(f"{clean(message)}\n")
+            case Transfer(what, done, total):
+                self._transfer(clean(what), done, total, now)
             case Debug(message):
                 self._write(f"debug: {clean(message)}\n")
             case BuildStarted() | BuildWarning() | CacheImported() | ExportFinished():
@@ -118,6 +124,15 @@ class Plain:
             case "cancelled":
                 end = "CANCELED"
         self._write(f"#{event.step} {end}\n")
+
+    def _transfer(self, what: str, done: int, total: int, now: float) -> None:
+        """Where it begins and where it ends: a log is no place for what lies between."""
+        if what not in self._transfers:
+            self._write(f"{what}: {size(total)}\n" if total else f"{what}: all is there\n")
+        start = self._transfers.setdefault(what, now)
+        if done >= total:
+            del self._transfers[what]
+            self._write(f"{what}: DONE {duration(now - start)}\n" if total else "")
 
     def _end(self, text: str) -> None:
         self._write(text if self._first else "\n" + text)

@@ -23,11 +23,12 @@ from builder.events import (
     StepFinished,
     StepLog,
     StepStarted,
+    Transfer,
 )
 from builder.report.lines import LineCutter
 from builder.report.summary import Summary
 from builder.report.text import clean, columns, fit
-from builder.report.units import duration
+from builder.report.units import duration, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Tty:
             ("\x1b[2m", "\x1b[36m", "\x1b[31m", "\x1b[0m") if color else ("", "", "", "")
         )
         self._summary = Summary(color=color)
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int | str, _Running] = {}
+        """Steps by their number, transfers by what they are."""
         self._explain = explain
         self._reasons: dict[int, list[str]] = {}
         """Of steps that end in a moment."""
@@ -121,6 +123,8 @@ class Tty:
                 self._finish(event)
             case Notice(message):
                 self._scroll(f"{clean(message)}\n")
+            case Transfer(what, done, total):
+                self._transfer(clean(what), done, total, now)
             case Debug(message):
                 self._scroll(f"{self._dim}debug: {clean(message)}{self._reset}\n")
             case BuildStarted():
@@ -150,7 +154,14 @@ class Tty:
         self._cancel()
         self._scroll(self._summary.rest())
 
-    def _begin(self, step: int, name: str, now: float) -> _Running:
+    def _transfer(self, what: str, done: int, total: int, now: float) -> None:
+        running = self._running.get(what) or self._begin(what, what, now)
+        running.name = f"{what} {size(done)} of {size(total)}" if total else f"{what}: all is there"
+        if done >= total:
+            del self._running[what]
+            self._scroll(self._line(running.name, duration(now - running.start)) + "\n")
+
+    def _begin(self, step: int | str, name: str, now: float) -> _Running:
         if not self._drawn:
             # A cached step is over before this; it must not flash up.
             self._next = now + REDRAW
@@ -215,7 +226,8 @@ class Tty:
         return f"\r\x1b[{rows}A\x1b[J"
 
     def _draw(self, now: float) -> str:
-        lines = [self._status(now)]
+        # Before there is a plan, and in commands that are no builds, there are no steps to count.
+        lines = [self._status(now)] if self._steps or any(isinstance(key, int) for key in self._running) else []
         height = max(3, self._size[1]() or 24)
         room = height - 2
         running = list(self._running.values())

@@ -234,6 +234,7 @@ def _delete_rows(connection: sqlite.Connection, thing: Thing) -> None:
             delete("DELETE FROM layers WHERE diff_id = ?", thing.indexes)
             for table in ("snapshots", "renderings", "foreign_layers"):
                 delete(f"DELETE FROM {table} WHERE diff_id = ?", [thing.id])
+    delete("DELETE FROM blob_repositories WHERE digest = ?", [thing.id, *thing.blobs])
     delete("DELETE FROM used WHERE name = ?", [thing.id, *thing.blobs, *thing.indexes, *thing.records])
 
 

@@ -79,7 +79,12 @@ _HINTS: Step = (
     "CREATE TABLE hints (place INTEGER NOT NULL, folder BLOB NOT NULL, files BLOB NOT NULL, PRIMARY KEY (place, folder))",
 )
 
-STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS)
+_REPOSITORIES: Step = (
+    # Where a blob was pulled from or pushed to, as `domain/path`: from there a registry can mount it elsewhere.
+    "CREATE TABLE blob_repositories (digest TEXT, repository TEXT, PRIMARY KEY (digest, repository)) WITHOUT ROWID",
+)
+
+STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)

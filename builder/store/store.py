@@ -20,7 +20,7 @@ from builder.store.uses import Uses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from builder.oci.digest import Descriptor
@@ -244,6 +244,21 @@ class Store:
         from builder.store.fetched import FetchedThings  # for builds that fetch
 
         return FetchedThings(self._database, self._blobs)
+
+    # Registries.
+
+    def repositories(self, digest: Digest) -> list[str]:
+        """Where the blob was pulled from or pushed to, as `domain/path`."""
+        rows = self._database.all("SELECT repository FROM blob_repositories WHERE digest = ? ORDER BY repository", str(digest))
+        return [str(row[0]) for row in rows]
+
+    def put_repository(self, digests: Iterable[Digest], repository: str) -> None:
+        """Remember that a repository has these blobs."""
+        with self._database.write() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO blob_repositories (digest, repository) VALUES (?, ?)",
+                [(str(digest), repository) for digest in digests],
+            )
 
     # Cache mounts.
 

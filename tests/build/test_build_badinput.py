@@ -65,11 +65,11 @@ STATIC = [
     Case("unknown-instruction", 3, "FROM base\nRUUN echo hello\n"),
     Case("unknown-flag", 3, "FROM base\nCOPY --chwon=1000 app.py /\n"),
     Case("unknown-target", 2, "FROM base AS build\nFROM base\n", ("--target=biuld", ".")),
-    Case("unknown-stage", 3, "FROM base AS build\nFROM scratch\nCOPY --from=biuld /etc/passwd /p\n"),
+    Case("unknown-stage", 3, "FROM base AS build\nFROM scratch\nCOPY --from=biuld /etc/passwd /p\n", ("--pull=never", ".")),
     Case("from-nothing", 3, "ARG BASE\nFROM ${BASE}\n"),
-    Case("base-missing", 3, "FROM debian:bookworm AS build\nRUN true\n"),
-    Case("base-near", 3, "FROM bsae\n"),
-    Case("base-near-stage", 3, "FROM base AS build\nFROM biuld\nRUN true\n"),
+    Case("base-missing", 3, "FROM debian:bookworm AS build\nRUN true\n", ("--pull=never", ".")),
+    Case("base-near", 3, "FROM bsae\n", ("--pull=never", ".")),
+    Case("base-near-stage", 3, "FROM base AS build\nFROM biuld\nRUN true\n", ("--pull=never", ".")),
     Case("base-tag-empty", 3, "FROM base:${TAG}\n"),
     Case("base-name-invalid", 3, "FROM Base\n"),
     Case("copy-missing", 3, "FROM base\nCOPY requirments.txt /app/\n"),
@@ -698,6 +698,6 @@ def test_warnings(program: Pybuild, context: Path) -> None:
 
 def test_a_stage_that_comes_later_is_no_base(pybuild: Pybuild, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM later AS one\nFROM scratch AS later\nFROM one\n")
-    done = pybuild(tmp_path)
+    done = pybuild("--pull=never", tmp_path)
     assert done.returncode == 3
     assert "hint: FROM sees the stages before it: move the stage 'later' up" in done.stderr

@@ -464,7 +464,7 @@ def test_an_image_of_the_store_by_any_of_its_names(pybuild: Pybuild, tmp_path: P
         image_id[7:27],
     ):
         assert build(pybuild, tmp_path, f"FROM {name}\n").config == parent.config
-    message = refused(pybuild, tmp_path, "FROM example/parnt:v1\n")
+    message = refused(pybuild, tmp_path, "FROM example/parnt:v1\n", "--pull=never")
     assert "there is no image 'example/parnt:v1' in the store" in message
     assert "did you mean 'example/parent:v1'?" in message
 

@@ -481,16 +481,16 @@ def test_named_contexts_that_are_no_good(pybuild: Pybuild, places: Places, tmp_p
         (
             "docker-image://example/none",
             3,
-            "there is no image 'example/none:latest' in the store, and registries are not reached",
+            "there is no image 'example/none:latest' in the store, and --pull=never forbids to fetch it",
         ),
         # It is no stage that was misspelt.
-        ("docker-image://none", 3, "there is no image 'none:latest' in the store, and registries are not reached"),
+        ("docker-image://none", 3, "there is no image 'none:latest' in the store, and --pull=never forbids to fetch it"),
         (f"{places.server.url}/text", 2, "the build context 'x' is no tar archive"),
         (f"{url}#mian", 2, f"{url} has no branch or tag 'mian'"),
         (f"{url}#main", 3, "COPY: 'a' is not in the build context 'x'"),
         ("target:y", 2, "the build context 'x=target:y' names a target of a bake file, and there is none"),
     ):
-        found, _ = failed(pybuild, f"--build-context=x={value}", context, code=code)
+        found, _ = failed(pybuild, "--pull=never", f"--build-context=x={value}", context, code=code)
         assert found.startswith(message)
 
 

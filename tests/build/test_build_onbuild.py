@@ -80,11 +80,15 @@ def test_what_fails_in_a_trigger_names_it(pybuild: Pybuild, busybox_base: Path, 
     # In the same Dockerfile too, and for files and images that are not there.
     for trigger, message in (
         ("COPY nothing /x", "COPY: 'nothing' is not in the build context"),
-        ("COPY --from=nowhere /a /b", "there is no image 'nowhere:latest' in the store, and registries are not reached yet"),
+        (
+            "COPY --from=nowhere /a /b",
+            "there is no image 'nowhere:latest' in the store, and --pull=never forbids to fetch it",
+        ),
         ("RUN --mount=target=/c,from=bsae x", "unknown stage 'bsae'"),
         ("RUN --mount=target=/c,source=/nothing x", "RUN --mount: '/nothing' is not in the build context"),
     ):
-        said = refused(pybuild, context, f"FROM scratch AS base\nONBUILD {trigger}\nFROM base AS b\nFROM b\n")
+        dockerfile = f"FROM scratch AS base\nONBUILD {trigger}\nFROM base AS b\nFROM b\n"
+        said = refused(pybuild, context, dockerfile, "--pull=never")
         assert f"Dockerfile:3:6: error: {message}, in the trigger 'ONBUILD {trigger}'\n  3 | FROM base AS b\n" in said, said
 
 

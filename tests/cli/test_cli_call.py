@@ -127,6 +127,6 @@ def test_a_plan_is_printed_and_not_done(pybuild: Pybuild, busybox_base: Path, tm
 
 def test_a_plan_needs_its_bases(pybuild: Pybuild, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM debian:12\n")
-    done = pybuild("--print-plan", ".", cwd=tmp_path)
+    done = pybuild("--print-plan", "--pull=never", ".", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("Dockerfile:1:6: error: there is no image 'debian:12' in the store")

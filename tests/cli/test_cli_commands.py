@@ -182,8 +182,8 @@ def _normalised(name: str) -> str:
 
 
 def test_a_name_that_is_nearly_right(pybuild: Pybuild, app: str) -> None:
-    for command in ("inspect", "history", "run", "rmi"):
-        done = pybuild(command, "ap:1")
+    for command in (["inspect"], ["history"], ["run", "--pull=never"], ["rmi"]):
+        done = pybuild(*command, "ap:1")
         message = "error: there is no image 'ap:1' in the store\n  hint: did you mean 'app:1'?\n"
         assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
     done = pybuild("tag", "app:1", "App:2")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.context.proxies import proxy_for
 from builder.context.url import Fetched, Limits, Validators, fetch, name_in
 from builder.errors import RegistryError
+from builder.http.proxies import proxy_for
 from tests.context.context_server import Answer, Server, answer
 
 QUICK = Limits(connect=5, idle=5, backoff=0)

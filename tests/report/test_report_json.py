@@ -28,6 +28,7 @@ from builder.events import (
     StepFinished,
     StepLog,
     StepStarted,
+    Transfer,
 )
 from builder.report.json import Json, describe
 
@@ -55,6 +56,7 @@ SAMPLES: tuple[Event, ...] = (
     BuildFailed(UsageError("no"), 0.0),
     CacheImported("cache local dir", 3, 500),
     Notice("fetching"),
+    Transfer("pulling a", 1, 2),
 )
 
 

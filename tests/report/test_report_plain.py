@@ -23,6 +23,7 @@ from builder.events import (
     StepFinished,
     StepLog,
     StepStarted,
+    Transfer,
 )
 from builder.report.plain import Plain
 from builder.report.quiet import Quiet
@@ -228,3 +229,10 @@ def test_quiet_shows_errors_alone() -> None:
     reader.handle(BuildFailed(StepError("it failed", tail=("text",)), 0.0), 0.0)
     reader.close(0.0)
     assert "".join(out) == "error: it failed\n  last output:\n    text\n"
+
+
+def test_transfers_show_where_they_begin_and_end() -> None:
+    script = [(float(at), Transfer("pulling a\x1b[2J", at * 1_000_000, 2_000_000)) for at in range(3)]
+    assert shown(*script, (3.0, Transfer("pushing b", 0, 0))) == (
+        "pulling a: 2.0 MB\npulling a: DONE 2.0s\npushing b: all is there\n"
+    )

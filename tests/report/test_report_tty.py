@@ -24,6 +24,7 @@ from builder.events import (
     StepFinished,
     StepLog,
     StepStarted,
+    Transfer,
 )
 from builder.report.tty import KEPT, REDRAW, Tty
 
@@ -190,6 +191,13 @@ def test_a_stream_that_breaks_off_leaves_nothing_that_seems_to_run() -> None:
 def test_notices_and_debug_lines_scroll_above_the_running_steps() -> None:
     screen = Screen().at(0.0, StepStarted(1, "RUN sleep", 2)).at(1.0, Notice("n\x1b[H"), Debug("a\x1b[Hb"))
     assert screen.text == "n\ndebug: ab\n[+] 1.0s 0 steps\n=> RUN sleep                        1.0s\n"
+
+
+def test_a_transfer_is_redrawn_until_it_ends() -> None:
+    screen = Screen().at(0.0, Transfer("pulling a", 0, 2_000_000)).at(1.0, Transfer("pulling a", 1_500_000, 2_000_000))
+    assert screen.text == "=> pulling a 1.5 MB of 2.0 MB       1.0s\n"
+    screen.at(2.0, Transfer("pulling a", 2_000_000, 2_000_000), Transfer("pushing b", 0, 0))
+    assert screen.text == "=> pulling a 2.0 MB of 2.0 MB       2.0s\n=> pushing b: all is there          0.0s\n"
 
 
 def test_the_clock_of_a_running_step_runs() -> None:

@@ -15,6 +15,14 @@ _BUNDLES = (
 """Where distributions keep their certificates (Go's crypto/x509 looks there, too), for a Python that was built elsewhere."""
 
 
+def untrusting() -> ssl.SSLContext:
+    """A client's settings for servers whose certificate counts for nothing: who is in the way reads and changes all."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def trusted() -> ssl.SSLContext:
     """A client's settings, with the system's certificates."""
     context = ssl.create_default_context()

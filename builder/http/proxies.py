@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-    from builder.context.access import Proxies
+Proxies = tuple[tuple[str, str], ...]
+"""Names as `https_proxy`, in either case, and their values."""
 
 _PORTS = {"http": 80, "https": 443}
 

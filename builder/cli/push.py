@@ -1,0 +1,65 @@
+"""`pybuild push IMAGE [NAME]`: an image of the store, taken to a registry. stdout gets the manifest's digest."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from builder.cli.lookup import find, new_name
+from builder.cli.progress import shown
+from builder.cli.registries import registry_access
+from builder.cli.upkeep import keep_house
+from builder.engine.foreign import CONFIG_LIMIT
+from builder.engine.pushing import push
+from builder.engine.rendering import render
+from builder.engine.roots import Root, Roots
+from builder.errors import BuildError, UsageError
+from builder.oci.digest import Digest
+from builder.oci.image import parse_config
+from builder.oci.reference import Reference
+from builder.store.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.cli.environment import Environment
+    from builder.cli.flags import Parsed
+    from builder.export.layout import Rendered
+    from builder.store.store import ImageRecord
+
+
+def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
+    source, target = (*parsed.positionals, "")[:2]
+    root = environment.store_root(parsed.text("root"), os.geteuid())
+    with Store(root) as store, shown(environment, quiet=parsed.flag("quiet")) as reporter:
+        record = find(source, store)
+        name = new_name(target) if target else _own_name(source, record)
+        image = _rendered(record, parsed.text("compression") or "gzip", store)
+        push(image, (name,), registry_access(parsed, environment), store, reporter.emit)
+        sys.stdout.write(f"{Digest.of(image.manifest)}\n")
+        keep_house(store, reporter.emit)
+    return 0
+
+
+def _own_name(source: str, record: ImageRecord) -> Reference:
+    """What the image was asked for by, which an id is not."""
+    try:
+        name = Reference.parse(source)
+    except BuildError:
+        name = None
+    if name is None or name.identity != record.name:
+        raise UsageError(
+            f"'{source}' is no name to push to", hint=f"say where to: pybuild push {source} registry.example/name:tag"
+        )
+    return new_name(source)
+
+
+def _rendered(record: ImageRecord, form: str, store: Store) -> Rendered:
+    config = store.read_blob(record.config, CONFIG_LIMIT)
+    diff_ids = parse_config(config).diff_ids
+    blobs = record.blobs
+    if blobs is None:
+        blobs = tuple(store.foreign(diff_id) for diff_id in diff_ids)
+    threads = os.cpu_count() or 1
+    return render(config, Root.of(diff_ids), blobs, form, store, Roots(store), threads=threads)  # type: ignore[arg-type]  # one of the flag's choices

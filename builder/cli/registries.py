@@ -1,0 +1,45 @@
+"""What registries are reached with: credentials' files by the environment, proxies, and whether TLS is verified."""
+
+from __future__ import annotations
+
+from builder.errors import UsageError
+from builder.registry.access import RegistryAccess
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.cli.environment import Environment
+    from builder.cli.flags import Parsed
+
+
+def registry_access(parsed: Parsed, environment: Environment) -> RegistryAccess:
+    access = RegistryAccess(
+        auth_files=auth_files(environment), proxies=environment.proxies, tls_verify=parsed.text("tls-verify") != "false"
+    )
+    return access._replace(path=environment.path) if environment.path else access
+
+
+def auth_files(environment: Environment) -> tuple[str, ...]:
+    """Where credentials are looked for: the file that REGISTRY_AUTH_FILE names and no other, else Docker's where DOCKER_CONFIG
+    says, containers' of this session, containers' of the user, and Docker's own place (containers-auth.json(5))."""
+    if environment.registry_auth_file:
+        return (environment.registry_auth_file,)
+    files = [f"{environment.docker_config}/config.json"] if environment.docker_config else []
+    if environment.xdg_runtime_dir:
+        files.append(f"{environment.xdg_runtime_dir}/containers/auth.json")
+    config = environment.xdg_config_home or (f"{environment.home}/.config" if environment.home else "")
+    if config:
+        files.append(f"{config}/containers/auth.json")
+    if environment.home and not environment.docker_config:
+        files.append(f"{environment.home}/.docker/config.json")
+    return tuple(files)
+
+
+def login_file(environment: Environment) -> str:
+    """Where a login is kept: as with Docker, unless REGISTRY_AUTH_FILE says otherwise. Raises UsageError."""
+    if environment.registry_auth_file:
+        return environment.registry_auth_file
+    if environment.docker_config:
+        return f"{environment.docker_config}/config.json"
+    if not environment.home:
+        raise UsageError("no place for credentials: HOME is not set", hint="name a file by REGISTRY_AUTH_FILE")
+    return f"{environment.home}/.docker/config.json"

@@ -1,0 +1,147 @@
+"""Images that others made, brought into the store: what comes is compared with its digests and diff IDs before it counts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from builder.engine.roots import Root
+from builder.errors import StoreError, UsageError
+from builder.oci.digest import Descriptor
+from builder.oci.image import LAYER_TYPE, complete_history, parse_config
+from builder.plan.steps import BaseImage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from builder.context.oci_layout import Layout, Place
+    from builder.engine.roots import Roots
+    from builder.oci.digest import Digest
+    from builder.oci.image import ParsedImage
+    from builder.oci.platform import Platform
+    from builder.store.store import Store
+
+CONFIG_LIMIT = 16 << 20
+"""Bytes of a config or manifest that are read at most."""
+
+# A layer that grows by more is made to fill the disk: what people pack seldom shrinks to a tenth. Zeros shrink to a thousandth,
+# hence the allowance for a large empty file.
+_GROWS, _RATIO = 4 << 30, 100
+
+
+def base_image(name: str, parsed: ParsedImage, blobs: Sequence[Descriptor | None]) -> BaseImage:
+    history = complete_history(parsed.history, len(parsed.diff_ids))
+    return BaseImage(name, parsed.config, parsed.diff_ids, history, tuple(blobs))
+
+
+def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: Platform) -> BaseImage:
+    """Bring an image of an OCI layout on disk into the store; layers that are there already are not read again."""
+    from builder.context.oci_layout import Layout
+
+    layout = Layout(place)
+    manifest = layout.manifest(platform)
+    parsed = parse_config(layout.read(manifest.config, CONFIG_LIMIT))
+    blobs = bring(name, parsed, manifest.layers, store, roots, lambda descriptor: _fetch(layout, descriptor, store))
+    return base_image(name, parsed, blobs)
+
+
+def check_layers(name: str, parsed: ParsedImage, layers: Sequence[Descriptor]) -> None:
+    """Raises UsageError for a manifest that does not fit its config."""
+    if len(parsed.diff_ids) != len(layers):
+        raise UsageError(
+            f"the image '{name}' is damaged: {len(layers)} layers, but {len(parsed.diff_ids)} diff IDs in its config",
+            hint="fetch or make it again",
+        )
+
+
+def missing(parsed: ParsedImage, layers: Sequence[Descriptor], store: Store, roots: Roots) -> list[Descriptor]:
+    """The layers whose blobs have to be read, the lowest first and each once. Raises as `check_layers`."""
+    root = Root()
+    found = {}
+    for diff_id, descriptor in zip(parsed.diff_ids, layers, strict=True):
+        root = root.on_top(diff_id)
+        if not _is_here(root, descriptor, store, roots):
+            found[descriptor.digest] = descriptor
+    return list(found.values())
+
+
+def bring(
+    name: str,
+    parsed: ParsedImage,
+    layers: Sequence[Descriptor],
+    store: Store,
+    roots: Roots,
+    fetch: Callable[[Descriptor], object],
+) -> list[Descriptor]:
+    """Unpack each layer that is not there, after `fetch` has put its blob into the store. The descriptors that count: their
+    media types say what the blobs are."""
+    check_layers(name, parsed, layers)
+    root = Root()
+    blobs = []
+    for diff_id, descriptor in zip(parsed.diff_ids, layers, strict=True):
+        if not _is_here(root.on_top(diff_id), descriptor, store, roots):
+            fetch(descriptor)
+            _add_packed(root, diff_id, descriptor, store, roots)
+            store.put_foreign(diff_id, _typed(descriptor, store))
+            store.put_rendering(diff_id, _form(descriptor), descriptor.digest, descriptor.size)
+        root = root.on_top(diff_id)
+        blobs.append(_typed(descriptor, store))
+    return blobs
+
+
+def _is_here(root: Root, descriptor: Descriptor, store: Store, roots: Roots) -> bool:
+    # A blob counts for a layer once it was unpacked and its content compared.
+    return roots.has(root) and store.rendering(root.layers[-1].diff_id, _form(descriptor)) is not None
+
+
+def _form(descriptor: Descriptor) -> str:
+    return f"foreign {descriptor.digest}"
+
+
+def _typed(descriptor: Descriptor, store: Store) -> Descriptor:
+    """The layer under OCI's media type for what the blob really is: layouts carry Docker's types too, and wrong ones."""
+    from builder.layers.compression import sniff
+
+    with open(store.blob_path(descriptor.digest), "rb") as file:
+        form = sniff(file.read(16))
+    if form in ("bzip2", "xz"):
+        raise UsageError(
+            f"the layer {descriptor.digest} is compressed with {form}, which OCI images do not have",
+            hint="make the image again with gzip, zstd or uncompressed layers",
+        )
+    return Descriptor(f"{LAYER_TYPE}+{form}" if form else LAYER_TYPE, descriptor.digest, descriptor.size)
+
+
+def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> None:
+    try:
+        store.verify_blob(descriptor.digest)
+        return
+    except StoreError:
+        pass  # Missing, or damaged: it is fetched anew.
+    with store.blob_writer(descriptor.digest.algorithm) as writer:
+        layout.copy(descriptor, writer.write)
+        writer.commit(descriptor.digest)
+
+
+def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Store, roots: Roots) -> None:
+    """Put a layer's blob, compressed or not, on `root`. Raises UsageError when its content is not `diff_id`."""
+    from builder.layers.compression import decompress
+
+    with store.scratch() as scratch:
+        tar = os.path.join(scratch, "layer.tar")
+        digest = hashlib.new(diff_id.algorithm)
+        with open(tar, "wb") as file:
+
+            def write(data: bytes) -> None:
+                digest.update(data)
+                file.write(data)
+
+            limit = _GROWS + _RATIO * descriptor.size
+            decompress(store.blob_path(descriptor.digest), write, limit=limit, name=str(descriptor.digest))
+        if digest.hexdigest() != diff_id.hex:
+            raise UsageError(
+                f"the layer {descriptor.digest} is not what the image's config says: {diff_id}",
+                hint="the image is damaged or hostile: fetch or make it again",
+            )
+        roots.add_foreign(root, diff_id, tar, name=str(descriptor.digest))

@@ -1,0 +1,111 @@
+"""Images taken to registries: blobs side by side, each only where it is missing, then the manifest, tag after tag."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from builder.cancellation import Cancellation
+from builder.engine.transfers import Transfers
+from builder.errors import RegistryError
+from builder.oci.digest import Descriptor, Digest
+from builder.oci.image import CONFIG_TYPE, MANIFEST_TYPE
+from builder.registry.auth import bytes_body
+from builder.registry.client import Client
+from builder.registry.http import Body
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import IO
+
+    from builder.engine.transfers import Work
+    from builder.events import Emit
+    from builder.export.layout import Rendered
+    from builder.oci.reference import Reference
+    from builder.registry.access import RegistryAccess
+    from builder.registry.repository import Repository
+    from builder.store.store import Store
+
+
+def push(image: Rendered, names: Sequence[Reference], access: RegistryAccess, store: Store, emit: Emit) -> int:
+    """Take the image to all of `names`; its bytes, compressed. Raises RegistryError, StoreError for a damaged blob, and
+    UsageError for a damaged file with credentials."""
+    blobs = _blobs(image)
+    repositories: dict[str, list[Reference]] = {}
+    for name in names:
+        repositories.setdefault(name.name, []).append(name)
+    stop = Cancellation()
+    with Client(access._replace(stop=stop)) as client:
+        for tagged in repositories.values():
+            repository = client.repository(tagged[0])
+            _put_blobs(blobs, repository, tagged[0], stop, store, emit)
+            for name in tagged:
+                repository.put_manifest(name.tag, image.manifest, MANIFEST_TYPE)
+            store.put_repository(blobs_of(image), repository.name)
+    return sum(descriptor.size for descriptor in blobs) + len(image.manifest)
+
+
+def blobs_of(image: Rendered) -> list[Digest]:
+    """The digests of the layers, which other images may share."""
+    return [descriptor.digest for descriptor, _ in image.layers]
+
+
+def _blobs(image: Rendered) -> dict[Descriptor, Body]:
+    """Each blob once, with how to read it."""
+    config = Descriptor(CONFIG_TYPE, Digest.of(image.config), len(image.config))
+    blobs = {layer.digest: (layer, Body(partial(_opened, path), layer.size)) for layer, path in image.layers}
+    return dict([*blobs.values(), (config, bytes_body(image.config))])
+
+
+def _opened(path: str) -> IO[bytes]:
+    return open(path, "rb")
+
+
+def _put_blobs(
+    blobs: dict[Descriptor, Body], repository: Repository, name: Reference, stop: Cancellation, store: Store, emit: Emit
+) -> None:
+    missing: set[Digest] = set()
+
+    def look(descriptor: Descriptor, _: Callable[[int], object]) -> None:
+        if not repository.has_blob(descriptor.digest):
+            missing.add(descriptor.digest)
+
+    def take(descriptor: Descriptor, count: Callable[[int], object]) -> None:
+        try:
+            body = _counted(blobs[descriptor], count)
+            if not repository.upload(descriptor, body, _source(descriptor.digest, repository, store)):
+                count(descriptor.size)
+        except RegistryError:
+            # The registry compares it with its digest, and may be right.
+            if store.has_blob(descriptor.digest):
+                store.verify_blob(descriptor.digest)
+            raise
+
+    what = f"pushing {name.familiar}"
+    _all(what, list(blobs), look, stop, lambda _: None)
+    _all(what, [descriptor for descriptor in blobs if descriptor.digest in missing], take, stop, emit)
+
+
+def _all(what: str, descriptors: list[Descriptor], work: Work, stop: Cancellation, emit: Emit) -> None:
+    with Transfers(what, descriptors, work, stop, emit) as transfers:
+        transfers.finish()
+
+
+def _source(digest: Digest, repository: Repository, store: Store) -> str:
+    """Another repository of the same registry that has the blob; empty where none is known."""
+    start = f"{repository.domain}/"
+    known = (name for name in store.repositories(digest) if name.startswith(start) and name != repository.name)
+    return next(known, "").removeprefix(start)
+
+
+def _counted(body: Body, count: Callable[[int], object]) -> Body:
+    """What is read counts; what is read again does not."""
+    furthest = 0
+
+    def told(position: int) -> None:
+        nonlocal furthest
+        if position > furthest:
+            count(position - furthest)
+            furthest = position
+
+    return body._replace(told=told)

@@ -1,0 +1,91 @@
+"""A client of registries: which server speaks for a name, by which scheme, and who we are to it."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+
+from builder.errors import RegistryError
+from builder.registry import authfiles
+from builder.registry.auth import Auth, asked
+from builder.registry.hosts import is_loopback, server
+from builder.registry.http import Http, done
+from builder.registry.repository import Repository
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.oci.reference import Reference
+    from builder.registry.access import Credentials, RegistryAccess
+
+
+class Client:
+    """Connections to registries, and who we are to them. For several threads. Close it."""
+
+    def __init__(self, access: RegistryAccess) -> None:
+        self._access = access
+        self._http = Http(access)
+        self._lock = allocate_lock()
+        self._bases: dict[str, str] = {}
+        self._auths: dict[tuple[str, Credentials], Auth] = {}
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def repository(self, reference: Reference) -> Repository:
+        """Raises RegistryError where the registry cannot be reached or a credential helper fails, UsageError for a damaged file
+        with credentials."""
+        domain, path = reference.domain, reference.path
+        credentials = authfiles.find(self._access.auth_files, domain, path, self._access.path)
+        base = self._base(domain)
+        with self._lock:
+            auth = self._auths.get((domain, credentials)) or self._auth(domain, credentials)
+            self._auths[domain, credentials] = auth
+        return Repository(self._http, auth, f"{base}/v2/", domain, path, self._access)
+
+    def check(self, domain: str, credentials: Credentials) -> None:
+        """Whether the registry takes these credentials. Raises RegistryError where it does not."""
+        auth = self._auth(domain, credentials)
+        url = f"{self._base(domain)}/v2/"
+        response = asked(self._http, auth, "GET", url, (), url).response
+        done(response)
+        if response.status in (401, 403):
+            raise auth.refused()
+        if response.status != 200:
+            raise self._http.error(f"{domain} answered {response.status}", hint="is it a registry?")
+
+    def _auth(self, domain: str, credentials: Credentials) -> Auth:
+        return Auth(self._http, credentials, domain, insecure=not self._access.tls_verify)
+
+    def _base(self, domain: str) -> str:
+        with self._lock:
+            known = self._bases.get(domain)
+        if known is None:
+            known = f"{self._scheme(domain)}://{server(domain)}"
+            with self._lock:
+                self._bases[domain] = known
+        return known
+
+    def _scheme(self, domain: str) -> str:
+        """https, but where plain HTTP is allowed and spoken."""
+        if is_loopback(domain):
+            # HTTP first: a TLS server says at once that it wants TLS, while a plain one may wait for the end of a line.
+            return "http" if self._speaks("http", domain) else "https"
+        if not self._access.tls_verify and not self._speaks("https", domain):
+            return "http"
+        return "https"
+
+    def _speaks(self, scheme: str, domain: str) -> bool:
+        """Raises RegistryError where nobody listens."""
+        from urllib3 import exceptions as errors
+
+        try:
+            response = self._http.request("GET", f"{scheme}://{server(domain)}/v2/", {}, once=True).response
+        except RegistryError as error:
+            if isinstance(error.__cause__, errors.SSLError | errors.ProtocolError):
+                return False
+            raise
+        done(response)
+        # Go's server says so in plain HTTP when it wants TLS.
+        return response.status != 400

@@ -1,0 +1,239 @@
+"""Requests to registries: retried where that may help, redirected, bounded in time, with no credential in any message."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import contextmanager
+
+from builder.errors import RegistryError
+from builder.http.addresses import origin, split
+from builder.http.connections import Connections
+from builder.http.faults import told
+from builder.redact import MASK, redact
+from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import IO
+
+    import urllib3
+
+    from builder.registry.access import RegistryAccess
+
+TRANSIENT = (429, 500, 502, 503, 504)
+_REDIRECTS = (301, 302, 303, 307, 308)
+# Longer than an interrupt may take to be seen.
+_NAP = 0.2
+_CHUNK = 1 << 18
+TOGETHER = 4
+"""Connections to a registry at once."""
+_TLS_HINT = "a registry with a certificate of its own: --tls-verify=false, which trusts whoever answers"
+
+
+class Body(NamedTuple):
+    """What a request carries, opened anew for each attempt. `size` in bytes."""
+
+    open: Callable[[], IO[bytes]]
+    size: int
+    told: Callable[[int], object] = lambda _: None
+    """How many bytes of it an attempt has sent."""
+
+
+class Answer(NamedTuple):
+    response: urllib3.BaseHTTPResponse
+    """Its body is not read yet."""
+    url: str
+    """Where it came from in the end."""
+
+
+class Broken(RegistryError):
+    """An answer broke off; to ask again may help."""
+
+
+class Http:
+    """For several threads. `secrets` are masked in all that is raised."""
+
+    def __init__(self, access: RegistryAccess) -> None:
+        from builder.http.certificates import trusted, untrusting
+
+        if not access.tls_verify:
+            import urllib3
+
+            # The user asked for it, and need not be told at each request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._access = access
+        self._limits = limits = access.limits
+        self._connections = Connections(
+            access.proxies,
+            connect=limits.connect,
+            idle=limits.idle,
+            context=trusted if access.tls_verify else untrusting,
+            together=TOGETHER,
+        )
+        self.secrets: set[str] = set()
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], *, body: Body | None = None, once: bool = False
+    ) -> Answer:
+        """The answer, whatever its status. Redirects are followed; Authorization goes to no other host.
+
+        `once`: it is not tried again. Raises RegistryError where no answer comes.
+        """
+        from urllib.parse import urljoin
+
+        sent = {"User-Agent": "pybuild", "Accept-Encoding": "identity", **headers}
+        first = redact(url)
+        for _ in range(self._limits.redirects + 1):
+            response = self._answer(method, url, sent, body, once=once)
+            target = response.headers.get("Location", "")
+            if response.status not in _REDIRECTS or not target:
+                return Answer(response, url)
+            done(response)
+            before = origin(url)
+            try:
+                url, _ = split(urljoin(url, target))
+                after = origin(url)
+            except ValueError:
+                after = ("", "", None)
+            if after[0] not in ("http", "https") or not after[1]:
+                raise self.error(f"{first} redirects to '{redact(url)[:200]}', which is no URL")
+            if after[0] == "http" != before[0]:
+                raise self.error(f"{first} redirects from https to http, to {after[1]}", hint="the registry is set up wrongly")
+            if after != before:
+                sent.pop("Authorization", None)
+            if response.status == 303:
+                method, body = "GET", None
+        raise self.error(f"{first} redirects more than {self._limits.redirects} times", hint="the registry is set up wrongly")
+
+    def error(self, message: str, *, hint: str | None = None) -> RegistryError:
+        """An error whose texts have no credential in them, whoever put it there."""
+        return RegistryError(self._masked(message), hint=self._masked(hint) if hint else None)
+
+    def read(self, response: urllib3.BaseHTTPResponse, limit: int, url: str) -> bytes:
+        """The body, at most `limit` bytes. Raises RegistryError for a longer one, and Broken."""
+        parts, size = [], 0
+        try:
+            with self.told(url):
+                while chunk := response.read1(1 << 16, decode_content=False):
+                    size += len(chunk)
+                    if size > limit:
+                        raise self.error(f"{redact(url)}: the answer is larger than {limit >> 20} MiB")
+                    parts.append(chunk)
+        except RegistryError as error:
+            if error.__cause__ is None:
+                raise
+            raise Broken(error.message, hint=error.hint) from error.__cause__
+        finally:
+            done(response)
+        return b"".join(parts)
+
+    @contextmanager
+    def told(self, url: str) -> Iterator[None]:
+        """What the network does wrong inside is a RegistryError without credentials."""
+        limits = self._limits
+        try:
+            with told(redact(url), connect=limits.connect, idle=limits.idle, tls_hint=_TLS_HINT):
+                yield
+        except RegistryError as error:
+            raise self.error(error.message, hint=error.hint) from error.__cause__
+
+    def nap(self, seconds: float) -> None:
+        """Wait, unless the work is cancelled."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._access.stop.check()
+            time.sleep(min(left, _NAP))
+        self._access.stop.check()
+
+    def backoff(self, attempt: int) -> float:
+        """Seconds to wait after so many attempts, from 1; by chance, lest all clients come back at once."""
+        return self._limits.backoff * (1 << (attempt - 1)) * random.uniform(1, 2)
+
+    def _answer(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, *, once: bool
+    ) -> urllib3.BaseHTTPResponse:
+        from urllib3 import exceptions as errors
+
+        attempts = 1 if once else self._limits.attempts
+        for attempt in range(1, attempts + 1):
+            self._access.stop.check()
+            with self.told(url):
+                try:
+                    response = self._sent(method, url, headers, body)
+                except (errors.NameResolutionError, errors.SSLError, errors.LocationParseError):
+                    raise
+                except errors.HTTPError as error:
+                    # Where nobody listens somebody may in a moment, but hardly later.
+                    if attempt == attempts or (attempt > 1 and isinstance(error, errors.NewConnectionError)):
+                        raise
+                    response = None
+            wait = self.backoff(attempt)
+            if response is not None:
+                if attempt == attempts or response.status not in TRANSIENT:
+                    return response
+                wait = max(wait, min(_retry_after(response), self._limits.longest_wait))
+                done(response)
+            self.nap(wait)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _sent(self, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> urllib3.BaseHTTPResponse:
+        manager = self._connections.manager(url)
+        if body is None:
+            sent = {**headers, "Content-Length": "0"} if method in ("POST", "PUT") else headers
+            return manager.request(
+                method, url, headers=sent, redirect=False, retries=False, preload_content=False, decode_content=False
+            )
+        with body.open() as file:
+            return manager.request(
+                method,
+                url,
+                headers={**headers, "Content-Length": str(body.size)},
+                body=_pieces(file, body.told, self._access.stop.check),
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+
+    def _masked(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+
+def _pieces(file: IO[bytes], told: Callable[[int], object], check: Callable[[], object]) -> Iterator[bytes]:
+    while data := file.read(_CHUNK):
+        check()
+        yield data
+        told(file.tell())
+
+
+def done(response: urllib3.BaseHTTPResponse) -> None:
+    """Give the connection back: for the next request when the body was read, or is nearly so, else it is closed."""
+    from urllib3 import exceptions as errors
+
+    length = response.headers.get("Content-Length", "")
+    try:
+        if length.isascii() and length.isdigit() and len(length) < 6:
+            response.drain_conn()
+    except errors.HTTPError:
+        pass  # Nobody wants the rest.
+    response.close()
+
+
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
+    """Seconds, by a number or a date (RFC 9110, section 10.2.3); 0 where it says nothing."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return 0

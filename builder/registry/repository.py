@@ -1,0 +1,302 @@
+"""Manifests and blobs of one repository (OCI distribution-spec 1.1, "Endpoints")."""
+
+from __future__ import annotations
+
+import hashlib
+
+from builder.errors import BuildError, RegistryError
+from builder.oci.digest import Digest
+from builder.registry.auth import asked, bytes_body
+from builder.registry.http import TRANSIENT, Broken, done
+from builder.registry.manifests import ACCEPTED, LIMIT, Raw
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import urllib3
+
+    from builder.oci.digest import Descriptor
+    from builder.registry.access import RegistryAccess
+    from builder.registry.auth import Auth
+    from builder.registry.http import Answer, Body, Http
+
+_CHUNK = 1 << 18
+_ERROR_LIMIT = 1 << 16
+# However little each connection brings.
+_MOST_RESUMES = 100
+
+
+class Repository:
+    """One repository of a registry. Methods raise RegistryError for all that network and registry do wrong."""
+
+    def __init__(self, http: Http, auth: Auth, base: str, domain: str, path: str, access: RegistryAccess) -> None:
+        self._http = http
+        self._auth = auth
+        self._base = base
+        self._limits = access.limits
+        self._stop = access.stop
+        self.domain = domain
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return f"{self.domain}/{self.path}"
+
+    # Manifests
+
+    def manifest(self, tag: str | Digest) -> Raw | None:
+        """None where the registry has none, or no such repository (or does not say so to us)."""
+        for attempt in range(1, self._limits.attempts + 1):
+            try:
+                return self._manifest(tag)
+            except Broken:
+                if attempt == self._limits.attempts:
+                    raise
+            self._http.nap(self._http.backoff(attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _manifest(self, tag: str | Digest) -> Raw | None:
+        url = f"{self._base}{self.path}/manifests/{tag}"
+        answer = self._request("GET", url, headers={"Accept": ", ".join(ACCEPTED)})
+        response = answer.response
+        if response.status == 404:
+            done(response)
+            return None
+        self._check(response.status, answer, (200,))
+        length = response.headers.get("Content-Length", "")
+        if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > LIMIT):
+            response.close()
+            raise self._http.error(
+                f"the manifest of {self.name} is larger than {LIMIT >> 20} MiB", hint="is it an image at all?"
+            )
+        data = self._http.read(response, LIMIT, url)
+        said = tag if isinstance(tag, Digest) else _digest(response.headers.get("Docker-Content-Digest", ""))
+        digest = Digest(said.algorithm, hashlib.new(said.algorithm, data).hexdigest()) if said else Digest.of(data)
+        if said is not None and digest != said:
+            raise self._http.error(
+                f"{self.domain} sent a manifest of {self.name} that is not {said}: it has {digest}",
+                hint="the registry, or something on the way to it, is damaged or hostile",
+            )
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        return Raw(data, media_type, digest)
+
+    def manifest_digest(self, tag: str | Digest) -> Digest | None:
+        """What a tag stands for now, as the registry says; None where it has none, or does not say."""
+        url = f"{self._base}{self.path}/manifests/{tag}"
+        response = self._request("HEAD", url, headers={"Accept": ", ".join(ACCEPTED)}).response
+        done(response)
+        return _digest(response.headers.get("Docker-Content-Digest", "")) if response.status == 200 else None
+
+    def put_manifest(self, tag: str | Digest, data: bytes, media_type: str) -> None:
+        """Its blobs must be there."""
+        url = f"{self._base}{self.path}/manifests/{tag}"
+        answer = self._request("PUT", url, push=True, headers={"Content-Type": media_type}, body=bytes_body(data))
+        self._check(answer.response.status, answer, (200, 201))
+        done(answer.response)
+
+    # Blobs
+
+    def blob(self, descriptor: Descriptor, write: Callable[[bytes], object]) -> None:
+        """Write a blob in pieces. A connection that breaks is followed by one that goes on where it ended; what was written
+        counts once this returns: size and digest are right then."""
+        url = f"{self._base}{self.path}/blobs/{descriptor.digest}"
+        sink = _Sink(self, descriptor, write)
+        attempt = resumes = 0
+        while sink.size < descriptor.size or not resumes:
+            before = sink.size
+            broken = self._piece(url, sink)
+            if broken is None:
+                break
+            resumes += 1
+            attempt = 1 if sink.size > before else attempt + 1
+            if attempt >= self._limits.attempts or resumes > _MOST_RESUMES:
+                raise broken
+            self._http.nap(self._http.backoff(attempt))
+        sink.check()
+
+    def read(self, descriptor: Descriptor, limit: int) -> bytes:
+        """A small blob, whole."""
+        if descriptor.size > limit:
+            raise self._http.error(f"the blob {descriptor.digest} of {self.name} is larger than {limit >> 20} MiB")
+        parts: list[bytes] = []
+        self.blob(descriptor, parts.append)
+        return b"".join(parts)
+
+    def has_blob(self, digest: Digest) -> bool:
+        url = f"{self._base}{self.path}/blobs/{digest}"
+        answer = self._request("HEAD", url, push=True)
+        done(answer.response)
+        if answer.response.status == 404:
+            return False
+        self._check(answer.response.status, answer, (200,))
+        return True
+
+    def upload(self, descriptor: Descriptor, body: Body, source: str = "") -> bool:
+        """Put a blob there; False where the registry took it over from `source`, another repository of it, and no byte went."""
+        for attempt in range(1, self._limits.attempts + 1):
+            try:
+                location = self._begin(descriptor.digest, source)
+            except RegistryError:
+                if not source:
+                    raise
+                # We may not read there, and some registries refuse instead of asking for the blob.
+                source = ""
+                location = self._begin(descriptor.digest, source)
+            if not location:
+                return False
+            url = f"{location}{'&' if '?' in location else '?'}digest={descriptor.digest}"
+            headers = {"Content-Type": "application/octet-stream"}
+            try:
+                answer = self._request("PUT", url, push=True, headers=headers, body=body, once=True)
+            except RegistryError:
+                if attempt == self._limits.attempts:
+                    raise
+            else:
+                if attempt == self._limits.attempts or answer.response.status not in TRANSIENT:
+                    self._check(answer.response.status, answer, (200, 201, 204))
+                    done(answer.response)
+                    return True
+                done(answer.response)
+            # What became of the first attempt nobody knows: a new session, and all again.
+            self._http.nap(self._http.backoff(attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _begin(self, digest: Digest, source: str) -> str:
+        """The address of an upload; empty where the blob was mounted instead."""
+        from urllib.parse import quote, urljoin
+
+        url = f"{self._base}{self.path}/blobs/uploads/"
+        mount = f"?mount={digest}&from={quote(source, safe='')}" if source else ""
+        also = (f"repository:{source}:pull",) if source else ()
+        answer = self._request("POST", url + mount, push=True, also=also)
+        done(answer.response)
+        if source and answer.response.status == 201:
+            return ""
+        self._check(answer.response.status, answer, (202,))
+        location = urljoin(answer.url, answer.response.headers.get("Location", ""))
+        if location.startswith("http:") and url.startswith("https:"):
+            # A registry behind a proxy that ends TLS, and does not tell it so.
+            location = "https:" + location.removeprefix("http:")
+        return location
+
+    def _piece(self, url: str, sink: _Sink) -> RegistryError | None:
+        """As much of a blob as one connection brings; what broke it."""
+        begun = sink.size
+        answer = self._request("GET", url, headers={"Range": f"bytes={begun}-"} if begun else {})
+        response = answer.response
+        if response.status == 404:
+            done(response)
+            raise self._http.error(f"{self.domain} has no blob {sink.digest} of {self.name}", hint="push the image again")
+        self._check(response.status, answer, (200, 206) if begun else (200,))
+        sink.skip = 0
+        if begun and response.status == 200:
+            # It does not know ranges.
+            sink.skip = begun
+        elif begun and not response.headers.get("Content-Range", "").startswith(f"bytes {begun}-"):
+            response.close()
+            raise self._http.error(f"{self.domain} answered a range of {sink.digest} by another one")
+        try:
+            with self._http.told(url), self._stop.ending(lambda: _cut(response)):
+                while chunk := response.read1(_CHUNK, decode_content=False):
+                    self._stop.check()
+                    sink.write(chunk)
+        except RegistryError as error:
+            if error.__cause__ is None:
+                raise
+            return error
+        finally:
+            response.close()
+        if sink.size < sink.expected:
+            return self._http.error(
+                f"{self.domain} sent less of the blob {sink.digest} than it has", hint="push the image again"
+            )
+        return None
+
+    # Requests
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        *,
+        push: bool = False,
+        also: Sequence[str] = (),
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        once: bool = False,
+    ) -> Answer:
+        """The answer to who we are; it is for the caller to look at its status, but for what we may not."""
+        scopes = (f"repository:{self.path}:{'pull,push' if push else 'pull'}", *also)
+        answer = asked(self._http, self._auth, method, url, scopes, self._base, headers=headers or {}, body=body, once=once)
+        if answer.response.status in (401, 403):
+            done(answer.response)
+            raise self._auth.refused(f"for {'pushing to' if push else 'pulling'} {self.path}")
+        return answer
+
+    def _check(self, status: int, answer: Answer, good: tuple[int, ...]) -> None:
+        if status in good:
+            return
+        said = _said(self._http.read(answer.response, _ERROR_LIMIT, answer.url))
+        hint = "try again later" if status in TRANSIENT else None
+        raise self._http.error(f"{self.domain} answered {status} for {self.name}{f': {said}' if said else ''}", hint=hint)
+
+
+class _Sink:
+    """What of a blob has come."""
+
+    def __init__(self, repository: Repository, descriptor: Descriptor, write: Callable[[bytes], object]) -> None:
+        self._repository = repository
+        self._write = write
+        self._hasher = hashlib.new(descriptor.digest.algorithm)
+        self.digest = descriptor.digest
+        self.expected = descriptor.size
+        self.size = 0
+        self.skip = 0
+        """Bytes of the next pieces that are here already."""
+
+    def write(self, data: bytes) -> None:
+        if self.skip:
+            old = min(self.skip, len(data))
+            self.skip -= old
+            data = data[old:]
+        self.size += len(data)
+        if self.size > self.expected:
+            raise RegistryError(f"{self._repository.domain} sent more of the blob {self.digest} than its {self.expected} bytes")
+        self._hasher.update(data)
+        if data:
+            self._write(data)
+
+    def check(self) -> None:
+        if self._hasher.hexdigest() != self.digest.hex:
+            raise RegistryError(
+                f"{self._repository.domain} sent a blob of {self._repository.name} that is not {self.digest}",
+                hint="the registry, or something on the way to it, is damaged or hostile",
+            )
+
+
+def _cut(response: urllib3.BaseHTTPResponse) -> None:
+    """Let whoever reads the body wait no longer."""
+    try:
+        response.shutdown()
+    except (OSError, ValueError):
+        pass  # It is over already.
+
+
+def _digest(text: str) -> Digest | None:
+    try:
+        return Digest.parse(text) if text else None
+    except BuildError:
+        return None
+
+
+def _said(data: bytes) -> str:
+    """What the registry says is wrong (distribution-spec, "Error Codes")."""
+    import json
+
+    try:
+        errors = json.loads(data)["errors"]
+        texts = [str(error.get("message") or error.get("code") or "") for error in errors]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return ""
+    return ", ".join(text for text in texts if text)[:200]

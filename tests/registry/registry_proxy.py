@@ -1,0 +1,143 @@
+"""A proxy in front of a registry that does to some requests what networks and servers do."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import NamedTuple
+
+
+class Answer(NamedTuple):
+    """What goes back: the registry's own answer, as a fault may change it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    cut: int | None = None
+    """The connection ends after so many bytes of the body."""
+    stall: bool = False
+    """There the server falls silent, and the connection stays, until the test ends."""
+
+
+class Passed(NamedTuple):
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+Fault = Callable[[Passed, Answer], Answer]
+
+
+class FaultProxy:
+    """``with FaultProxy(registry.host) as proxy``: `proxy.host` is in front of it.
+
+    `faults` are used up in their order, each by the next request that `hit` names by a piece of `METHOD path`.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self.passed: list[Passed] = []
+        self._faults: list[tuple[str, Fault]] = []
+        self._lock = threading.Lock()
+        self.over = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                outer.handle(self, upstream)
+
+            do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = handle_any
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """Clients that hang up are what is tested."""
+
+        self._http = Quiet(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self._http.server_address[1]}"
+
+    def __enter__(self) -> FaultProxy:
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.over.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    def hit(self, what: str, fault: Fault, times: int = 1) -> None:
+        self._faults += [(what, fault)] * times
+
+    def handle(self, request: BaseHTTPRequestHandler, upstream: str) -> None:
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        passed = Passed(request.command, request.path, dict(request.headers.items()))
+        connection = http.client.HTTPConnection(upstream, timeout=30)
+        connection.putrequest(request.command, request.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in request.headers.items():
+            # Some come several times, as skopeo's Accept.
+            connection.putheader(name, value)
+        connection.endheaders(body or None)
+        response = connection.getresponse()
+        data = response.read()
+        connection.close()
+        answer = Answer(response.status, {k: v for k, v in response.getheaders() if k != "Transfer-Encoding"}, data)
+        with self._lock:
+            self.passed.append(passed)
+            for number, (what, fault) in enumerate(self._faults):
+                if what in f"{passed.method} {passed.path}":
+                    del self._faults[number]
+                    answer = fault(passed, answer)
+                    break
+        self._send(request, answer)
+
+    def _send(self, request: BaseHTTPRequestHandler, answer: Answer) -> None:
+        request.send_response(answer.status)
+        headers = dict(answer.headers)
+        if request.command != "HEAD" and answer.status != 204:
+            headers.setdefault("Content-Length", str(len(answer.body)))
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.end_headers()
+        if request.command != "HEAD":
+            request.wfile.write(answer.body[: answer.cut])
+        if answer.stall:
+            request.wfile.flush()
+            self.over.wait(60)
+        if answer.cut is not None or answer.stall:
+            request.close_connection = True
+
+
+def dropped(after: int) -> Fault:
+    """The connection breaks after so many bytes of the body."""
+    return lambda _, answer: answer._replace(cut=after)
+
+
+def stalled(after: int) -> Fault:
+    return lambda _, answer: answer._replace(cut=after, stall=True)
+
+
+def status(code: int, **headers: str) -> Fault:
+    """Another status, without a body; underscores in names stand for hyphens."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _, answer: Answer(code, {**named, "Content-Length": "0"}, b"")
+
+
+def altered(_: Passed, answer: Answer) -> Answer:
+    """One bit of the body is another."""
+    middle = len(answer.body) // 2
+    changed = bytes([answer.body[middle] ^ 1])
+    return answer._replace(body=answer.body[:middle] + changed + answer.body[middle + 1 :])
+
+
+def replaced(body: bytes, **headers: str) -> Fault:
+    """Another body, as it would be sent with these headers instead of the registry's."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _, answer: Answer(200, {**named, "Content-Length": str(len(body))}, body)
