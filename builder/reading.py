@@ -103,7 +103,10 @@ def check_folder(shown: str, path: str) -> None:
 def _near(path: str) -> str | None:
     """A hint for a path that is not there: the nearest name in its folder."""
     folder, name = os.path.split(os.path.normpath(path))
-    known = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
+    try:
+        known = sorted(os.listdir(folder or "."))
+    except OSError:  # No folder, or one that others may list: then nothing is near.
+        return None
     return did_you_mean(os.path.join(folder, name), [os.path.join(folder, other) for other in known])
 
 

@@ -5,6 +5,7 @@ The content of a file is read by the step that needs it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -103,10 +104,13 @@ def _check_key(path: str, where: str) -> None:
 def _status(path: str, where: str, hint: str | None) -> os.stat_result:
     try:
         info = os.stat(path)
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except PermissionError as error:
+        hint = "make it readable for yourself"
+        raise UsageError(f"'{path}' of {where} cannot be read: {_reason(error)}", hint=hint) from None
     except OSError as error:
         raise UsageError(f"'{path}' of {where} cannot be read: {_reason(error)}", hint=hint or _near(path)) from None
-    if not os.access(path, os.R_OK):
-        raise UsageError(f"'{path}' of {where} cannot be read: permission denied", hint="make it readable for yourself")
     return info
 
 
@@ -118,5 +122,7 @@ def _near(path: str) -> str | None:
     if path.startswith("~"):
         return "the shell leaves '~' alone here: write $HOME"
     folder, name = os.path.split(path)
-    names = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
-    return did_you_mean(name, names)
+    try:
+        return did_you_mean(name, sorted(os.listdir(folder or ".")))
+    except OSError:  # No folder, or one that others may list: then nothing is near.
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -86,6 +87,30 @@ def test_the_limit(pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path
     assert "the secret 's' is too large: 500 KiB are allowed" in refused(pybuild, context, text, *flags, code=2)
     flags = ("--build-context", f"base={busybox_base}", "--secret", "id=s,src=/dev/null", "--no-cache")
     assert said(run_build(pybuild, context, text, *flags)) == ["0"]
+
+
+@pytest.mark.parametrize("name", ["file", "folder/file"])
+def test_a_file_that_the_user_may_not_read(
+    pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path, name: str
+) -> None:
+    """Its own mode forbids it, or that of the folder around it; by --secret and by --ssh."""
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / name
+    path.write_text(CANARY)
+    (context / "Dockerfile").write_text("FROM base\nRUN --mount=type=secret,id=s true\n")
+    os.chown(path, 65534, 65534)
+    os.chown(tmp_path / "folder", 65534, 65534)
+    path.chmod(0o600)
+    (tmp_path / "folder").chmod(0o700)
+    # Root without what lets root read everything.
+    plain = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    for flag, where in ((f"--secret=id=s,src={path}", "--secret id=s"), (f"--ssh=default={path}", "--ssh default")):
+        command = [*plain, *pybuild.command, "--build-context", f"base={busybox_base}", flag, str(context)]
+        done = subprocess.run(command, env=pybuild.environment(), capture_output=True, text=True, timeout=30)
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"error: '{path}' of {where} cannot be read: permission denied\n  hint: make it readable for yourself\n"
+        )
 
 
 def test_a_nul_in_a_variable(pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path) -> None:

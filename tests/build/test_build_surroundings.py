@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,23 @@ def test_a_limit_that_the_builder_cannot_raise_is_in_the_key(pybuild: Pybuild, b
         return (tmp_path / "out" / "most").read_text().strip(), "#2 CACHED" in done.stderr
 
     assert [most(700), most(600), most(700)] == [("700", False), ("600", False), ("700", True)]
+
+
+def test_paths_that_are_not_there_in_folders_that_the_user_may_not_list(pybuild: Pybuild, tmp_path: Path) -> None:
+    """The hint of a near name is given up, and not the message."""
+    context = context_of(tmp_path, "FROM scratch\nCOPY Dockerfile /\n")
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    os.chown(closed, 65534, 65534)
+    closed.chmod(0o700)
+    plain = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    for mode in (0o700, 0o711):
+        closed.chmod(mode)
+        for arguments, told in (
+            ([f"{closed}/nothing"], "the build context"),
+            (["-f", f"{closed}/nothing", context], "Dockerfile"),
+        ):
+            command = [*plain, *pybuild.command, *map(str, arguments)]
+            done = subprocess.run(command, env=pybuild.environment(), capture_output=True, text=True, timeout=30)
+            assert done.returncode == 2
+            assert told in done.stderr and f"'{closed}/nothing'" in done.stderr
