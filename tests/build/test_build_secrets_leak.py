@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import tarfile
+import threading
 import urllib.parse
 import zlib
 from collections.abc import Iterator, Mapping
@@ -293,6 +294,37 @@ def test_a_build_that_is_ended(pybuild: Pybuild, room: Room, canaries: Canaries,
     assert_nothing_left(pybuild.store)
     found += leaks(said, "output", canaries) + leaks_below(pybuild.store, canaries)
     assert found == []
+
+
+@pytest.mark.parametrize("place", ["/r.git/info/refs?service=git-upload-pack", "/file"], ids=["git", "a file"])
+def test_what_is_fetched_with_credentials(pybuild: Pybuild, tmp_path: Path, canaries: Canaries, place: str) -> None:
+    """Seen from the host while the server is slow, and after the builder was killed."""
+    context = tmp_path / "context"
+    context.mkdir()
+    begun, end = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        begun.set()
+        end.wait(30)
+
+    with Server() as server:
+        server.routes[place] = hang
+        url = f"{server.url}{place.partition('/info')[0]}"
+        (context / "Dockerfile").write_text(f"FROM scratch\nADD {url.replace('//', f'//me:{canaries.url}@')} /d/\n")
+        with pybuild.start("--progress=plain", "--debug", context) as process:
+            assert begun.wait(30)
+            seen = list(processes())
+            # The control: git is among them, and the URL without the credentials is what it was told.
+            assert any(b"remote-http" in command and url.encode() in command for _, command in seen) == place.startswith(
+                "/r.git"
+            )
+            found = [leak for pid, command in seen for leak in leaks(command, f"process {pid}", canaries)]
+            found += leaks_below(pybuild.store, canaries)
+            process.kill()
+            said = b"".join(process.communicate(timeout=20))
+            end.set()
+    assert_nothing_left(pybuild.store, url)
+    assert found + leaks(said, "output", canaries) + leaks_below(pybuild.store, canaries) == []
 
 
 def test_errors_about_secrets_show_none(pybuild: Pybuild, tmp_path: Path, room: Room, canaries: Canaries) -> None:
