@@ -18,7 +18,21 @@ PURE = (
 # The standard library's modules that only compute; `urllib.parse` does, the rest of urllib does not.
 COMPUTES = {
     *("__future__", "_collections", "base64", "binascii", "bisect", "collections", "contextlib", "functools", "graphlib"),
-    *("hashlib", "heapq", "ipaddress", "itertools", "json", "math", "re", "string", "struct", "textwrap", "types", "typing"),
+    *(
+        "hashlib",
+        "heapq",
+        "ipaddress",
+        "itertools",
+        "json",
+        "marshal",
+        "math",
+        "re",
+        "string",
+        "struct",
+        "textwrap",
+        "types",
+        "typing",
+    ),
     *("unicodedata", "urllib.parse"),
 }
 READS_A_FILE = {"dockerfile/grammar.py": ("os", "open")}

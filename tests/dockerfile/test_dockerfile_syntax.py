@@ -427,3 +427,25 @@ def test_the_grammar_is_found_inside_an_installed_package(tmp_path: object) -> N
         "print(grammar.path(), len(syntax.parse(SourceFile('D', 'FROM a')).instructions))\n"
     )
     assert _python(code, site) == f"{site}/builder/grammar/dockerfile.lark 1\n"
+
+
+def test_tables_that_were_kept_parse_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser made of kept tables gives the same tokens and the same mismatches; damaged tables make none."""
+    lines = ["FROM --platform=a b AS c", 'RUN --mount=type=bind,x=y echo "a b" d', "COPY --from=x a b ", "RUN --", "FROM"]
+
+    def read() -> list[object]:
+        found: list[object] = []
+        for line in lines:
+            try:
+                found.append(grammar.tokens(line.partition(" ")[2], "\\"))
+            except grammar.SyntaxMismatch as error:
+                found.append(error.offset)
+        return found
+
+    expected = read()
+    kept = grammar.tables()
+    monkeypatch.setattr(grammar, "_made", {})
+    assert not grammar.restore(kept[:-1])
+    assert not grammar.restore(b"")
+    assert grammar.restore(kept)
+    assert read() == expected
