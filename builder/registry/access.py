@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Limits(NamedTuple):
     """Times in seconds."""
 
-    connect: float = 30
+    connect: float = 10
+    """For each address of a server, of which some have eight."""
     idle: float = 60
     """The longest silence of a server."""
     redirects: int = 10

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     import urllib3
+    from urllib3 import exceptions as errors
 
     from builder.registry.access import RegistryAccess
 
@@ -168,8 +169,7 @@ class Http:
                 except (errors.NameResolutionError, errors.SSLError, errors.LocationParseError):
                     raise
                 except errors.HTTPError as error:
-                    # Where nobody listens somebody may in a moment, but hardly later.
-                    if attempt == attempts or (attempt > 1 and isinstance(error, errors.NewConnectionError)):
+                    if attempt == attempts or not _may_be_better(error, attempt):
                         raise
                     response = None
             wait = self.backoff(attempt)
@@ -204,6 +204,18 @@ class Http:
         for secret in self.secrets:
             text = text.replace(secret, MASK)
         return text
+
+
+def _may_be_better(error: errors.HTTPError, attempt: int) -> bool:
+    """Whether to ask again after `attempt` attempts, of which the last had no answer."""
+    from urllib3 import exceptions as errors
+
+    cause = error.original_error if isinstance(error, errors.ProxyError) else error
+    if isinstance(cause, errors.NewConnectionError):
+        # Where nobody listens somebody may in a moment, but hardly later.
+        return attempt == 1
+    # Silence was waited for long enough; a firewall that lets packets vanish will go on.
+    return not isinstance(cause, errors.TimeoutError)
 
 
 def _pieces(file: IO[bytes], told: Callable[[int], object], check: Callable[[], object]) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from builder.registry.access import Limits, RegistryAccess
 from builder.registry.auth import _parsed, bytes_body
 from builder.registry.client import Client
 from builder.registry.hosts import is_loopback
+from builder.registry.http import Http
 from builder.registry.manifests import ImageManifest, Index, Raw, parse
 from builder.registry.repository import Repository
 from tests.registry import registry_images
@@ -222,6 +224,31 @@ def test_a_registry_that_is_down(client: Client, tmp_path: Path) -> None:
         repository(client, host, "a")
 
 
+def test_a_server_that_takes_connections_and_says_nothing_is_asked_once() -> None:
+    """Each time costs a minute; so does each connection that a firewall lets vanish, which is told by the same error."""
+    http = Http(QUICK._replace(limits=QUICK.limits._replace(idle=0.2)))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        with pytest.raises(RegistryError, match=r"the server did not answer for 0\.2 s"):
+            http.request("GET", f"http://127.0.0.1:{silent.getsockname()[1]}/v2/", {})
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    http.close()
+
+
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "http://host:port/", "http://127.0.0.1:99999/", "http://[", "ftp://a/?token=abc"]
+)
+def test_uploads_to_what_is_no_url(client: Client, proxy: FaultProxy, location: str) -> None:
+    found = repository(client, proxy.host, "up/nowhere")
+    proxy.hit("POST", status(202, Location=location))
+    with pytest.raises(RegistryError, match=r"wants uploads at '.*', which is no URL") as caught:
+        found.upload(Descriptor(OCTETS, Digest.of(b"a"), 1), bytes_body(b"a"))
+    assert "abc" not in caught.value.message
+    assert not [one for one in proxy.passed if one.method == "PUT"]
+
+
 # Manifests that are none
 
 
@@ -342,6 +369,22 @@ def test_challenges_of_liars(client: Client, proxy: FaultProxy, image: str, head
         found.manifest("1")
 
 
+@pytest.mark.parametrize("seconds", ["1" + "0" * 400, "1e999", "NaN", "-1e999", "true"])
+@pytest.mark.parametrize("secured", ["token"], indirect=True)
+def test_tokens_that_last_for_no_time_that_there_is(secured: RegistryServer, seconds: str) -> None:
+    with FaultProxy(secured.host) as proxy, Client(QUICK) as client:
+        token = replaced(b'{"token": "abcdefgh", "expires_in": %s}' % seconds.encode())
+        challenge = f'Bearer realm="http://{proxy.host}/token"'
+        found = repository(client, proxy.host, "public/one")
+        proxy.hit("/manifests/", status(401, WWW_Authenticate=challenge))
+        proxy.hit("/token", token)
+        # The token is sent, and is none that the registry takes.
+        with pytest.raises(RegistryError, match="wants credentials for pulling public/one"):
+            found.manifest("1")
+        sent = [one.headers.get("Authorization") for one in proxy.passed if "/manifests/" in one.path]
+        assert sent == [None, "Bearer abcdefgh"]
+
+
 def test_credentials_go_to_no_other_host(registry: RegistryServer, proxy: FaultProxy, image: str, tmp_path: Path) -> None:
     """Downloads of big registries are redirected to other hosts, which have no use for our password."""
     with FaultProxy(registry.host) as elsewhere, Client(with_user(tmp_path, proxy.host)) as client:
@@ -364,11 +407,11 @@ def test_credentials_go_to_no_other_host(registry: RegistryServer, proxy: FaultP
 def test_what_a_registry_says_is_shown_without_secrets(proxy: FaultProxy, image: str, tmp_path: Path) -> None:
     with Client(with_user(tmp_path, proxy.host)) as client:
         found = repository(client, proxy.host, image)
-        said = json.dumps({"errors": [{"message": f"the password {PASSWORD} is bad"}, {"code": "TEAPOT"}]}).encode()
+        said = json.dumps({"errors": [{"message": f"the password {PASSWORD} is bad"}, {"code": "TEA\r\nPOT"}]}).encode()
         proxy.hit("/manifests/", lambda *_: ProxyAnswer(418, {"Content-Length": str(len(said))}, said))
         with pytest.raises(RegistryError) as caught:
             found.manifest("1")
-    assert caught.value.message == f"{proxy.host} answered 418 for {proxy.host}/{image}: the password xxxxx is bad, TEAPOT"
+    assert caught.value.message == f"{proxy.host} answered 418 for {proxy.host}/{image}: the password xxxxx is bad, TEA POT"
 
 
 # TLS
