@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _TOKEN_LIMIT = 1 << 20
 # What a token server does not say (`spec/auth/token.md`); and so much earlier a token counts as old.
 _LIFETIME, _MARGIN = 60.0, 10.0
+_LONGEST = 86_400.0
 
 
 class Challenge(NamedTuple):
@@ -143,7 +144,9 @@ class Auth:
                 f"the token server {host} of {self._shown} gave no token", hint="the registry is set up wrongly"
             ) from None
         self._http.secrets.add(token)
-        return token, time.monotonic() + max(float(lifetime), _LIFETIME) - _MARGIN
+        # Compared before it is a float, which not every number of JSON fits into; NaN is not longer than anything.
+        seconds = min(lifetime, _LONGEST) if lifetime > _LIFETIME else _LIFETIME
+        return token, time.monotonic() + seconds - _MARGIN
 
     def refused(self, what: str = "") -> RegistryError:
         """For credentials that are wrong, missing, or not enough for `what`, as "for pulling a/b"."""

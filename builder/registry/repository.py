@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 
 from builder.errors import BuildError, RegistryError
+from builder.http.addresses import origin
 from builder.oci.digest import Digest
+from builder.redact import redact
 from builder.registry.auth import asked, bytes_body
 from builder.registry.http import TRANSIENT, Broken, done
 from builder.registry.manifests import ACCEPTED, LIMIT, Raw
@@ -174,7 +176,17 @@ class Repository:
         if source and answer.response.status == 201:
             return ""
         self._check(answer.response.status, answer, (202,))
-        location = urljoin(answer.url, answer.response.headers.get("Location", ""))
+        given = answer.response.headers.get("Location", "")
+        try:
+            location = urljoin(answer.url, given)
+            scheme, host, _ = origin(location)
+        except ValueError:
+            scheme = host = ""
+        if scheme not in ("http", "https") or not host:
+            raise self._http.error(
+                f"{self.domain} wants uploads at '{redact(given)[:200]}', which is no URL",
+                hint="the registry is set up wrongly",
+            )
         if location.startswith("http:") and url.startswith("https:"):
             # A registry behind a proxy that ends TLS, and does not tell it so.
             location = "https:" + location.removeprefix("http:")
@@ -299,4 +311,5 @@ def _said(data: bytes) -> str:
         texts = [str(error.get("message") or error.get("code") or "") for error in errors]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return ""
-    return ", ".join(text for text in texts if text)[:200]
+    # In one line: a registry writes none of its own among ours.
+    return " ".join(", ".join(text for text in texts if text).split())[:200]
