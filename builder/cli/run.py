@@ -44,12 +44,13 @@ def _image(name: str, parsed: Parsed, environment: Environment, store: Store) ->
     if found is not None and (policy in ("missing", "never") or "@" in name or familiar(found) != _familiar(name)):
         return found
     from builder.cli.pull import pulled  # for those who pull
+    from builder.engine.pulling import lacking
 
     try:
         return pulled(name, parsed, environment, store, found, policy)
     except RegistryError as error:
-        if near is not None and near.startswith("did you mean"):
-            error.hint = near
+        if found is None:
+            lacking(error, Reference.parse(name), near if near is not None and near.startswith("did you mean") else None)
         raise
 
 

@@ -123,11 +123,12 @@ def _by_name(
         if found is not None and pulls.when == "newer":
             pulls.warn(f"{error.message}: the image of the store is used")
             return found
-        from builder.engine.pulling import NotThere
+        from builder.engine.pulling import NotThere, lacking
 
         if near and external.role != "FROM" and isinstance(error, NotThere):
             raise _unknown_stage(external, near) from error
-        error.hint = near or _near_image(reference, store) or error.hint
+        if found is None:
+            lacking(error, reference, near or _near_image(reference, store))
         raise
 
 

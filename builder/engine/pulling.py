@@ -96,6 +96,16 @@ def _pulled(
     return found
 
 
+def lacking(error: RegistryError, reference: Reference, near: str | None) -> None:
+    """Say in `error`, which ended a pull, that the store has no such image either, and that `near` may be meant."""
+    if isinstance(error, NotThere):
+        error.hint = near or error.hint
+        return
+    # Who has to log in, or has no network, may have meant what is written.
+    error.hint = " if not: ".join(hint for hint in (near, error.hint) if hint) or None
+    error.message = f"there is no image '{reference.familiar}' in the store, and it cannot be pulled: {error.message}"
+
+
 def image_manifest(reference: Reference, repository: Repository, platform: Platform) -> ImageManifest:
     """The manifest of the image for `platform`. Raises NotThere and RegistryError."""
     raw = repository.manifest(reference.digest or reference.tag)

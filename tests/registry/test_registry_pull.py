@@ -202,6 +202,32 @@ def test_what_was_pulled_does_without_its_registry(pybuild: Pybuild, tmp_path: P
     assert f"Dockerfile:1:6: error: http://{server.host}/v2/: no connection: connection refused\n  1 | FROM {name}\n" in said
 
 
+def test_what_the_store_lacks_while_its_registry_is_away(pybuild: Pybuild, tmp_path: Path) -> None:
+    with RegistryServer(tmp_path / "short-lived") as server:
+        name = f"{server.host}/some/image"
+        push(layout(tmp_path / "layout", [{"file": b"x"}]), f"{name}:1")
+        done(pybuild, "pull", f"{name}:1")
+    away = f"http://{server.host}/v2/: no connection: connection refused"
+    lacking = f"there is no image '{name}:2' in the store, and it cannot be pulled: {away}\n"
+    # It may be a misspelt name, or the network.
+    hint = f"  hint: did you mean '{name}:1'? if not: check the host and the port\n"
+    folder = context(tmp_path / "context", f"FROM {name}:2\n")
+    said = refused(pybuild, folder)
+    assert f"Dockerfile:1:6: error: {lacking}" in said and said.endswith(hint)
+    assert refused(pybuild, "run", f"{name}:2") == f"error: {lacking}{hint}"
+    folder = context(tmp_path / "other", f"FROM scratch\nCOPY --from={server.host}/other /a /\n")
+    assert f"there is no image '{server.host}/other:latest' in the store, and it cannot be pulled: " in refused(pybuild, folder)
+
+
+@pytest.mark.parametrize("secured", ["htpasswd"], indirect=True)
+def test_a_near_name_hides_no_login(pybuild: Pybuild, secured: RegistryServer, busybox_base: Path, tmp_path: Path) -> None:
+    name = f"{secured.host}/some/image"
+    base = f"--build-context=base={busybox_base}"
+    done(pybuild, "-t", f"{name}:1", base, context(tmp_path / "one", "FROM base\n"))
+    said = refused(pybuild, context(tmp_path / "two", f"FROM {name}:2\n"))
+    assert f"  hint: did you mean '{name}:1'? if not: log in: pybuild login {secured.host}; is the name right?\n" in said
+
+
 def test_what_is_not_there(pybuild: Pybuild, registry: RegistryServer, image: Path, tmp_path: Path) -> None:
     name = f"{registry.host}/some/image:2"
     assert refused(pybuild, "pull", name) == (f"error: {registry.host} has no image '{name}'\n  hint: check its name and tag\n")
