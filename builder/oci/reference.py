@@ -40,7 +40,8 @@ class Reference(NamedTuple):
         if not path:
             raise _invalid(text, "it has no name", "a reference looks like name:tag or registry.example/name:tag")
         if not _is_domain(domain):
-            raise _invalid(text, f"'{domain}' is not a registry's name", None)
+            hint = f"leave '{domain}//' out" if text.startswith(f"{domain}//") else None
+            raise _invalid(text, f"'{domain}' is not a registry's name", hint)
         for component in path.split("/"):
             if not _is_component(component):
                 lower = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
-from builder.errors import RegistryError
+from builder.errors import RegistryError, UsageError
+from builder.http.addresses import origin
 from builder.registry import authfiles
 from builder.registry.auth import Auth, asked
 from builder.registry.hosts import is_loopback, server
@@ -62,6 +63,7 @@ class Client:
         with self._lock:
             known = self._bases.get(domain)
         if known is None:
+            _check_port(domain)
             known = f"{self._scheme(domain)}://{server(domain)}"
             with self._lock:
                 self._bases[domain] = known
@@ -89,3 +91,11 @@ class Client:
         done(response)
         # Go's server says so in plain HTTP when it wants TLS.
         return response.status != 400
+
+
+def _check_port(domain: str) -> None:
+    """Raises UsageError for a port that cannot be: a reference takes any digits."""
+    try:
+        origin(f"https://{server(domain)}")
+    except ValueError:
+        raise UsageError(f"the registry's name '{domain}' has no valid port", hint="ports end at 65535") from None

@@ -105,7 +105,7 @@ def test_digests(text: str, expected: Reference, familiar: str) -> None:
         ("docker.io/docker///docker", "'' is not a name", None),
         ("docker/", "'' is not a name", None),
         ("-docker.io/docker/docker", "'-docker.io' is not a registry's name", None),
-        ("https://github.com/docker/docker", "'https:' is not a registry's name", None),
+        ("https://github.com/docker/docker", "'https:' is not a registry's name", "leave 'https://' out"),
         ("[fc00::1]", "':1]' is not a tag", None),
         ("[fc00::1]:5000", "':1]:5000' is not a tag", None),
         ("fc00::1:5000/debian", "'fc00::1:5000' is not a registry's name", None),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import RegistryError
+from builder.errors import RegistryError, UsageError
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.reference import Reference
 from builder.registry.access import Limits, RegistryAccess
@@ -247,6 +247,12 @@ def test_uploads_to_what_is_no_url(client: Client, proxy: FaultProxy, location: 
         found.upload(Descriptor(OCTETS, Digest.of(b"a"), 1), bytes_body(b"a"))
     assert "abc" not in caught.value.message
     assert not [one for one in proxy.passed if one.method == "PUT"]
+
+
+@pytest.mark.parametrize("domain", ["localhost:65536", "registry.invalid:99999", f"registry.invalid:{'9' * 200}"])
+def test_ports_that_cannot_be(client: Client, domain: str) -> None:
+    with pytest.raises(UsageError, match="has no valid port"):
+        repository(client, domain, "a")
 
 
 # Manifests that are none
