@@ -165,7 +165,19 @@ def _entry(entry: object, file: str) -> Credentials | None:
         if not colon:
             raise damaged
     found = Credentials(username, password, identity, token)
+    if not _can_be_sent(found):
+        raise damaged
     return found if any(found) else None
+
+
+def _can_be_sent(credentials: Credentials) -> bool:
+    """JSON may hold half a character, and a token is a header as it stands."""
+    token = credentials.registry_token
+    try:
+        "".join(credentials).encode()
+    except UnicodeEncodeError:
+        return False
+    return token.isascii() and token.isprintable()
 
 
 def _text(entry: dict[str, Any], key: str) -> str:
@@ -180,7 +192,7 @@ def _from_helper(helper: str, domain: str, path: str) -> Credentials | None:
     try:
         raw = json.loads(out)
         user, secret = raw["Username"], raw["Secret"]
-        if not (isinstance(user, str) and isinstance(secret, str)):
+        if not (isinstance(user, str) and isinstance(secret, str) and _can_be_sent(Credentials(user, secret))):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise RegistryError(f"the credential helper '{helper}' gave no credentials in its format", hint=_HELPED) from None

@@ -113,6 +113,11 @@ def test_kinds_of_entries(tmp_path: Path, entry: object, expected: Credentials) 
         ('{"auths": {"r.example": 7}}', "an entry of 'auths' in .* is damaged"),
         ('{"auths": {"r.example": {"auth": "!!"}}}', "an entry of 'auths' in .* is damaged"),
         ('{"auths": {"r.example": {"auth": "amFuZQ=="}}}', "an entry of 'auths' in .* is damaged"),
+        # What no header and no text can carry: its error had the credential in it.
+        (r'{"auths": {"r.example": {"registrytoken": "a\nb"}}}', "an entry of 'auths' in .* is damaged"),
+        (r'{"auths": {"r.example": {"registrytoken": "\u20ac"}}}', "an entry of 'auths' in .* is damaged"),
+        (r'{"auths": {"r.example": {"username": "a", "password": "\ud800"}}}', "an entry of 'auths' in .* is damaged"),
+        (r'{"auths": {"r.example": {"identitytoken": "\ud800"}}}', "an entry of 'auths' in .* is damaged"),
     ],
 )
 def test_damaged_files(tmp_path: Path, text: str, message: str) -> None:
