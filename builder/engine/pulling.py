@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _DEEPEST = 3
 """Indexes in indexes."""
+_LONGEST = 300
+"""Characters of what an index says of itself in a hint."""
 
 
 class NotThere(RegistryError):
@@ -124,7 +126,7 @@ def _for_platform(raw: Raw, reference: Reference, repository: Repository, platfo
             others = [str(Platform(*one.platform)) for one in parsed.manifests if one.platform and one.platform[0] != "unknown"]
             raise RegistryError(
                 f"the image '{reference.familiar}' is not there for {platform}",
-                hint=f"it is for {', '.join(dict.fromkeys(others))}" if others else None,
+                hint=f"it is for {', '.join(dict.fromkeys(others))}"[:_LONGEST] if others else None,
             )
         chosen = repository.manifest(found[0].digest)
         if chosen is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
-from builder.errors import RegistryError, UsageError
+from builder.errors import BuildError, RegistryError, UsageError
 from builder.http.addresses import origin
 from builder.registry import authfiles
 from builder.registry.auth import Auth, asked
@@ -14,6 +14,8 @@ from builder.registry.repository import Repository
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from builder.oci.reference import Reference
     from builder.registry.access import Credentials, RegistryAccess
 
@@ -31,7 +33,9 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, BuildError):
+            self._http.mask(error)
         self._http.close()
 
     def repository(self, reference: Reference) -> Repository:

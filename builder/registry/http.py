@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import urllib3
     from urllib3 import exceptions as errors
 
+    from builder.errors import BuildError
     from builder.registry.access import RegistryAccess
 
 TRANSIENT = (429, 500, 502, 503, 504)
@@ -200,9 +201,18 @@ class Http:
                 decode_content=False,
             )
 
+    def mask(self, error: BuildError) -> None:
+        """Take the credentials out of an error that was made of what a registry said."""
+        error.message = self._masked(error.message)
+        error.hint = self._masked(error.hint) if error.hint else None
+
     def _masked(self, text: str) -> str:
-        for secret in self.secrets:
-            text = text.replace(secret, MASK)
+        from urllib.parse import quote
+
+        # The longest first: one may be a piece of another. In a URL they look otherwise.
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            for form in (secret, quote(secret), quote(secret, safe="")):
+                text = text.replace(form, MASK)
         return text
 
 

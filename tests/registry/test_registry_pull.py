@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -23,7 +25,7 @@ from builder.store.store import Store
 from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 from tests.registry.registry_images import layout, push, skopeo
-from tests.registry.registry_proxy import FaultProxy, altered, dropped, stalled, status
+from tests.registry.registry_proxy import FaultProxy, altered, dropped, replaced, stalled, status
 from tests.registry.registry_runs import config_digest, context, done, refused
 from tests.registry.registry_server import PASSWORD, USER, RegistryServer
 
@@ -217,6 +219,31 @@ def test_what_the_store_lacks_while_its_registry_is_away(pybuild: Pybuild, tmp_p
     assert refused(pybuild, "run", f"{name}:2") == f"error: {lacking}{hint}"
     folder = context(tmp_path / "other", f"FROM scratch\nCOPY --from={server.host}/other /a /\n")
     assert f"there is no image '{server.host}/other:latest' in the store, and it cannot be pulled: " in refused(pybuild, folder)
+
+
+@pytest.mark.parametrize("where", ["redirect", "type", "platform"])
+def test_a_registry_that_gives_credentials_back(pybuild: Pybuild, proxy: FaultProxy, tmp_path: Path, where: str) -> None:
+    """Each of them in a place that is shown to the user."""
+    password = "s3cr/et+w&rd"
+    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    config = tmp_path / "docker/config.json"
+    config.parent.mkdir()
+    config.write_text(json.dumps({"auths": {proxy.host: {"auth": auth}}}))
+    platform = {"os": password, "architecture": auth}
+    index = {"manifests": [{"mediaType": "a/b", "digest": f"sha256:{'0' * 64}", "size": 1, "platform": platform}]}
+    proxy.hit("/manifests/", status(401, WWW_Authenticate='Basic realm="a"'))
+    proxy.hit(
+        "/manifests/",
+        {
+            "redirect": status(307, Location=f"http://127.0.0.1:1/{quote(password, safe='')}/{quote(auth)}"),
+            "type": replaced(b"{}", Content_Type=f"application/{auth}.{password}"),
+            "platform": replaced(json.dumps(index).encode()),
+        }[where],
+    )
+    said = refused(pybuild, "pull", f"{proxy.host}/some/image", env={"DOCKER_CONFIG": str(config.parent)})
+    assert said.count("xxxxx") == 2
+    for secret in (password, auth, quote(password, safe=""), quote(auth)):
+        assert secret not in said
 
 
 @pytest.mark.parametrize("secured", ["htpasswd"], indirect=True)
