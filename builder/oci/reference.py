@@ -32,6 +32,9 @@ class Reference(NamedTuple):
         name = head + slash + last
         if len(text) == 64 and not text.strip(_DIGITS + "abcdef"):
             raise _invalid(text, "64 hexadecimal digits are an image's id", f"write 'docker.io/library/{text}' for a name")
+        if name == "sha256" and colon:
+            # Docker keeps the name for ids, too: no registry is asked for one that the store lacks.
+            raise _invalid(text, "it is an image's id", "pybuild images lists the ids that there are")
         if colon and not tag:
             raise _invalid(text, "its tag is empty", "write name:tag; a variable in it may have no value")
         if colon and not _is_tag(tag):

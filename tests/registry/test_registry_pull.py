@@ -267,6 +267,15 @@ def test_what_is_not_there(pybuild: Pybuild, registry: RegistryServer, image: Pa
     assert f"  hint: did you mean '{registry.host}/some/image:1'?\n" in said
 
 
+def test_no_registry_is_asked_for_an_id(pybuild: Pybuild, tmp_path: Path) -> None:
+    name = f"sha256:{'0' * 64}"
+    message = f"error: '{name}' is not an image reference: it is an image's id\n"
+    for command in ("pull", "run"):
+        assert refused(pybuild, command, name, code=2).startswith(message)
+    said = refused(pybuild, context(tmp_path / "context", f"FROM {name}\n"), code=3)
+    assert message in said and "hint: pybuild images lists the ids that there are\n" in said
+
+
 # Credentials
 
 
