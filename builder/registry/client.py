@@ -77,10 +77,24 @@ class Client:
         """https, but where plain HTTP is allowed and spoken."""
         if is_loopback(domain):
             # HTTP first: a TLS server says at once that it wants TLS, while a plain one may wait for the end of a line.
-            return "http" if self._speaks("http", domain) else "https"
-        if not self._access.tls_verify and not self._speaks("https", domain):
-            return "http"
-        return "https"
+            return self._spoken("http", "https", domain)
+        return "https" if self._access.tls_verify else self._spoken("https", "http", domain)
+
+    def _spoken(self, first: str, second: str, domain: str) -> str:
+        from urllib3 import exceptions as errors
+
+        try:
+            return first if self._speaks(first, domain) else second
+        except RegistryError as error:
+            refused = type(error.__cause__) is errors.NewConnectionError
+            if not refused or ":" in domain.rpartition("]")[2]:
+                raise
+            # Without a port each scheme has its own. What is told is of the first where nobody listens at either.
+            try:
+                self._speaks(second, domain)
+            except RegistryError:
+                raise error from error.__cause__
+            return second
 
     def _speaks(self, scheme: str, domain: str) -> bool:
         """Raises RegistryError where nobody listens."""

@@ -249,6 +249,17 @@ def test_uploads_to_what_is_no_url(client: Client, proxy: FaultProxy, location: 
     assert not [one for one in proxy.passed if one.method == "PUT"]
 
 
+def test_a_registry_at_the_port_of_plain_http_alone(proxy: FaultProxy, image: str) -> None:
+    """Nobody listens at this machine's port 443; plain HTTP leads to the registry by a proxy."""
+    careless = QUICK._replace(tls_verify=False, proxies=(("http_proxy", f"http://{proxy.host}"),))
+    with Client(careless) as client:
+        assert repository(client, "0.0.0.0", image).manifest("1") is not None
+    refused = "https://0.0.0.0/v2/: no connection: connection refused"
+    with Client(QUICK._replace(tls_verify=False)) as client, pytest.raises(RegistryError, match=refused):
+        repository(client, "0.0.0.0", image)
+    assert all(one.path.startswith("http://0.0.0.0/v2/") for one in proxy.passed)
+
+
 @pytest.mark.parametrize("domain", ["localhost:65536", "registry.invalid:99999", f"registry.invalid:{'9' * 200}"])
 def test_ports_that_cannot_be(client: Client, domain: str) -> None:
     with pytest.raises(UsageError, match="has no valid port"):
