@@ -119,11 +119,14 @@ class Executor:
 
     def warm(self) -> None:
         """Start the fork server in the background: it takes 40 ms, in which the Dockerfile is parsed."""
-        start_new_thread(self._warm, ())
+        # Imported here, and not beside the parser's imports: two threads that import `collections.abc` first get in each
+        # other's way (seen in Python 3.13), and there is nothing to gain.
+        worker = self._work()
+        start_new_thread(self._warm, (worker,))
 
-    def _warm(self) -> None:
+    def _warm(self, worker: Worker) -> None:
         try:
-            self._work().warm()
+            worker.warm()
         except BuildError:
             # The first command that needs it meets the same, and says so.
             return

@@ -225,6 +225,9 @@ class _Crew:
                     continue
 
     def _new(self) -> _Member:
+        # Before there is a second thread: two that import it first get in each other's way (seen in Python 3.13).
+        import collections.abc  # noqa: F401  for what it leaves behind
+
         member = _Member()
         # No Thread object: its end runs callbacks of weak references, and Python drops a Ctrl-C that comes in one of those.
         start_new_thread(member.work, (self._schedule, self._ends))

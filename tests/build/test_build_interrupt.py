@@ -66,7 +66,11 @@ def ended(process: subprocess.Popen[bytes], said: bytes) -> str:
 @pytest.mark.parametrize("mode", ["plain", "json"])
 def test_a_signal_in_a_run(pybuild: Pybuild, context: Path, number: signal.Signals, code: int, mode: str) -> None:
     process, said = started(pybuild, context, f"--progress={mode}", "-t", "never")
-    assert len(running(pybuild.store, *TOKENS)) >= 4
+    deadline = time.monotonic() + 10
+    # The builder, and three sleeps, of which the last takes the shell's place after the mark.
+    while len(running(pybuild.store, *TOKENS)) < 4:
+        assert time.monotonic() < deadline, running(pybuild.store, *TOKENS)
+        time.sleep(0.01)
     os.killpg(process.pid, number)
     text = ended(process, said)
     assert process.returncode == code
