@@ -51,7 +51,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
     ("images",),
     ("doctor", "--store"),
     ("why",),
-    ("run", "image1", "cat", "/out/number"),
+    ("run", "--pull=never", "image1", "cat", "/out/number"),
     ("shell", "-f", "context8/Dockerfile", "3", "--", "sh", "-c", "sleep 0.2; wc -c < /half"),
 )
 SEEN = {"run": "1\n", "shell": "100000\n"}
