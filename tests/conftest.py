@@ -186,12 +186,14 @@ def _left_running(places: list[str]) -> list[str]:
 
 
 def is_orphaned_server(process: Path) -> bool:
-    """Whether the process (its folder in /proc) is a fork server of this checkout whose builder is gone. It has no environment
-    that could say whose it is, and a builder that lives may be another session's."""
+    """Whether the process (its folder in /proc) is a fork server of this checkout whose builder is gone, be it the program or a
+    test: who adopts it is no Python. It has no environment that could say whose it is, and a builder that lives may be another
+    session's."""
     try:
         if os.fsencode(ROOT / "builder" / "sandbox" / "main.py") not in (process / "cmdline").read_bytes():
             return False
         state, parent = (process / "stat").read_bytes().rpartition(b")")[2].split()[:2]
-        return state not in b"ZX" and b"pybuild" not in (process.parent / os.fsdecode(parent) / "cmdline").read_bytes()
+        program = (process.parent / os.fsdecode(parent) / "cmdline").read_bytes().partition(b"\0")[0]
+        return state not in b"ZX" and not os.path.basename(program).startswith(b"python")
     except OSError:
         return False  # It ended meanwhile.
