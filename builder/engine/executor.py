@@ -127,7 +127,7 @@ class Executor:
     def _warm(self, worker: Worker) -> None:
         try:
             worker.warm()
-        except BuildError:
+        except (BuildError, OSError):
             # The first command that needs it meets the same, and says so.
             return
 
