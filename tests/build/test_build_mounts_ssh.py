@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -246,8 +247,8 @@ def test_agents_that_do_not_answer(pybuild: Pybuild, busybox_base: Path, context
     text = "FROM base\nRUN --mount=type=ssh true\n"
     flags = ("--build-context", f"base={busybox_base}")
     dead = tmp_path / "dead"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(os.fspath(dead))
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(tmp_path):
+        listener.bind(dead.name)
     told = refused(pybuild, context, text, *flags, "--ssh", f"default={dead}", code=2)
     assert f"Dockerfile:2:5: error: the ssh agent at '{dead}' does not answer: Connection refused\n" in told
     key = tmp_path / "key"
