@@ -36,7 +36,14 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, BuildError):
             self._http.mask(error)
+        self.close()
+
+    def close(self) -> None:
         self._http.close()
+
+    def masked(self, text: str) -> str:
+        """A message without the credentials, for those who do not use the client as a context manager."""
+        return self._http.masked(text)
 
     def repository(self, reference: Reference) -> Repository:
         """Raises RegistryError where the registry cannot be reached or a credential helper fails, UsageError for a damaged file
