@@ -110,11 +110,12 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
                 error.at(source)
             raise
         config = _assemble(plan, outcome, request)
-        inner = _carried(request, plan, outcome)
-        manifest = _export(request, plan, config, outcome.root, store, roots, emit, annotations=inner)
+        annotations = _carried(request, plan, outcome)
+        manifest = _export(request, plan, config, outcome.root, store, roots, emit, annotations=annotations)
         _export_caches(request, plan, outcome, store, roots, emit)
         # Named last: a build that fails to deliver leaves no image behind.
         image_id = _keep(config, plan.base.blobs, request, store)
+        store.annotate(image_id, annotations)
         store.sync()
         names = tuple(tag.familiar for tag in request.tags)
         size = roots.size(outcome.root)
@@ -330,7 +331,7 @@ def _export(
     roots: Roots,
     emit: Emit,
     *,
-    annotations: Mapping[str, str] | None,
+    annotations: Mapping[str, str],
 ) -> Digest | None:
     """Write every output; the digest of the manifest, when one had to be made."""
     if not request.outputs:
@@ -373,10 +374,10 @@ def _imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Can
     return imports(request, store, roots, emit, stop)
 
 
-def _carried(request: Request, plan: Plan, outcome: scheduler.Outcome) -> Mapping[str, str] | None:
+def _carried(request: Request, plan: Plan, outcome: scheduler.Outcome) -> Mapping[str, str]:
     """Annotations of the manifest: an inline cache, where one is asked for."""
     if not request.cache_to:
-        return None
+        return {}
     from builder.caches import carried
 
     return carried(request, plan, outcome)

@@ -31,9 +31,9 @@ def imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Canc
     return Imports(sources, store, roots, emit, stop)
 
 
-def carried(request: Request, plan: Plan, outcome: Outcome) -> Mapping[str, str] | None:
-    """Those of the image's manifest where it is to carry a cache; None where it is not."""
-    return inline_annotations(plan, outcome) if any(to.inline for to in request.cache_to) else None
+def carried(request: Request, plan: Plan, outcome: Outcome) -> Mapping[str, str]:
+    """Annotations of the image's manifest, where it is to carry a cache."""
+    return inline_annotations(plan, outcome) if any(to.inline for to in request.cache_to) else {}
 
 
 def export(request: Request, plan: Plan, outcome: Outcome, store: Store, roots: Roots, emit: Emit) -> None:

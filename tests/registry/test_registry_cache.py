@@ -282,6 +282,19 @@ def test_an_inline_cache_goes_where_its_image_goes(room: Room, registry: Registr
     assert "it is an image without a cache inside" in room("d", brought(f"{name}:d")).warnings[0]
 
 
+def test_an_inline_cache_waits_in_the_store_for_its_push(room: Room, pybuild: Pybuild, name: str) -> None:
+    (room.context / "Dockerfile").write_text(SMALL)
+    first = good(room("a", "-t", "app", "--cache-to=type=inline"))
+    pushed = pybuild("push", "app", f"{name}:1")
+    assert pushed.returncode == 0, pushed.stderr
+    done = good(room("b", brought(f"{name}:1")))
+    assert (set(done.statuses.values()), done.image) == ({"cached"}, first.image)
+    # The last build says what the image carries.
+    good(room("a", "-t", "app"))
+    assert pybuild("push", "app", f"{name}:2").stdout != pushed.stdout
+    assert "annotations" not in raw(f"{name}:2")
+
+
 def test_an_index_leads_to_the_image_of_this_platform(room: Room, name: str) -> None:
     (room.context / "Dockerfile").write_text(SMALL)
     good(room("a", "-t", f"{name}:one", "--push", "--cache-to=type=inline"))
