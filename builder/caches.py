@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 
 from builder.cache.places import InlineTo, LocalFrom, LocalTo
-from builder.engine.cacheexport import export_cache, inline_annotations
-from builder.engine.imports import Imports
 from builder.errors import BuildError, Interrupted, UsageError
 from builder.events import BuildWarning, ExportFinished
 
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
 
     from builder.cache.places import CacheFrom, RegistryTo, Sink, Source
     from builder.cancellation import Cancellation
+    from builder.engine.imports import Imports
     from builder.engine.roots import Roots
     from builder.engine.scheduler import Outcome
     from builder.events import Emit
@@ -27,18 +26,26 @@ if TYPE_CHECKING:
 
 def imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> Imports:
     """What to ask when the store does not know a step."""
+    from builder.engine.imports import Imports
+
     sources = [(place.name, _source(place, request, stop)) for place in request.cache_from]
     return Imports(sources, store, roots, emit, stop)
 
 
 def carried(request: Request, plan: Plan, outcome: Outcome) -> Mapping[str, str]:
     """Annotations of the image's manifest, where it is to carry a cache."""
-    return inline_annotations(plan, outcome) if any(to.inline for to in request.cache_to) else {}
+    if not any(to.inline for to in request.cache_to):
+        return {}
+    from builder.engine.cacheexport import inline_annotations
+
+    return inline_annotations(plan, outcome)
 
 
 def export(request: Request, plan: Plan, outcome: Outcome, store: Store, roots: Roots, emit: Emit) -> None:
     """Write all that stand for themselves. Raises UsageError, StoreError and RegistryError where one cannot be written that
     must be."""
+    from builder.engine.cacheexport import export_cache
+
     for to in request.cache_to:
         if isinstance(to.place, InlineTo):
             continue
@@ -69,7 +76,7 @@ def _sink(place: LocalTo | RegistryTo, request: Request, store: Store, emit: Emi
         from builder.cache.localsink import LocalSink
 
         return LocalSink(place)
-    from builder.engine.registrycache import RegistrySink
+    from builder.engine.registrysink import RegistrySink
 
     return RegistrySink(place, _access(request)(), store, emit)
 

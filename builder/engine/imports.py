@@ -15,6 +15,7 @@ from builder import canonical
 from builder.cache import inline
 from builder.cache.format import CONFIG_LIMIT, parse_config, parse_manifest
 from builder.cache.places import Lost
+from builder.engine import foreign
 from builder.errors import BuildError, Interrupted, StoreError
 from builder.events import BuildWarning, CacheImported
 from builder.layers.compression import decompress
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from builder.plan.steps import RunStep
     from builder.store.store import Store
 
+_POLL = 0.2
+"""Seconds after which those who wait look whether they still should."""
 _LONGEST = 1000
 """Characters of a reason, which may be made of what a cache says."""
 _GROWS, _RATIO = 4 << 30, 100
@@ -58,14 +61,12 @@ class Imports:
         self._roots = roots
         self._emit = emit
         self._stop = stop
-        self._caches = [_Opened(name, source, emit) for name, source in sources]
+        self._caches = [_Opened(name, source, emit, stop) for name, source in sources]
 
     def warm(self) -> None:
         """Read in the background what the caches know: to ask a registry takes a while, in which the Dockerfile is parsed."""
         for cache in self._caches:
-            cache.source.warm()
-        for cache in self._caches:
-            start_new_thread(cache.warm, ())
+            cache.begin()
 
     def close(self) -> None:
         for cache in self._caches:
@@ -151,30 +152,43 @@ class Imports:
 
 
 class _Opened:
-    """One cache: read when it is first asked, and not at all in a build whose steps the store knows."""
+    """One cache: read when it is first asked, or before, and not at all in a build whose steps the store knows."""
 
-    def __init__(self, name: str, source: Source, emit: Emit) -> None:
+    def __init__(self, name: str, source: Source, emit: Emit, stop: Cancellation) -> None:
         self.name = name
         self.source = source
         self.steps = self.size = 0
         self._emit = emit
+        self._stop = stop
         self._lock = allocate_lock()
-        self._read = False
-        self._failed: BuildError | None = None
-        """Why it cannot be used; to be told when it is asked."""
+        self._begun = False
+        self._unread = allocate_lock()
+        """Held until it was read."""
+        self._unread.acquire()
+        self._failed: Exception | None = None
+        """Why it was not; to be told when it is asked."""
         self._cache: Cache | None = None
         self._refused: set[Digest | None] = set()
 
-    def warm(self) -> None:
-        """Read it; what goes wrong is told when it is asked first, and not at all where no step asks."""
+    def begin(self) -> None:
+        """Read it on a thread of its own: a network may be silent for long, and Ctrl-C is heard by those who wait here."""
         with self._lock:
-            try:
-                self._load()
-            except Exception:  # noqa: BLE001  who asks meets the same, and says so
-                return
+            if not self._begun:
+                self._begun = True
+                self.source.warm()
+                start_new_thread(self._read, ())
+
+    def _read(self) -> None:
+        try:
+            self._cache = _load(self.source)
+        except Exception as error:  # noqa: BLE001  it is raised, or told, where somebody waits
+            self._failed = error
+        finally:
+            self._unread.release()
 
     def ask(self, key: str) -> tuple[Digest | None, Descriptor | None] | None:
-        """The diff ID of a step and the blob of its layer; None for a step that it does not know."""
+        """The diff ID of a step and the blob of its layer; None for a step that it does not know. Raises Interrupted."""
+        self._wait()
         with self._lock:
             cache = self._opened()
             step = cache.steps.get(key) if cache is not None else None
@@ -183,7 +197,8 @@ class _Opened:
             return step.diff_id, None if step.diff_id is None else cache.layers[step.diff_id]
 
     def mounts(self, ids: set[str]) -> list[tuple[CachedMount, Descriptor]]:
-        """The cache mounts that it has of these, and their blobs."""
+        """The cache mounts that it has of these, and their blobs. Raises Interrupted."""
+        self._wait()
         with self._lock:
             cache = self._opened()
             found = cache.mounts.items() if cache is not None else ()
@@ -196,6 +211,8 @@ class _Opened:
                 self._refused.add(digest)
                 reason = error.message if isinstance(error, BuildError) else str(error)
                 if isinstance(error, Lost):
+                    if self._cache is None:
+                        return  # Another thread was first.
                     self._cache = None
                 self._warn(f"{what}: {reason}")
 
@@ -204,24 +221,20 @@ class _Opened:
             self.steps += steps
             self.size += size
 
-    def _opened(self) -> Cache | None:
-        self._load()
-        failed, self._failed = self._failed, None
-        if failed is not None:
-            self._warn(failed.message)
-        return self._cache
+    def _wait(self) -> None:
+        self.begin()
+        while not self._unread.acquire(timeout=_POLL):
+            self._stop.check()
+        self._unread.release()
 
-    def _load(self) -> None:
-        """Raises Interrupted, and OSError for what the machine does wrong."""
-        if self._read:
-            return
-        try:
-            self._cache = _load(self.source)
-        except Interrupted:
-            raise
-        except BuildError as error:
-            self._failed = error
-        self._read = True
+    def _opened(self) -> Cache | None:
+        """What was read; that it could not be is told once."""
+        failed, self._failed = self._failed, None
+        if isinstance(failed, BuildError) and not isinstance(failed, Interrupted):
+            self._warn(failed.message)
+        elif failed is not None:
+            raise failed
+        return self._cache
 
     def _warn(self, reason: str) -> None:
         reason = self.source.masked(reason)
@@ -239,7 +252,7 @@ def _load(source: Source) -> Cache:
     data = source.manifest()
     image = inline.parse_manifest(data)
     if image is not None:
-        return inline.parse(image, source.read(image.config, CONFIG_LIMIT))
+        return inline.parse(image, source.read(image.config, foreign.CONFIG_LIMIT))
     manifest = parse_manifest(data)
     return parse_config(source.read(manifest.config, CONFIG_LIMIT), manifest, keys.hex_of)
 

@@ -1,39 +1,34 @@
-"""Portable caches in registries, read and written (`builder.cache`): an artifact under a tag, or an image with one inside.
+"""Reading a portable cache from a registry (`builder.cache`): an artifact under a tag, or an image with one inside.
 
 What a registry gives is hostile as any cache is; here it is compared with the digests and sizes that were asked for. A registry
-that fails is asked no more: one that hangs costs a build its timeout once, and not for each layer.
+that fails is asked no more: one that hangs costs a build its timeout once, and not for each layer. A build that asks no cache
+does not import what speaks to one.
 """
 
 from __future__ import annotations
 
-from builder.cache.format import is_replaceable
+import time
+
 from builder.cache.places import Lost
-from builder.cancellation import Cancellation
-from builder.engine.pushing import file_body, put_blobs
-from builder.errors import BuildError, RegistryError, UsageError
-from builder.oci.image import MANIFEST_TYPE
-from builder.oci.index import suited
-from builder.registry.auth import bytes_body
-from builder.registry.client import Client
-from builder.registry.manifests import Index, is_index, parse
-from builder.registry.repository import BadBlob
+from builder.errors import BuildError, RegistryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from builder.cache.places import Blob, RegistryFrom, RegistryTo
-    from builder.events import Emit
+    from builder.cache.places import RegistryFrom
+    from builder.cancellation import Cancellation
     from builder.oci.digest import Descriptor
     from builder.oci.platform import Platform
     from builder.registry.access import RegistryAccess
-    from builder.registry.http import Body
+    from builder.registry.client import Client
     from builder.registry.manifests import Raw
     from builder.registry.repository import Repository
-    from builder.store.store import Store
 
 _DEEPEST = 3
 """Indexes in indexes."""
+_SLOWEST = 1000
+"""Bytes a second, on the average."""
 
 
 class RegistrySource:
@@ -46,16 +41,28 @@ class RegistrySource:
         self._access = access
         self._platform = platform
         self._stop = stop
+        self._patience = 0.0
+        """Seconds of a download that nobody counts."""
         self._client: Client | None = None
         self._repository: Repository | None = None
 
     def warm(self) -> None:
-        # What threads would import at once first: Python 3.13 loses that race.
+        # What threads would import at once: Python 3.13 loses that race.
+        import collections.abc  # noqa: F401  for what it leaves behind, as the next ones
+        import urllib.parse  # noqa: F401
 
-        import urllib3  # noqa: F401  for what they leave behind
+        import urllib3  # noqa: F401
+
+        from builder.registry import client  # noqa: F401
 
     def manifest(self) -> bytes:
-        self._client = Client(self._access()._replace(stop=self._stop))
+        from builder.cache.format import is_replaceable
+        from builder.registry.client import Client
+        from builder.registry.manifests import is_index
+
+        access = self._access()._replace(stop=self._stop)
+        self._patience = access.limits.idle
+        self._client = Client(access)
         self._repository = self._client.repository(self._reference)
         raw = self._repository.manifest(self._reference.digest or self._reference.tag)
         for _ in range(_DEEPEST):
@@ -68,11 +75,17 @@ class RegistrySource:
         raise BuildError("its indexes are nested too deeply")
 
     def read(self, descriptor: Descriptor, limit: int) -> bytes:
-        return self._asked().read(descriptor, limit)
+        if descriptor.size > limit:
+            raise BuildError(f"its blob {descriptor.digest} is larger than {limit} bytes")
+        parts: list[bytes] = []
+        self.copy(descriptor, parts.append)
+        return b"".join(parts)
 
     def copy(self, descriptor: Descriptor, write: Callable[[bytes], object]) -> None:
+        from builder.registry.repository import BadBlob
+
         try:
-            self._asked().blob(descriptor, write)
+            self._asked().blob(descriptor, self._paced(write))
         except BadBlob:
             # Others may be good.
             raise
@@ -90,43 +103,28 @@ class RegistrySource:
         assert self._repository is not None, "the manifest comes first"
         return self._repository
 
+    def _paced(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        """The same, but a registry that keeps us waiting byte by byte is given up: to do the step is quicker."""
+        begun, size = 0.0, 0
+
+        def checked(data: bytes) -> None:
+            nonlocal begun, size
+            # From the first byte on: what a registry asks us to wait for is no slowness.
+            begun = begun or time.monotonic()
+            size += len(data)
+            if time.monotonic() - begun > self._patience + size / _SLOWEST:
+                raise Lost(f"{self._reference.domain} sends less than {_SLOWEST} bytes a second")
+            write(data)
+
+        return checked
+
     def _of_platform(self, raw: Raw, repository: Repository) -> Raw | None:
+        from builder.oci.index import suited
+        from builder.registry.manifests import Index, parse
+
         index = parse(raw, f"'{self._reference.familiar}'")
         assert isinstance(index, Index)
         found = suited(index.manifests, self._platform)
         if not found:
             raise BuildError(f"it is not there for {self._platform}")
         return repository.manifest(found[0].digest)
-
-
-class RegistrySink:
-    def __init__(self, place: RegistryTo, access: RegistryAccess, store: Store, emit: Emit) -> None:
-        self._reference = place.reference
-        self._access = access
-        self._store = store
-        self._emit = emit
-
-    def publish(self, blobs: Sequence[Blob], manifest: Blob) -> None:
-        """Blobs that the registry has do not move. Of two at the same time the last one's manifest stays, and its blobs do."""
-        stop = Cancellation()
-        shown = self._reference.familiar
-        bodies = {blob.descriptor: _body(blob) for blob in blobs}
-        with Client(self._access._replace(stop=stop)) as client:
-            repository = client.repository(self._reference)
-            self._refuse_others(repository)
-            put_blobs(f"writing the cache {shown}", bodies, repository, stop, self._store, self._emit)
-            repository.put_manifest(self._reference.tag, manifest.data, MANIFEST_TYPE)
-            self._store.put_repository([blob.descriptor.digest for blob in blobs if blob.path], repository.name)
-
-    def _refuse_others(self, repository: Repository) -> None:
-        """A tag of an image keeps it: what is no cache is not replaced by one."""
-        present = repository.manifest(self._reference.tag, push=True)
-        if present is not None and not is_replaceable(present.data):
-            raise UsageError(
-                f"the cache cannot be written to '{self._reference.familiar}': there is something else under this name",
-                hint="choose another tag, as in ref=registry.example/name:cache",
-            )
-
-
-def _body(blob: Blob) -> Body:
-    return file_body(blob.path, blob.descriptor.size) if blob.path else bytes_body(blob.data)

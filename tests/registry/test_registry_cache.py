@@ -26,7 +26,7 @@ from tests.build.build_portable import Report, Room
 from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 from tests.registry.registry_images import skopeo
-from tests.registry.registry_proxy import FaultProxy, altered, dropped, replaced, stalled, status
+from tests.registry.registry_proxy import Fault, FaultProxy, altered, dropped, replaced, stalled, status
 from tests.registry.registry_server import PASSWORD, USER, Asked, RegistryServer
 
 TYPE = "application/vnd.pybuild.cache.v1"
@@ -478,8 +478,14 @@ def test_what_ends_a_cache_and_what_a_layer_alone(registry: RegistryServer, prox
     proxy.hit("/blobs/", replaced(data[:-1] + b"x"))
     with pytest.raises(BadBlob, match="that is not sha256"):
         cache.copy(blob, lambda _: None)
-    silent = replaced(data)
-    for fault in (lambda *given: stalled(9)(given[0], silent(*given)), status(500), status(403)):
+    whole = replaced(data)
+    faults: tuple[Fault, ...] = (
+        lambda asked, answer: whole(asked, answer)._replace(cut=9, stall=True),
+        lambda asked, answer: whole(asked, answer)._replace(drips=0.05),
+        status(500),
+        status(403),
+    )
+    for fault in faults:
         proxy.hit("/blobs/", fault, times=3)
         with pytest.raises(Lost):
             cache.copy(blob, lambda _: None)
