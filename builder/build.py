@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from builder.dockerfile.ast import Dockerfile, Instruction
-    from builder.engine.exporting import Push
+    from builder.engine.exporting import Output, Push
     from builder.engine.imports import Imports
     from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
@@ -77,7 +77,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
     emit = journal.emit
     begun = time.monotonic()
     stop = Cancellation()
-    roots = Roots(store, stop)
+    roots = Roots(store, stop, gzip=max(1, request.jobs) if any(map(_ships_gzip, request.outputs)) else 0)
     imports = _imports(request, store, roots, emit, stop)
     with (
         BuildContexts(request, store, emit, stop) as contexts,
@@ -350,6 +350,10 @@ def _export(
         digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""
         emit(ExportFinished(f"{output.type} {output.dest}".rstrip(), digest, size, time.monotonic() - begun))
     return export.manifest
+
+
+def _ships_gzip(output: Output) -> bool:
+    return output.type in ("oci", "docker", "registry") and output.compression == "gzip"
 
 
 def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:

@@ -82,6 +82,8 @@ class DirectoryContext:
         self._children: dict[bytes, list[bytes]] = {}
         self._inodes: dict[bytes, Hashable] = {}
         self._digests: dict[bytes, str] = {}
+        # Files that hold still since they were opened.
+        self._held: set[bytes] = set()
         info = os.stat(self.root)
         self._entries[b""] = Entry(b"", "dir", stat.S_IMODE(info.st_mode), mtime=info.st_mtime_ns)
 
@@ -120,30 +122,46 @@ class DirectoryContext:
         return FileSource(self.root, entry.path)
 
     def digest(self, entry: Entry) -> str:
-        known = self._digests.get(entry.path)
-        if known is None:
+        return self.known(entry) or self._read(entry.path)
+
+    def known(self, entry: Entry) -> str:
+        """The file's digest where it need not be read for it, else nothing."""
+        known = self._digests.get(entry.path, "")
+        if not known and self._hints is not None:
             info = self._stats.get(entry.path)
-            if info is not None and self._hints is not None:
-                known = self._hints.recall(entry.path, info)
-            known = self._digests[entry.path] = known or self._read(entry.path, info)
+            if info is not None and (known := self._hints.recall(entry.path, info)):
+                self._digests[entry.path] = known
         return known
 
-    def _read(self, path: bytes, info: os.stat_result | None) -> str:
+    def opened(self, source: FileSource, file: int) -> None:
+        """Somebody else is about to read a file of the context, and will say what was in it (`learn`)."""
+        info = self._stats.get(source.path)
+        # Before it is read: what changes it from here on changes its times.
+        if info is not None and self._hints is not None and self._hints.holds(file, info):
+            self._held.add(source.path)
+        else:
+            self._held.discard(source.path)
+
+    def learn(self, path: bytes, digest: str) -> None:
+        """What was read of a file that was `opened`."""
+        self._digests[path] = digest
+        if path in self._held and self._hints is not None:
+            self._hints.remember(path, self._stats[path], digest)
+
+    def _read(self, path: bytes) -> str:
         digest = hashlib.sha256()
         with self._sources.borrowed() as sources:
-            file = sources.open(FileSource(self.root, path))
+            source = FileSource(self.root, path)
+            file = sources.open(source)
             try:
-                # Before it is read: what changes it from here on changes its times.
-                hints = self._hints if info is not None and self._hints is not None and self._hints.holds(file, info) else None
+                self.opened(source, file)
                 while chunk := os.read(file, CHUNK):
                     self._stop.check()
                     digest.update(chunk)
             finally:
                 os.close(file)
-        found = digest.hexdigest()
-        if hints is not None and info is not None:
-            hints.remember(path, info, found)
-        return found
+        self.learn(path, digest.hexdigest())
+        return self._digests[path]
 
     def inode(self, entry: Entry) -> Hashable | None:
         return self._inodes.get(entry.path)

@@ -46,7 +46,10 @@ GRAIN = 2 * 10**9
 looked); ext3, and ext4 with small inodes, keep whole seconds alone."""
 
 WORTH = 200
-"""Files: to read so many again, some 6 us each, costs no more than to remember them."""
+"""Files: to read so many again, some 6 us each, costs no more than to remember them; unless they are large."""
+
+LARGE = 4 << 20
+"""Bytes, of all that is new together: those of some milliseconds."""
 
 MOST = 200_000
 """Files of one context that are remembered."""
@@ -68,7 +71,7 @@ class Hints:
         self._known: dict[bytes, dict[bytes, bytes]] = {}
         self._used: dict[bytes, dict[bytes, str]] = {}
         self._changed: set[bytes] = set()
-        self._new = 0
+        self._new = self._bytes = 0
 
     def recall(self, path: bytes, info: os.stat_result) -> str:
         """The sha256 of the file, in hex, that lstat(2) says this of; empty where it is not known."""
@@ -104,10 +107,11 @@ class Hints:
         self._used.setdefault(folder, {})[_key(name, info)] = digest
         self._changed.add(folder)
         self._new += 1
+        self._bytes += info.st_size
 
     def save(self) -> None:
         """Keep what was remembered, if that is worth a write. Of a folder with news, what no longer counts is forgotten."""
-        if self._new < WORTH:
+        if self._new < WORTH and self._bytes < LARGE:
             return
         rows: dict[bytes, bytes] = {}
         total = 0
@@ -119,13 +123,13 @@ class Hints:
             rows[folder] = b"\0".join(part for key, digest in used.items() for part in (key, digest.encode()))
         self._kept.save(self._root, rows)
         self._changed.clear()
-        self._new = 0
+        self._new = self._bytes = 0
 
     def forget(self) -> None:
         """Something was not as it should be: all is read again next time."""
         self._kept.forget(self._root)
         self._device = -1
-        self._new = 0
+        self._new = self._bytes = 0
 
     def _read(self, folder: bytes) -> dict[bytes, bytes]:
         if self._folders is None:

@@ -11,7 +11,7 @@ import hashlib
 import time
 
 from builder.errors import BuildError, DockerfileError, Interrupted, StoreError, did_you_mean
-from builder.layers.entry import BytesSource, Entry, Item
+from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.names import show
 from builder.plan import fields
 from builder.plan.steps import CopySource, InlineSource
@@ -19,8 +19,9 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
+    from builder.cancellation import Cancellation
     from builder.engine.filtering import Filter
     from builder.engine.sources import SourceTree
     from builder.errors import Span
@@ -146,6 +147,35 @@ def with_modes(selection: tuple[Picked, ...], mode: SymbolicMode) -> tuple[Picke
         return item._replace(entry=entry._replace(mode=mode.apply(entry.mode, folder=entry.kind == "dir")))
 
     return tuple(picked._replace(items=tuple(map(changed, picked.items))) for picked in selection)
+
+
+def digested(selection: tuple[Picked, ...], tree: SourceTree, stop: Cancellation) -> tuple[Picked, ...]:
+    """The selection with the digests that it lacks."""
+
+    def known(item: Item) -> Item:
+        entry = item.entry
+        if entry.kind != "file" or entry.digest or not isinstance(item.source, FileSource):
+            return item
+        stop.check()
+        path, kind, mode, uid, gid, size, _, link, rdev, xattrs, mtime = entry
+        digest = tree.digest(entry._replace(path=item.source.path))
+        return Item(Entry(path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime), item.source)
+
+    return tuple(picked._replace(items=_linked(map(known, picked.items))) for picked in selection)
+
+
+def _linked(items: Iterable[Item]) -> tuple[Item, ...]:
+    """A hard link repeats the digest of the file that it names."""
+    digests: dict[bytes, str] = {}
+    out = []
+    for item in items:
+        entry = item.entry
+        if entry.kind == "file":
+            digests[entry.path] = entry.digest
+        elif entry.kind == "hardlink" and not entry.digest:
+            item = item._replace(entry=entry._replace(digest=digests[entry.link]))
+        out.append(item)
+    return tuple(out)
 
 
 def folder(path: bytes, tree: SourceTree) -> Picked:

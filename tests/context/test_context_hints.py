@@ -119,9 +119,9 @@ def disk(image: Path, node: Path) -> Iterator[Path]:
         subprocess.run(["losetup", "--detach", loop], check=True)
 
 
-def a_file_system(image: Path, *options: str) -> None:
+def a_file_system(image: Path, *options: str, megabytes: int = 8) -> None:
     with open(image, "wb") as file:
-        file.truncate(8 << 20)
+        file.truncate(megabytes << 20)
     subprocess.run(["mke2fs", "-q", "-t", "ext4", *options, image], check=True, capture_output=True)
 
 
