@@ -93,7 +93,7 @@ class RegistrySource:
             raise Lost(error.message, hint=error.hint) from error
 
     def masked(self, text: str) -> str:
-        return self._client.masked(text) if self._client is not None else text
+        return self._client.masked(BuildError(text)).message if self._client is not None else text
 
     def close(self) -> None:
         if self._client is not None:

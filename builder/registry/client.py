@@ -41,9 +41,10 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def masked(self, text: str) -> str:
-        """A message without the credentials, for those who do not use the client as a context manager."""
-        return self._http.masked(text)
+    def masked(self, error: BuildError) -> BuildError:
+        """The same error, without credentials in what a registry may have put there."""
+        self._http.mask(error)
+        return error
 
     def repository(self, reference: Reference) -> Repository:
         """Raises RegistryError where the registry cannot be reached or a credential helper fails, UsageError for a damaged file

@@ -116,7 +116,7 @@ class Http:
 
     def error(self, message: str, *, hint: str | None = None) -> RegistryError:
         """An error whose texts have no credential in them, whoever put it there."""
-        return RegistryError(self.masked(message), hint=self.masked(hint) if hint else None)
+        return RegistryError(self._masked(message), hint=self._masked(hint) if hint else None)
 
     def read(self, response: urllib3.BaseHTTPResponse, limit: int, url: str) -> bytes:
         """The body, at most `limit` bytes. Raises RegistryError for a longer one, and Broken."""
@@ -208,11 +208,10 @@ class Http:
 
     def mask(self, error: BuildError) -> None:
         """Take the credentials out of an error that was made of what a registry said."""
-        error.message = self.masked(error.message)
-        error.hint = self.masked(error.hint) if error.hint else None
+        error.message = self._masked(error.message)
+        error.hint = self._masked(error.hint) if error.hint else None
 
-    def masked(self, text: str) -> str:
-        """A text without the credentials."""
+    def _masked(self, text: str) -> str:
         from urllib.parse import quote
 
         # The longest first: one may be a piece of another. In a URL they look otherwise.

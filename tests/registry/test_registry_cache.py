@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -495,6 +496,20 @@ def test_what_ends_a_cache_and_what_a_layer_alone(registry: RegistryServer, prox
     with pytest.raises(BuildError, match="is larger than"):
         cache.read(blob, 999)
     cache.close()
+
+
+def test_ctrl_c_while_a_registry_says_nothing(room: Room, pybuild: Pybuild) -> None:
+    (room.context / "Dockerfile").write_text("FROM base AS a\nRUN : > /a\nFROM base\nRUN : > /b\nCOPY --from=a /a /a\n")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        flags = [f"--build-context=base={room.base}", brought(f"127.0.0.1:{silent.getsockname()[1]}/a")]
+        with pybuild.start(*flags, room.context, cwd=room.folder) as process:
+            asked, _ = silent.accept()
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=8)
+            asked.close()
+    assert (process.returncode, b"Traceback" in err) == (130, False)
+    assert_nothing_left(pybuild.store)
 
 
 def test_ctrl_c_while_a_layer_hangs(room: Room, pybuild: Pybuild, proxy: FaultProxy) -> None:
