@@ -89,9 +89,10 @@ class Journal:
                     reasons = self._reasons[event.step] = self._explain().reasons(event.step, event.diff_id)
                     self._emit(StepExplained(event.step, event.name, event.line, reasons))
                 elif event.step in self._imported and event.status == "cached":
-                    source: tuple[str, str, int] = ("imported", f"from the {self._imported[event.step]}", 0)
-                    self._reasons[event.step] = (source,)
-                    self._emit(StepExplained(event.step, event.name, event.line, (source,)))
+                    from builder.plan.reasons import imported  # for those who have other caches
+
+                    source = self._reasons[event.step] = (imported(self._imported[event.step]),)
+                    self._emit(StepExplained(event.step, event.name, event.line, source))
         self._emit(event)
 
     def end(self, error: BaseException | None, image: str = "") -> None:
