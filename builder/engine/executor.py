@@ -11,6 +11,7 @@ from _thread import allocate_lock, start_new_thread  # `threading` costs 1 ms at
 from builder.cancellation import Cancellation
 from builder.context.access import Access
 from builder.context.directory import DirectoryContext
+from builder.context.hints import WORTH
 from builder.engine import selection
 from builder.engine.provided import Provided
 from builder.engine.roots import Root, damaged
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from builder.engine.sources import Contexts, SourceTree
     from builder.engine.work import Worker
     from builder.events import Emit
+    from builder.layers.entry import Item
     from builder.oci.digest import Digest
     from builder.oci.platform import Platform
     from builder.plan.steps import Step
@@ -193,10 +195,27 @@ class Executor:
         # --link: the layer is made on nothing and put on what lies below, whatever that is.
         below = Root() if step.link else root
         tree, where = self._source(step, done)
-        unread = Unread(tree) if isinstance(tree, DirectoryContext) else None
+        folder = tree if isinstance(tree, DirectoryContext) else None
+        if folder is not None and (known := self._recalled(step, number, folder, where, root, use)) is not None:
+            return known
+        unread = Unread(folder) if folder is not None else None
+        picked = self._select(step, number, unread or Stoppable(tree, self.stop), where)
+        if folder is not None and unread is not None and unread.files:
+            if unread.is_much and not (step.unpack or use.as_folder):
+                return self._written(step, number, picked, folder, root, use)
+            picked = selection.digested(picked, folder, self.stop)
+        key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
+        result = self._cached(step, key, root) or self._made(
+            _Job(key, step, number, below, root), lambda: self._work().copy(step, picked, below, use)
+        )
+        if result.cached and result.diff_id is not None and use.as_folder:
+            self._roots.remember(result.root.layers[-1], lambda scratch: self._work().place(step, picked, below, scratch))
+        return result
+
+    def _select(self, step: CopyStep, number: int, tree: SourceTree, where: str) -> tuple[Picked, ...]:
         picked = selection.select(
             step.sources,
-            unread or Stoppable(tree, self.stop),
+            tree,
             where=where,
             keyword=step.keyword,
             exclude=step.exclude,
@@ -205,17 +224,38 @@ class Executor:
         )
         if step.chmod is not None and not isinstance(step.chmod, int):
             picked = selection.with_modes(picked, step.chmod)
-        if unread is not None and unread.files:
-            if unread.is_much and not (step.unpack or use.as_folder):
-                return self._written(step, number, picked, unread.folder, root, use)
-            picked = selection.digested(picked, unread.folder, self.stop)
-        key = self._copy_key(step, picked, below)
-        result = self._cached(step, key, root) or self._made(
-            _Job(key, step, number, below, root), lambda: self._work().copy(step, picked, below, use)
-        )
-        if result.cached and result.diff_id is not None and use.as_folder:
-            self._roots.remember(result.root.layers[-1], lambda scratch: self._work().place(step, picked, below, scratch))
+        return picked
+
+    def _recalled(
+        self, step: CopyStep, number: int, folder: DirectoryContext, where: str, root: Root, use: Use
+    ) -> Result | None:
+        """The cached result, where stat says that nothing of what is copied has changed."""
+        asked = selection.plain(step, folder) if self._takes(step) else None
+        content = folder.recall(*asked) if asked is not None else ""
+        if not content:
+            return None
+        below = Root() if step.link else root
+        result = self._cached(step, keys.copy_key(step, below.chain, content), root)
+        if result is not None and result.diff_id is not None and use.as_folder:
+
+            def again(scratch: str) -> list[Item]:
+                picked = self._select(step, number, Stoppable(folder, self.stop), where)
+                if self._content(step, picked, None) != content:
+                    raise ContentChanged(
+                        f"{where} changed while it was read", hint="build again when nothing else writes to it"
+                    )
+                return self._work().place(step, picked, below, scratch)
+
+            self._roots.remember(result.root.layers[-1], again)
         return result
+
+    def _keep(self, step: CopyStep, picked: tuple[Picked, ...], folder: DirectoryContext, content: str) -> None:
+        """Remember what the selection holds, if it is worth it."""
+        if sum(len(one.items) for one in picked) < WORTH:
+            return
+        asked = selection.plain(step, folder)
+        if asked is not None:
+            folder.keep(*asked, content)
 
     def _written(
         self, step: CopyStep, number: int, picked: tuple[Picked, ...], folder: DirectoryContext, root: Root, use: Use
@@ -224,13 +264,16 @@ class Executor:
         below = Root() if step.link else root
         with self._work().written(step, picked, below, use, folder) as layer:
             picked = selection.digested(picked, folder, self.stop)
-            key = self._copy_key(step, picked, below)
+            key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
             return self._cached(step, key, root) or self._made(_Job(key, step, number, below, root), lambda: layer.keep(below))
 
-    def _copy_key(self, step: CopyStep, picked: tuple[Picked, ...], below: Root) -> keys.Key:
+    def _content(self, step: CopyStep, picked: tuple[Picked, ...], folder: DirectoryContext | None) -> str:
+        """The digest of what is copied."""
         modes = not isinstance(step.chmod, int)
         content = selection.content_digest(picked, owners=not step.chown, modes=modes, unpacks=step.unpack)
-        return keys.copy_key(step, below.chain, content)
+        if folder is not None:
+            self._keep(step, picked, folder, content)
+        return content
 
     def _source(self, step: CopyStep, done: Mapping[int, Result]) -> tuple[SourceTree, str]:
         match step.origin:

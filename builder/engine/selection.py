@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from builder.engine.sources import SourceTree
     from builder.errors import Span
     from builder.plan.modes import SymbolicMode
-    from builder.plan.steps import GitSource, Source, UrlSource
+    from builder.plan.steps import CopyStep, GitSource, Source, UrlSource
 
 
 class Picked(NamedTuple):
@@ -96,6 +96,29 @@ def select(
             hint=_check("the pattern", where),
         )
     return tuple(picked)
+
+
+def plain(step: CopyStep, tree: SourceTree) -> tuple[bytes, list[tuple[bytes, bytes]]] | None:
+    """What identifies a selection of files and folders of the context beside what is in them, and its sources: of each the name
+    and the path, links followed. None where more is asked for than these, or one is not there."""
+    if step.parents or step.exclude or not all(isinstance(source, CopySource) for source in step.sources):
+        return None
+    found: list[tuple[bytes, bytes]] = []
+    paths = [source.path for source in step.sources if isinstance(source, CopySource)]
+    try:
+        for path in (each for source in paths for each in _paths(source, tree)):
+            target = tree.resolve(path)
+            if tree.lookup(target) is None:
+                return None
+            found.append((path.rpartition(b"/")[2], target))
+    except (Interrupted, StoreError):
+        raise
+    except BuildError:
+        # `select` says it, with its place.
+        return None
+    mode = "a number" if isinstance(step.chmod, int) else step.chmod
+    spec = repr((paths, not step.chown, mode, step.unpack)).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(spec).digest(), found
 
 
 def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool, unpacks: bool = False) -> str:
