@@ -118,11 +118,15 @@ class Executor:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             worker, self._worker, self._closed = self._worker, None, True
+        if self._imports is not None:
+            self._imports.close()
         if worker is not None:
             worker.close()
 
     def warm(self) -> None:
-        """Start the fork server in the background: it takes 40 ms, in which the Dockerfile is parsed."""
+        """Start the fork server in the background: it takes 40 ms, in which the Dockerfile is parsed. And ask the caches."""
+        if self._imports is not None:
+            self._imports.warm()
         # Imported here, and not beside the parser's imports: two threads that import `collections.abc` first get in each
         # other's way (seen in Python 3.13), and there is nothing to gain.
         worker = self._work()
@@ -328,7 +332,11 @@ class Executor:
             return None
         record = self._store.lookup(key.hex)
         if record is None and self._imports is not None:
-            record = self._imports.find(key, onto)
+            found = self._imports.find(key, onto)
+            if found is not None:
+                record, cache = found
+                if self._journal is not None:
+                    self._journal.imported(step, cache)
         return self._result(record, onto, key, cached=True) if record is not None else None
 
     def _made(self, job: _Job, make: Callable[[], Root]) -> Result:
