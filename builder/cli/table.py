@@ -193,6 +193,28 @@ _PUSH = (
     _ignored("disable-content-trust", "bool"),
 )
 
+_SAVE = (
+    Flag("output", "o", "string", "FILE", "the archive, or the folder (default: standard output)"),
+    Flag(
+        "format",
+        "",
+        "string",
+        "NAME",
+        "docker-archive (default), oci-archive, oci-dir or docker-dir",
+        choices=("docker-archive", "oci-archive", "oci-dir", "docker-dir"),
+    ),
+    Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
+    _ignored("quiet", "bool", short="q"),
+    _ignored("multi-image-archive", "bool", short="m"),
+    _unbuilt("platform", "string", "OS/ARCH", "the platform of an image with several"),
+)
+
+_LOAD = (
+    Flag("input", "i", "string", "FILE", "the archive, or a folder with an image (default: standard input)"),
+    Flag("platform", "", "string", "OS/ARCH", "which image of several platforms (default: this machine's)"),
+    Flag("quiet", "q", "bool", "", "show nothing of the progress"),
+)
+
 _LOGIN = (
     Flag("username", "u", "string", "USER", "the user"),
     Flag("password", "p", "string", "PASSWORD", "the password; others may see it in the list of processes"),
@@ -277,6 +299,8 @@ _ALL = (
     _command("logout", "[REGISTRY]", "Forget the login to a registry", (), 0, 1),
     _command("pull", "[flags] IMAGE...", "Fetch images from registries", _PULL, 1, -1),
     _command("push", "[flags] IMAGE [NAME[:TAG]]", "Take an image to a registry", _PUSH, 1, 2),
+    _command("save", "[flags] IMAGE...", "Write images to an archive", _SAVE, 1, -1),
+    _command("load", "[flags]", "Bring the images of an archive into the store", _LOAD),
     _command("tag", "IMAGE NAME[:TAG]", "Give an image another name", (), 2, 2),
     _command(
         "rmi",
@@ -325,8 +349,6 @@ _ALL = (
         -1,
     ),
     _later("diff", "Compare two images"),
-    _later("load", "Load images from an archive"),
-    _later("save", "Write images to an archive"),
     _later("verify", "Build again and compare the digests"),
 )
 
