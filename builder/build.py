@@ -16,7 +16,7 @@ from builder.engine.journal import Journal, Subject
 from builder.engine.roots import Roots
 from builder.engine.times import created
 from builder.errors import BuildError, Interrupted
-from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
+from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished, Notice
 from builder.layers.entry import EPOCH
 from builder.oci.image import assemble
 from builder.plan import checking
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from builder.dockerfile.ast import Dockerfile, Instruction
-    from builder.engine.exporting import Push
+    from builder.engine.exporting import HandOver, Output, Push
     from builder.engine.imports import Imports
     from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
@@ -329,8 +329,12 @@ def _export(request: Request, plan: Plan, config: bytes, root: Root, store: Stor
     when = created(request.source_date_epoch)
     threads = max(1, request.jobs)
     push = _pusher(request, store, emit)
-    export = Export(config, root, plan.base.blobs, store, roots, threads=threads, created=when, push=push)
+    load = _loader(store, roots, emit)
+    export = Export(config, root, plan.base.blobs, store, roots, threads=threads, created=when, push=push, hand_over=load)
     for output in request.outputs:
+        if output.type == "engine" and not output.dest:
+            emit(_no_engine(output))
+            continue
         begun = time.monotonic()
         size = export.write(output)
         digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""
@@ -349,6 +353,22 @@ def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:
         return push(image, names, access(), store, emit)
 
     return take
+
+
+def _loader(store: Store, roots: Roots, emit: Emit) -> HandOver:
+    def take(config: bytes, blobs: Blobs, names: Sequence[Reference], path: str) -> int:
+        from builder.engine.handover import hand_over  # for those who have an engine
+
+        return hand_over(config, blobs, names, path, store, roots, emit)
+
+    return take
+
+
+def _no_engine(output: Output) -> Notice:
+    name = output.names[0].familiar if output.names else "IMAGE"
+    return Notice(
+        f"no Docker engine here: the image is in pybuild's own store; podman takes it by: pybuild save {name} | podman load"
+    )
 
 
 def _imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> Imports | None:

@@ -13,7 +13,6 @@ from builder.oci.platform import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from builder.archives.archive import Archive
@@ -129,9 +128,3 @@ def _object(archive: Archive, what: str, data: bytes) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise archive.wrong(f"{what} is no JSON object")
     return raw
-
-
-def platforms(archive: Archive, index: bytes) -> Iterable[str]:
-    """Of an index that was found, for people."""
-    listed = _manifests(archive, _object(archive, "an index", index), "an index")
-    return dict.fromkeys(str(Platform(*d.platform)) for d in listed if d.platform and d.platform[0] != "unknown")

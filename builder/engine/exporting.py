@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from builder.store.store import Store
 
     Push = Callable[[Rendered, Sequence[Reference]], int]
+    HandOver = Callable[[bytes, Blobs, Sequence[Reference], str], int]
 
 
 class Output(NamedTuple):
     """One `-o`: what to write where (`-`: to standard output)."""
 
-    type: Literal["oci", "docker", "local", "tar", "image", "registry"]
+    type: Literal["oci", "docker", "local", "tar", "image", "registry", "engine"]
     dest: str
-    """Of `registry` the names, for people."""
+    """Of `registry` the names, for people; of `engine` its socket, empty where there is none."""
     tar: bool = True
     compression: Form = "gzip"
     names: tuple[Reference, ...] = ()
@@ -50,8 +51,10 @@ class Export:
         threads: int,
         created: str,
         push: Push | None = None,
+        hand_over: HandOver | None = None,
     ) -> None:
-        """`push` takes an image to registries, under the names that it is given; its bytes."""
+        """`push` takes an image to registries, under the names that it is given; its bytes. `hand_over` gives config, base
+        blobs and names to the Docker engine at a socket; the bytes that moved."""
         self._config = config
         self._blobs = blobs
         self._root = root
@@ -60,6 +63,7 @@ class Export:
         self._threads = threads
         self._created = created
         self._push = push
+        self._hand_over = hand_over
         self.manifest: Digest | None = None
 
     def write(self, output: Output) -> int:
@@ -82,6 +86,10 @@ class Export:
                 if self._push is None:
                     raise UsageError("registries are not reached here")
                 return self._push(self._rendered(output), output.names)
+            case "engine":
+                if self._hand_over is None:
+                    raise UsageError("engines are not reached here")
+                return self._hand_over(self._config, self._blobs, output.names, output.dest)
 
     def _rendered(self, output: Output) -> Rendered:
         rendered = render(

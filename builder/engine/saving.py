@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Literal
 
-    from builder.engine.rendering import Form
+    from builder.engine.rendering import Blobs, Form
     from builder.engine.roots import Layer, Roots
     from builder.store.store import ImageRecord, Store
 
@@ -45,8 +45,8 @@ def save(
     """
     if format == "docker-archive":
         with store.scratch() as scratch:
-            plain = _Plain(scratch, store, roots)
-            return write_docker_archives([plain.image(record, names) for record, names in images.items()], dest)
+            plain = PlainLayers(scratch, store, roots)
+            return write_docker_archives([plain.of_record(record, names) for record, names in images.items()], dest)
     rendered = []
     for record, names in images.items():
         config = store.read_blob(record.config, CONFIG_LIMIT)
@@ -60,13 +60,8 @@ def save(
     return write_oci_layouts(rendered, dest, tar=format == "oci-archive")
 
 
-def plain_image(record: ImageRecord, names: Sequence[str], scratch: str, store: Store, roots: Roots) -> Rendered:
-    """One image with all layers uncompressed; those that do not lie so in the store are unpacked into `scratch`."""
-    return _Plain(scratch, store, roots).image(record, names)
-
-
-class _Plain:
-    """Layers as they are without compression, each made once."""
+class PlainLayers:
+    """Layers as they are without compression, each made once: in the store where they lie there so, else in `scratch`."""
 
     def __init__(self, scratch: str, store: Store, roots: Roots) -> None:
         self._scratch = scratch
@@ -74,20 +69,27 @@ class _Plain:
         self._roots = roots
         self._made: dict[Digest, str] = {}
 
-    def image(self, record: ImageRecord, names: Sequence[str]) -> Rendered:
+    def of_record(self, record: ImageRecord, names: Sequence[str]) -> Rendered:
         config = self._store.read_blob(record.config, CONFIG_LIMIT)
         root = Root.of(parse_config(config).diff_ids)
-        blobs = kept_blobs(record, root, self._store)
-        kept = [*blobs, *[None] * (len(root.layers) - len(blobs))]
+        return self.image(config, kept_blobs(record, root, self._store), names)
+
+    def image(self, config: bytes, blobs: Blobs, names: Sequence[str]) -> Rendered:
+        """An image with all layers uncompressed; `blobs` are those that they came in."""
+        root = Root.of(parse_config(config).diff_ids)
         layers = []
-        for layer, blob in zip(root.layers, kept, strict=True):
-            path = self._layer(layer, blob)
+        for layer, blob in self.with_blobs(root, blobs):
+            path = self.path(layer, blob)
             layers.append((Descriptor(LAYER_TYPE, layer.diff_id, os.stat(path).st_size), path))
         descriptor = Descriptor(CONFIG_TYPE, Digest.of(config), len(config))
         data = manifest(descriptor, [d for d, _ in layers])
         return Rendered(config, data, tuple(layers), tuple(names), _created(config))
 
-    def _layer(self, layer: Layer, blob: Descriptor | None) -> str:
+    def with_blobs(self, root: Root, blobs: Blobs) -> list[tuple[Layer, Descriptor | None]]:
+        return list(zip(root.layers, [*blobs, *[None] * (len(root.layers) - len(blobs))], strict=True))
+
+    def path(self, layer: Layer, blob: Descriptor | None) -> str:
+        """The file that holds the layer's tar."""
         if layer.diff_id not in self._made:
             self._made[layer.diff_id] = self._make(layer, blob)
         return self._made[layer.diff_id]

@@ -178,9 +178,10 @@ class _Run:
                 )
             case dict():
                 return value.get(name, NO_VALUE)
-            case None | NoValue():
+            case NoValue():
                 return NO_VALUE
-        raise self._wrong(at, f"'.{name}' is asked for of a value that has no fields")
+        what = "what is not there" if value is None else "a value that has no fields"
+        raise self._wrong(at, f"'.{name}' is asked for of {what}")
 
     def _wrong(self, at: int, what: str, hint: str | None = None) -> UsageError:
         return wrong(self._source, at, what, hint)

@@ -157,7 +157,7 @@ def _printf(form: object, *values: object) -> str:
 
     text = _VERB.sub(shown, _text(form, "printf"))
     # As Go says it.
-    return text + (f"%!(EXTRA {', '.join(map(show, left))})" if left else "")
+    return text + (f"%!(EXTRA {', '.join(map(_typed, left))})" if left else "")
 
 
 def _formatted(value: object, verb: str, flags: str, precision: int | None) -> str:
@@ -178,9 +178,23 @@ def _formatted(value: object, verb: str, flags: str, precision: int | None) -> s
             return value.encode().hex()
         case "f" if isinstance(value, float):
             return f"{value:.{6 if precision is None else precision}f}"
-        case "T":
-            return {"a text": "string", "a number": "int", "a truth value": "bool"}.get(_kind(value), "interface {}")
-    raise Wrong(f"printf shows {_kind(value)} by %v, not by %{verb}")
+    # As Go says it.
+    return f"%!{verb}({_typed(value)})"
+
+
+def _typed(value: object) -> str:
+    match value:
+        case None | NoValue():
+            return "<nil>"
+        case bool():
+            return f"bool={show(value)}"
+        case int():
+            return f"int={value}"
+        case float():
+            return f"float64={show(value)}"
+        case str():
+            return f"string={value}"
+    return f"interface {{}}={show(value)}"
 
 
 def _print(*values: object) -> str:

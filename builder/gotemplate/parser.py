@@ -168,6 +168,8 @@ class _Tokens:
             operands.append(self._operand(known))
         if first is None or not operands:
             raise wrong(self._source, first.at if first else self._at, "a value is missing", "as in {{.ID}}")
+        if isinstance(operands[0], Nil):
+            raise wrong(self._source, first.at, "nil alone is not a value to show")
         if len(operands) > 1 and not isinstance(operands[0], Function):
             raise wrong(self._source, first.at, "what is not a function takes no arguments")
         return Command(tuple(operands), first.at)

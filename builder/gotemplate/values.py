@@ -21,6 +21,10 @@ class Fields(dict[str, object]):
         return self
 
 
+class NilMap(dict[str, object]):
+    """A map that is not there: empty, and null as JSON. A list that is not there is an empty tuple."""
+
+
 class NoValue:
     """A key that a map does not have."""
 
@@ -60,8 +64,12 @@ def to_json(value: object) -> str:
 
 def _plain(value: object) -> Any:
     match value:
-        case NoValue():
+        case NoValue() | NilMap():
             return None
+        case tuple() if not value:
+            return None
+        case float() if value == int(value) and abs(value) < 1e21:
+            return int(value)
         case Fields():
             return {key: _plain(each) for key, each in value.items()}
         case dict():
@@ -74,8 +82,19 @@ def _plain(value: object) -> Any:
 def _float(value: float) -> str:
     if value != value or value in (float("inf"), float("-inf")):
         return {"inf": "+Inf", "-inf": "-Inf"}.get(str(value), "NaN")
-    shown = repr(value)
-    digits, e, exponent = shown.partition("e")
-    if e:
-        return f"{digits.removesuffix('.0')}e{exponent}"
-    return shown.removesuffix(".0")
+    mantissa, _, power = repr(abs(value)).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    # Where the point stands in the digits.
+    point = len(whole) + int(power or 0) - (len(whole + fraction) - len(digits))
+    digits = digits.rstrip("0")
+    if not digits:
+        return "0"
+    sign = "-" if value < 0 else ""
+    if not -4 <= point - 1 < 6:
+        rest = f".{digits[1:]}" if len(digits) > 1 else ""
+        return f"{sign}{digits[0]}{rest}e{point - 1:+03d}"
+    if point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    rest = digits[point:]
+    return sign + digits[:point].ljust(point, "0") + (f".{rest}" if rest else "")
