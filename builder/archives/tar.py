@@ -6,6 +6,7 @@ ours that has no compression; of what comes no more is taken than the headers an
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ _LINKS = (b"1", b"2")
 _FILES = (b"0", b"\0", b"7")
 _LARGEST = 1 << 42
 """Bytes of one member: the largest file that ext4 holds is 16 TiB, and no layer comes near."""
+_MUCH = 64 << 20
 _PADDING = 16 << 20
 """Zeros that may follow the end: tar(1) fills its last record."""
 # As for layers (`builder.engine.foreign`): zeros shrink to a thousandth.
@@ -63,6 +65,11 @@ class _Coming(Headers):
         self._chunks = chunks
 
     def reach(self, end: int) -> int:
+        if end - self._end > _MUCH:
+            space = os.fstatvfs(self._descriptor)
+            if end - self._end > space.f_bavail * space.f_frsize:
+                # Known now: the disk need not be filled first.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         while self._end < end:
             chunk = next(self._chunks, b"")
             if not chunk:
