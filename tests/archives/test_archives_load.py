@@ -415,7 +415,7 @@ def test_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_large_archive_takes_little_memory(pybuild: Pybuild, tmp_path: Path) -> None:
-    size = 300 << 20
+    size = 160 << 20
     head, tail = huge("big", size), bytes(1024)
     hasher = hashlib.sha256(head)
     for _ in range(size >> 20):
@@ -437,7 +437,7 @@ def test_a_large_archive_takes_little_memory(pybuild: Pybuild, tmp_path: Path) -
                 env=pybuild.environment(),
                 capture_output=True,
                 text=True,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (200 << 20, 200 << 20)),
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (128 << 20, 128 << 20)),
             )
     assert (done.returncode, done.stdout) == (0, "Loaded image: big:latest\n"), done.stderr
 
