@@ -43,10 +43,14 @@ def shown(objects: Sequence[Fields], form: str | None) -> str:
         return json.dumps(objects, separators=(",", ":"), ensure_ascii=False) + "\n"
     from builder.gotemplate.evaluate import Template
 
-    template = Template(_plain(form))
+    template = Template(form)
     return "".join(template.render(each) + "\n" for each in objects)
 
 
 def _plain(form: str) -> str:
-    """Docker's command line takes these two for what they stand for, inside of actions or not."""
-    return form.replace(r"\t", "\t").replace(r"\n", "\n")
+    r"""Where rows are shown, `\t` and `\n` outside of actions are what they stand for, as with docker."""
+    import re
+
+    return re.sub(
+        r"\{\{.*?\}\}|\\[tn]", lambda found: {r"\t": "\t", r"\n": "\n"}.get(found[0], found[0]), form, flags=re.DOTALL
+    )

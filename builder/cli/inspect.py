@@ -64,7 +64,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         for image in found:
             sys.stdout.buffer.write(image.config if parsed.flag("config") else image.listed or image.manifest)
         return 0
-    sys.stdout.write(shown([_object(image) for image in found], parsed.text("format")))
+    sys.stdout.write(shown([inspected_object(image) for image in found], parsed.text("format")))
     return 0
 
 
@@ -140,7 +140,7 @@ def _archived(path: str, wanted: str, platform: Platform, *, asked: bool) -> Ins
     return Inspected(found.config, names, (), size, found.manifest, found.listed, digest)
 
 
-def _object(found: Inspected) -> Fields:
+def inspected_object(found: Inspected) -> Fields:
     """What docker shows, and what only manifests and indexes say."""
     parsed = parse_config(found.config)
     raw: dict[str, Any] = json.loads(found.config)

@@ -207,7 +207,7 @@ def _print(*values: object) -> str:
     return "".join(parts)
 
 
-def _join(value: object, between: object = "") -> str:
+def _join(value: object, between: object) -> str:
     if value is None:
         return ""
     if not isinstance(value, list | tuple):

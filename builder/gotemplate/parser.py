@@ -243,7 +243,7 @@ class _Tokens:
 
     def _check_known(self, name: str, token: Token, known: set[str]) -> None:
         if name not in known:
-            raise wrong(self._source, token.at, f"there is no variable '{name}'", did_you_mean(name, known))
+            raise wrong(self._source, token.at, f"there is no variable '{name}'", did_you_mean(name, known - {"$"}))
 
     def _is(self, sign: str) -> bool:
         token = self.peek()
