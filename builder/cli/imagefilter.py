@@ -46,7 +46,7 @@ def _fits(key: str, value: str, store: Store) -> Fits:
             return lambda record: _has_label(record, name, wanted if equals else None, store)
         case "reference":
             _check_pattern(value)
-            return lambda record: any(goglob.match(value, text) for text in _texts(record))
+            return lambda record: any(goglob.match(value, text) for text in _texts(record, value))
         case "before":
             limit = find(value, store).created
             return lambda record: record.created < limit
@@ -54,8 +54,8 @@ def _fits(key: str, value: str, store: Store) -> Fits:
     return lambda record: record.created > limit
 
 
-def _texts(record: ImageRecord) -> list[str]:
-    """What a pattern may stand for: the familiar name, without its tag too, and the whole name."""
+def _texts(record: ImageRecord, pattern: str) -> list[str]:
+    """What a pattern may stand for: the familiar name, without its tag too; and what is no pattern, for the whole name."""
     if not record.name:
         return []
     try:
@@ -63,7 +63,8 @@ def _texts(record: ImageRecord) -> list[str]:
     except BuildError:
         return [familiar(record)]
     bare = reference._replace(tag="", digest=None)
-    return [reference.familiar, bare.familiar, str(reference), str(bare)]
+    whole = [] if goglob.has_meta(pattern) else [str(reference), str(bare)]
+    return [reference.familiar, bare.familiar, *whole]
 
 
 def _has_label(record: ImageRecord, name: str, wanted: str | None, store: Store) -> bool:
