@@ -6,7 +6,7 @@ from __future__ import annotations
 from builder.engine import foreign
 from builder.engine.roots import Root
 from builder.errors import BuildError, UsageError
-from builder.events import Transfer
+from builder.events import Notice, Transfer
 from builder.oci.digest import Digest
 from builder.oci.image import LAYER_TYPE, parse_config
 from builder.oci.reference import Reference
@@ -49,8 +49,13 @@ def load(archive: Archive, images: Sequence[Found], store: Store, roots: Roots, 
     loaded = []
     for image, id, blobs in ready:
         store.put_blob(image.config)
-        for name in image.names or ("",):
+        for name in image.names:
+            before = store.find_image(name)
+            if before is not None and before.config != id:
+                emit(Notice(f"{Reference.parse(name).familiar} was the name of {before.config.short}, which stays without it"))
             store.tag(name, id, blobs)
+        if not image.names:
+            store.tag("", id, blobs)
         loaded.append(Loaded(id, image.names, image.tag))
     return loaded
 
