@@ -21,6 +21,7 @@ MOST_MEMBERS = 100_000
 _LINKS = 8
 _CHUNK = 1 << 20
 _LONGEST = 4096
+_MESSAGE = 400
 _AGAIN = "fetch or make it again"
 
 
@@ -91,7 +92,9 @@ class Archive:
             raise self.wrong(f"its '{name}' is no JSON") from None
 
     def wrong(self, what: str, hint: str | None = _AGAIN) -> UsageError:
-        return UsageError(f"'{self.shown}' is damaged: {what}", hint=hint)
+        # What it says of itself may be megabytes.
+        said = what if len(what) <= _MESSAGE else f"{what[:_MESSAGE]}..."
+        return UsageError(f"'{self.shown}' is damaged: {said}", hint=hint)
 
     def _get(self, name: str) -> tuple[str, Regular]:
         found = self._find(name)

@@ -51,8 +51,9 @@ def read_image(archive: Archive, config: bytes, what: str) -> ParsedImage:
     return parsed
 
 
-def name_of(archive: Archive, text: object) -> str:
-    """The normalised name of an image. Raises UsageError."""
+def name_of(archive: Archive, text: object, digest: Digest | None = None) -> str:
+    """The normalised name of an image. One that has a digest is believed where the image's is `digest`: what is called so must
+    be what a registry would give. Raises UsageError."""
     try:
         if not isinstance(text, str):
             raise TypeError
@@ -60,6 +61,8 @@ def name_of(archive: Archive, text: object) -> str:
     except (BuildError, TypeError) as error:
         reason = error.message if isinstance(error, BuildError) else "a name is no text"
         raise archive.wrong(f"an image has a name that is none: {reason}") from error
+    if reference.digest is not None and reference.digest != digest:
+        raise archive.wrong(f"an image is called {reference.identity}, and has another digest")
     return reference.identity
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import string
 
 from builder.archives.found import CONFIG_LIMIT, MANIFEST_LIMIT, MOST_LAYERS, Found, descriptor_of, name_of
 from builder.errors import UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _NAME = "io.containerd.image.name"
 _REF = "org.opencontainers.image.ref.name"
 _DEEPEST = 3
+_TAG = string.ascii_letters + string.digits
 _INDEXES = (INDEX_TYPE, DOCKER_INDEX_TYPE)
 
 
@@ -86,11 +88,12 @@ def _called(archive: Archive, descriptor: Descriptor) -> tuple[str, str]:
     """The whole name that the annotations give, else the tag: umoci has tags alone, skopeo whatever it was told."""
     annotations = dict(descriptor.annotations)
     if annotations.get(_NAME):
-        return name_of(archive, annotations[_NAME]), ""
+        return name_of(archive, annotations[_NAME], descriptor.digest), ""
     ref = annotations.get(_REF, "")
     if ":" in ref or "/" in ref:
-        return name_of(archive, ref), ""
-    return "", ref
+        return name_of(archive, ref, descriptor.digest), ""
+    # A text that is no tag says nothing.
+    return "", ref if not ref.replace(".", "").replace("-", "").replace("_", "").strip(_TAG) and len(ref) <= 128 else ""
 
 
 def _manifests(archive: Archive, raw: dict[str, Any], what: str) -> list[Descriptor]:

@@ -115,9 +115,9 @@ def _history(parsed: Parsed, store: Store) -> None:
             "<missing>",
             _since(created) if form and human else created[:19] if human else created,
             created,
-            text if full or len(text) <= 60 else text[:59] + "…",
+            _visible(text if full or len(text) <= 60 else text[:59] + "…"),
             units.size(size) if human else str(size),
-            str(line.get("comment", "")),
+            _visible(str(line.get("comment", ""))),
         )
         rows.append(dict(zip(_HISTORY, values, strict=True)))
     rows.reverse()
@@ -173,6 +173,11 @@ def _size(image: ParsedImage, store: Store) -> int:
 
 def _id(record: ImageRecord, full: bool) -> str:
     return str(record.config) if full else record.config.short
+
+
+def _visible(text: str) -> str:
+    """What others wrote into an image does not act on the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _at(created: int) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import os
 import resource
+import signal
 import subprocess
 import tarfile
+import termios
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder.archives.archive import Archive, Regular
 from builder.archives.images import images
 from builder.archives.tar import open_tar
 from builder.engine.loading import Loaded, load
@@ -51,6 +57,11 @@ from tests.conftest import Pybuild
 
 AMD64 = Platform("linux", "amd64")
 KIND = "application/vnd.oci.image"
+KEYS = [
+    *("manifests", "mediaType", "digest", "size", "annotations", "platform", "os", "architecture", "layers", "config"),
+    *("schemaVersion", "Config", "RepoTags", "Layers", "rootfs", "diff_ids", "history", "io.containerd.image.name"),
+    "org.opencontainers.image.ref.name",
+]
 
 
 def loaded(data: bytes, folder: Path, store: Store, platform: Platform = AMD64, *, asked: bool = False) -> list[Loaded]:
@@ -320,6 +331,14 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: archive(manifest_with(layers=[{}, {}])),
         "'a.tar' is damaged: a layer: ",
     ),
+    "a digest that is not its own": (
+        lambda: archive(oci({"io.containerd.image.name": "debian@sha256:" + "0" * 64})),
+        f"'a.tar' is damaged: an image is called docker.io/library/debian@sha256:{'0' * 64}, and has another digest",
+    ),
+    "a digest in Docker's list": (
+        lambda: archive(old_docker([f"debian@{DIGEST}"])),
+        f"'a.tar' is damaged: an image is called docker.io/library/debian@{DIGEST}, and has another digest",
+    ),
     "nested": (lambda: archive(nested_deeply()), "'a.tar' is damaged: its indexes are nested too deeply"),
     "a digest as a path": (
         lambda: archive(manifest_with(config={"digest": "sha256:../../etc", "size": 3})),
@@ -375,6 +394,73 @@ def test_any_damage_is_an_error_or_the_same_image(
                 continue
             # Names and such may have changed; content has not.
             assert [str(image.id) for image in found] == [ID]
+
+
+PLACES = ["manifest.json", "index.json", f"blobs/sha256/{DIGEST[7:]}", "c.json"]
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 2**70)
+    | st.text(max_size=5)
+    | st.sampled_from([DIGEST, NAME, ID, "layers", "../x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.sampled_from(PLACES), value=ANY, key=st.sampled_from(KEYS))
+def test_any_json_is_an_error_or_an_image(place: str, value: object, key: str) -> None:
+    """Instead of all of a document, and instead of what it has under one key, wherever that is."""
+
+    def changed(raw: object) -> object:
+        if isinstance(raw, dict):
+            return {name: value if name == key else changed(inner) for name, inner in raw.items()}
+        return [changed(inner) for inner in raw] if isinstance(raw, list) else raw
+
+    listing = listed("c.json", [name for name in jib() if name.endswith(".tar.gz")], [NAME])
+    docker = jib() | {"c.json": CONFIG, "manifest.json": listing}
+    for members in (oci(), docker):
+        for new in (value, changed(json.loads(members.get(place, b"{}")))):
+            data = json.dumps(new).encode()
+            changes: Members = {place: data}
+            if place.startswith("blobs"):
+                # Under its right digest, so that it is looked at.
+                changes = {f"blobs/sha256/{hex_of(data)}": data}
+                changes["index.json"] = json.dumps({"manifests": [described(data)]}).encode()
+            made = {**members, **changes}
+            found = Archive("a", {name: Regular(0, len(c)) for name, c in made.items()}, lambda _: nullcontext(0))
+            found.chunks = lambda name, made=made: iter([made[name]])  # type: ignore[method-assign, misc]
+            found.head = lambda name, size=16, made=made: made[name][:size]  # type: ignore[method-assign, misc]
+            try:
+                assert images(found, AMD64)
+            except UsageError as error:
+                assert len(error.message) < 700
+
+
+def test_an_interrupted_load_leaves_nothing(pybuild: Pybuild) -> None:
+    data = PACKERS["gzip"](archive(old_docker()))
+    with subprocess.Popen(
+        [*pybuild.command, "load"],
+        env=pybuild.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(data[: len(data) // 2])
+        process.stdin.flush()
+        deadline = time.monotonic() + 20
+        # Until it has taken that, and waits for the rest.
+        while any(fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        out, err = process.communicate()
+    assert (process.returncode, out, err) == (130, b"", b"error: interrupted\n")
+    assert os.listdir(pybuild.store / "tmp") == []
+    assert pybuild("images", "-q").stdout == ""
 
 
 def test_members_without_end(pybuild: Pybuild, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,12 +33,16 @@ def built(pybuild: Pybuild, tmp_path: Path, text: str, *names: str) -> str:
 
 @pytest.fixture
 def ids(pybuild: Pybuild, tmp_path: Path) -> dict[str, str]:
-    """`old:1`, an image without a name, and then, at another second, `app:1`, `app:2` and `registry.example/team/app:1`."""
+    """`old:1` and an image without a name, two hours old, and `app:1`, `app:2` and one of a registry, of an hour."""
     first = built(pybuild, tmp_path, "FROM scratch\nLABEL team=a\n", "old:1")
     nameless = built(pybuild, tmp_path, "FROM scratch\nLABEL team=b empty=\n")
-    time.sleep(1.1)
     names = ("app:1", "app:2", "registry.example/team/app:1")
     second = built(pybuild, tmp_path, 'FROM scratch\nLABEL team=a size=big\nCMD ["x"]\n', *names)
+    with closing(sqlite3.connect(pybuild.store / "db.sqlite")) as database:
+        now = int(time.time())
+        database.execute("UPDATE images SET created = ?", (now - 2 * 3600 - 60,))
+        database.execute("UPDATE images SET created = ? WHERE config = ?", (now - 3600 - 60, second))
+        database.commit()
     return {"old": first, "": nameless, "app": second}
 
 
@@ -57,7 +63,7 @@ def test_formats(pybuild: Pybuild, ids: dict[str, str]) -> None:
     shown = json.loads(line)
     assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d \+0000 UTC", shown.pop("CreatedAt"))
     assert shown == {
-        "CreatedSince": "just now",
+        "CreatedSince": "2 hours ago",
         "Digest": "<none>",
         "ID": ids["old"],
         "Repository": "old",
