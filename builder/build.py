@@ -16,7 +16,7 @@ from builder.engine.journal import Journal, Subject
 from builder.engine.roots import Roots
 from builder.engine.times import created
 from builder.errors import BuildError, Interrupted
-from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished, Notice
+from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
 from builder.layers.entry import EPOCH
 from builder.oci.image import assemble
 from builder.plan import checking
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from builder.dockerfile.ast import Dockerfile, Instruction
-    from builder.engine.exporting import HandOver, Output, Push
+    from builder.engine.exporting import Output, Push
     from builder.engine.imports import Imports
     from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
@@ -77,7 +77,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
     emit = journal.emit
     begun = time.monotonic()
     stop = Cancellation()
-    roots = Roots(store, stop)
+    roots = Roots(store, stop, gzip=max(1, request.jobs) if any(map(_ships_gzip, request.outputs)) else 0)
     imports = _imports(request, store, roots, emit, stop)
     with (
         BuildContexts(request, store, emit, stop) as contexts,
@@ -324,22 +324,35 @@ def _export(request: Request, plan: Plan, config: bytes, root: Root, store: Stor
     """Write every output; the digest of the manifest, when one had to be made."""
     if not request.outputs:
         return None
-    from builder.engine.exporting import Export
+    from builder.engine.exporting import Export, handing, no_engine
 
     when = created(request.source_date_epoch)
     threads = max(1, request.jobs)
     push = _pusher(request, store, emit)
-    load = _loader(store, roots, emit)
-    export = Export(config, root, plan.base.blobs, store, roots, threads=threads, created=when, push=push, hand_over=load)
+    export = Export(
+        config,
+        root,
+        plan.base.blobs,
+        store,
+        roots,
+        threads=threads,
+        created=when,
+        push=push,
+        hand_over=handing(store, roots, emit),
+    )
     for output in request.outputs:
         if output.type == "engine" and not output.dest:
-            emit(_no_engine(output))
+            emit(no_engine(output))
             continue
         begun = time.monotonic()
         size = export.write(output)
         digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""
         emit(ExportFinished(f"{output.type} {output.dest}".rstrip(), digest, size, time.monotonic() - begun))
     return export.manifest
+
+
+def _ships_gzip(output: Output) -> bool:
+    return output.type in ("oci", "docker", "registry") and output.compression == "gzip"
 
 
 def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:
@@ -353,22 +366,6 @@ def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:
         return push(image, names, access(), store, emit)
 
     return take
-
-
-def _loader(store: Store, roots: Roots, emit: Emit) -> HandOver:
-    def take(config: bytes, blobs: Blobs, names: Sequence[Reference], path: str) -> int:
-        from builder.engine.handover import hand_over  # for those who have an engine
-
-        return hand_over(config, blobs, names, path, store, roots, emit)
-
-    return take
-
-
-def _no_engine(output: Output) -> Notice:
-    name = output.names[0].familiar if output.names else "IMAGE"
-    return Notice(
-        f"no Docker engine here: the image is in pybuild's own store; podman takes it by: pybuild save {name} | podman load"
-    )
 
 
 def _imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> Imports | None:

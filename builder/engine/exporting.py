@@ -5,6 +5,7 @@ from __future__ import annotations
 from builder.engine.rendering import flatten, render
 from builder.engine.roots import stored
 from builder.errors import UsageError
+from builder.events import Notice
 from builder.export.directory import write_local, write_tar
 from builder.export.docker_archive import write_docker_archive
 from builder.export.layout import write_oci_layout
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from builder.engine.rendering import Blobs, Form
     from builder.engine.roots import Root, Roots
+    from builder.events import Emit
     from builder.export.layout import Rendered
     from builder.oci.reference import Reference
     from builder.store.store import Store
@@ -97,3 +99,21 @@ class Export:
         )
         self.manifest = Digest.of(rendered.manifest)
         return rendered._replace(names=tuple(str(name) for name in output.names), created=self._created)
+
+
+def handing(store: Store, roots: Roots, emit: Emit) -> HandOver:
+    """What gives images to an engine."""
+
+    def take(config: bytes, blobs: Blobs, names: Sequence[Reference], path: str) -> int:
+        from builder.engine.handover import hand_over  # for those who have an engine
+
+        return hand_over(config, blobs, names, path, store, roots, emit)
+
+    return take
+
+
+def no_engine(output: Output) -> Notice:
+    """What is said instead where there is none."""
+    name = output.names[0].familiar if output.names else "IMAGE"
+    take = f"pybuild save {name} | podman load"
+    return Notice(f"no Docker engine here: the image is in pybuild's own store; podman takes it by: {take}")

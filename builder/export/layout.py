@@ -9,9 +9,9 @@ import os
 from builder.errors import BuildError, StoreError, UsageError
 from builder.export.destination import Destination
 from builder.export.directory import write_local
+from builder.layers import tarwriter
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.order import sort_items
-from builder.layers.tarwriter import write_layer
 from builder.oci.digest import Digest
 from builder.oci.image import INDEX_TYPE, MANIFEST_TYPE
 from builder.oci.reference import Reference
@@ -82,7 +82,7 @@ def write_archive(files: Files, images: Sequence[Rendered], dest: str, *, stdout
 def write_tar_of(files: Files, images: Sequence[Rendered], write: Callable[[bytes], object]) -> None:
     """The same to whatever takes it."""
     try:
-        write_layer(_items(files), write)
+        tarwriter.write_archive(_items(files), write)
     except BuildError as error:
         raise _diagnosed(error, images) from error
 
