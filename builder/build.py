@@ -336,15 +336,27 @@ def _export(
     """Write every output; the digest of the manifest, when one had to be made."""
     if not request.outputs:
         return None
-    from builder.engine.exporting import Export
+    from builder.engine.exporting import Export, handing, no_engine
 
     when = created(request.source_date_epoch)
     threads = max(1, request.jobs)
     push = _pusher(request, store, emit)
     export = Export(
-        config, root, plan.base.blobs, store, roots, threads=threads, created=when, push=push, annotations=annotations
+        config,
+        root,
+        plan.base.blobs,
+        store,
+        roots,
+        threads=threads,
+        created=when,
+        push=push,
+        hand_over=handing(store, roots, emit),
+        annotations=annotations,
     )
     for output in request.outputs:
+        if output.type == "engine" and not output.dest:
+            emit(no_engine(output))
+            continue
         begun = time.monotonic()
         size = export.write(output)
         digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""

@@ -113,14 +113,15 @@ def image_manifest(reference: Reference, repository: Repository, platform: Platf
     raw = repository.manifest(reference.digest or reference.tag)
     if raw is None:
         raise NotThere(f"{reference.domain} has no image '{reference.familiar}'", hint="check its name and tag")
-    return _for_platform(raw, reference, repository, platform)
+    return chosen_manifest(raw, reference, repository, platform)[1]
 
 
-def _for_platform(raw: Raw, reference: Reference, repository: Repository, platform: Platform) -> ImageManifest:
+def chosen_manifest(raw: Raw, reference: Reference, repository: Repository, platform: Platform) -> tuple[Raw, ImageManifest]:
+    """The manifest that `raw` is, or that it, an index, has for `platform`. Raises RegistryError."""
     for _ in range(_DEEPEST):
         parsed = parse(raw, f"'{reference.familiar}'")
         if not isinstance(parsed, Index):
-            return parsed
+            return raw, parsed
         found = suited(parsed.manifests, platform)
         if not found:
             others = [str(Platform(*one.platform)) for one in parsed.manifests if one.platform and one.platform[0] != "unknown"]
