@@ -27,6 +27,7 @@ _CHUNK = 1 << 18
 _ERROR_LIMIT = 1 << 16
 # However little each connection brings.
 _MOST_RESUMES = 100
+_MORE = 5
 
 
 class Repository:
@@ -104,7 +105,7 @@ class Repository:
         counts once this returns: size and digest are right then."""
         url = f"{self._base}{self.path}/blobs/{descriptor.digest}"
         sink = _Sink(self, descriptor, write)
-        attempt = resumes = 0
+        attempt = resumes = silent = 0
         while sink.size < descriptor.size or not resumes:
             before = sink.size
             broken = self._piece(url, sink)
@@ -112,7 +113,10 @@ class Repository:
                 break
             resumes += 1
             attempt = 1 if sink.size > before else attempt + 1
-            if attempt >= self._limits.attempts or resumes > _MOST_RESUMES:
+            silent += is_silence(broken)
+            # Each silence was waited for as long as is borne.
+            patience = self._limits.silences * (1 if attempt > 1 else _MORE)
+            if attempt >= self._limits.attempts or resumes > _MOST_RESUMES or silent >= patience:
                 raise broken
             self._http.nap(self._http.backoff(attempt))
         sink.check()
@@ -136,6 +140,7 @@ class Repository:
 
     def upload(self, descriptor: Descriptor, body: Body, source: str = "") -> bool:
         """Put a blob there; False where the registry took it over from `source`, another repository of it, and no byte went."""
+        silent = 0
         for attempt in range(1, self._limits.attempts + 1):
             try:
                 location = self._begin(descriptor.digest, source)
@@ -151,8 +156,13 @@ class Repository:
             headers = {"Content-Type": "application/octet-stream"}
             try:
                 answer = self._request("PUT", url, push=True, headers=headers, body=body, once=True)
-            except RegistryError:
-                if attempt == self._limits.attempts:
+            except RegistryError as error:
+                # It may have taken all, and been too slow to say so.
+                if isinstance(error.__cause__, _lost()) and self._has_quietly(descriptor.digest):
+                    body.told(descriptor.size)
+                    return True
+                silent += is_silence(error)
+                if attempt == self._limits.attempts or silent == self._limits.silences:
                     raise
             else:
                 if attempt == self._limits.attempts or answer.response.status not in TRANSIENT:
@@ -163,6 +173,13 @@ class Repository:
             # What became of the first attempt nobody knows: a new session, and all again.
             self._http.nap(self._http.backoff(attempt))
         raise AssertionError("the last attempt returns or raises")
+
+    def _has_quietly(self, digest: Digest) -> bool:
+        """Whether the blob is there; False where nobody says so."""
+        try:
+            return self.has_blob(digest)
+        except RegistryError:
+            return False
 
     def _begin(self, digest: Digest, source: str) -> str:
         """The address of an upload; empty where the blob was mounted instead."""
@@ -285,6 +302,20 @@ class _Sink:
                 f"{self._repository.domain} sent a blob of {self._repository.name} that is not {self.digest}",
                 hint="the registry, or something on the way to it, is damaged or hostile",
             )
+
+
+def is_silence(error: RegistryError) -> bool:
+    """Whether the server said nothing for as long as is borne."""
+    from urllib3 import exceptions as errors
+
+    return isinstance(error.__cause__, errors.ReadTimeoutError)
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """What ends a request after it was sent, perhaps whole."""
+    from urllib3 import exceptions as errors
+
+    return errors.ReadTimeoutError, errors.ProtocolError
 
 
 def _cut(response: urllib3.BaseHTTPResponse) -> None:

@@ -305,6 +305,25 @@ def test_credentials_by_the_environment(pybuild: Pybuild, secured: RegistryServe
         refused(pybuild, "pull", name, env=env)
 
 
+def test_a_credential_helper_that_is_not_installed(pybuild: Pybuild, registry: RegistryServer, tmp_path: Path) -> None:
+    """What is public needs no credentials, and `config.json` may have come from a desktop."""
+    name = f"{registry.host}/public:1"
+    push(layout(tmp_path / "layout", [{"file": b"x"}]), name)
+    config = tmp_path / "docker"
+    config.mkdir()
+    (config / "config.json").write_text(json.dumps({"credsStore": "desktop.exe"}))
+    env = {"DOCKER_CONFIG": str(config)}
+    missing = "the credential helper 'docker-credential-desktop.exe' is not on the PATH"
+    told = done(pybuild, "pull", name, env=env).stderr
+    assert (
+        f"{missing}, and '{config}/config.json' names it: {registry.host} is asked without its credentials (Registry)" in told
+    )
+    done(pybuild, "--pull", context(tmp_path / "context", f"FROM {name}\n"), env=env)
+    # Who pushes or logs in has credentials.
+    assert refused(pybuild, "push", name, env=env).startswith(f"error: {missing}\n")
+    assert refused(pybuild, "login", "-u", USER, "-p", PASSWORD, registry.host, env=env).startswith(f"error: {missing}\n")
+
+
 # Faults
 
 
