@@ -22,12 +22,21 @@ def told(shown: str, *, connect: float, idle: float, tls_hint: str = _TLS) -> It
     """What urllib3 raises inside, as a RegistryError. `shown` is the URL without credentials; the times are the timeouts."""
     from urllib3 import exceptions as errors
 
+    from builder.http.names import Unanswered
+
     try:
         yield
+    except Unanswered as error:
+        said = f"the name '{host(shown)}' cannot be looked up: the name servers do not answer"
+        raise RegistryError(f"{shown}: {said}", hint="check the network and /etc/resolv.conf, or try again later") from error
     except errors.NameResolutionError as error:
         raise RegistryError(f"{shown}: the name '{host(shown)}' is not known", hint=_OFFLINE) from error
     except errors.SSLError as error:
-        raise RegistryError(f"{shown}: the secure connection failed: {reason(error)}", hint=tls_hint) from error
+        said = reason(error)
+        if "ALERT" in said and "CERTIFICATE" in said:
+            # What it says by it differs: that there is none, or that it is not known there.
+            said = "the server wants a certificate of ours that it knows"
+        raise RegistryError(f"{shown}: the secure connection failed: {said}", hint=tls_hint) from error
     # Before the timeouts, of which it is a kind there.
     except errors.NewConnectionError as error:
         raise RegistryError(f"{shown}: no connection: {reason(error)}", hint="check the host and the port") from error
