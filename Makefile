@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons check docs setup clean web vertx bench soak
+.PHONY: help demo test test-pythons check docs setup clean web vertx bench soak faults
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -64,6 +64,9 @@ soak: .venv/.ready ## eight builders on one store, killed at random 200 times (K
 	@rm -rf .cache/soak
 	@.venv/bin/python -m tests.build.build_soak $(or $(KILLS),200) .cache/soak $(BASES)/busybox
 	@rm -rf .cache/soak
+
+faults: .venv/.ready ## what each fault of a network, registry or image gives: print the table that the tests compare with
+	@.venv/bin/python -m tests.registry.registry_faults | tee tests/golden/registry/faults.txt
 
 check: .venv/.ready ## ruff and mypy
 	@.venv/bin/ruff check .

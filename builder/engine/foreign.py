@@ -47,12 +47,19 @@ def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: P
 
 
 def check_layers(name: str, parsed: ParsedImage, layers: Sequence[Descriptor]) -> None:
-    """Raises UsageError for a manifest that does not fit its config."""
+    """Raises UsageError for a manifest that does not fit its config, and for layers that nobody can read here."""
     if len(parsed.diff_ids) != len(layers):
         raise UsageError(
             f"the image '{name}' is damaged: {len(layers)} layers, but {len(parsed.diff_ids)} diff IDs in its config",
             hint="fetch or make it again",
         )
+
+    for layer in layers:
+        if layer.media_type.endswith("+encrypted"):
+            raise UsageError(
+                f"the layer {layer.digest} of the image '{name}' is encrypted, and nothing here has its key",
+                hint="decrypt it first: skopeo copy --decryption-key",
+            )
 
 
 def missing(parsed: ParsedImage, layers: Sequence[Descriptor], store: Store, roots: Roots) -> list[Descriptor]:

@@ -51,10 +51,14 @@ def told(shown: str, *, connect: float, idle: float, tls_hint: str = _TLS) -> It
 
 def reason(error: BaseException) -> str:
     """The innermost cause, as the system says it: urllib3 wraps it several times."""
+    from http.client import RemoteDisconnected  # urllib3 has it already
+
     seen = [error]
     while (inner := seen[-1].__cause__ or seen[-1].__context__) is not None and inner not in seen:
         seen.append(inner)
     for cause in reversed(seen):
+        if isinstance(cause, RemoteDisconnected):
+            return "the server closed the connection"
         said = getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or getattr(cause, "reason", "")
         if isinstance(said, str) and said:
             return said[:200].lower() if said[:1].isupper() and said[1:2].islower() else said[:200]

@@ -94,7 +94,7 @@ class Http:
         from urllib.parse import urljoin
 
         sent = {"User-Agent": "pybuild", "Accept-Encoding": "identity", **headers}
-        first = redact(url)
+        first = shown(url)
         for _ in range(self._limits.redirects + 1):
             response = self._answer(method, url, sent, body, once=once)
             target = response.headers.get("Location", "")
@@ -108,7 +108,7 @@ class Http:
             except ValueError:
                 after = ("", "", None)
             if after[0] not in ("http", "https") or not after[1]:
-                raise self.error(f"{first} redirects to '{redact(url)[:200]}', which is no URL")
+                raise self.error(f"{first} redirects to '{shown(url)[:200]}', which is no URL")
             if after[0] == "http" != before[0]:
                 raise self.error(f"{first} redirects from https to http, to {after[1]}", hint="the registry is set up wrongly")
             if after != before:
@@ -129,7 +129,7 @@ class Http:
                 while chunk := response.read1(1 << 16, decode_content=False):
                     size += len(chunk)
                     if size > limit:
-                        raise self.error(f"{redact(url)}: the answer is larger than {limit >> 20} MiB")
+                        raise self.error(f"{shown(url)}: the answer is larger than {limit >> 20} MiB")
                     parts.append(chunk)
         except RegistryError as error:
             if error.__cause__ is None:
@@ -143,7 +143,7 @@ class Http:
     def told(self, url: str, method: str = "GET") -> Iterator[None]:
         """What the network does wrong inside is a RegistryError without credentials."""
         try:
-            with told(redact(url), connect=self._limits.connect, idle=self._patience(method), tls_hint=_TLS_HINT):
+            with told(shown(url), connect=self._limits.connect, idle=self._patience(method), tls_hint=_TLS_HINT):
                 yield
         except RegistryError as error:
             raise self.error(error.message, hint=error.hint) from error.__cause__
@@ -234,6 +234,11 @@ class Http:
 
     def _masked(self, text: str) -> str:
         return _masked(text, self.secrets)
+
+
+def shown(url: str) -> str:
+    """For messages: what follows a `?` is sessions and signatures, by which whoever reads them may do the same."""
+    return redact(url).partition("?")[0]
 
 
 def mask(error: BuildError, secrets: set[str]) -> None:

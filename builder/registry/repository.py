@@ -7,9 +7,8 @@ import hashlib
 from builder.errors import BuildError, RegistryError
 from builder.http.addresses import origin
 from builder.oci.digest import Digest
-from builder.redact import redact
 from builder.registry.auth import asked, bytes_body
-from builder.registry.http import TRANSIENT, Broken, done
+from builder.registry.http import TRANSIENT, Broken, done, shown
 from builder.registry.manifests import ACCEPTED, LIMIT, Raw
 
 TYPE_CHECKING = False
@@ -28,6 +27,9 @@ _ERROR_LIMIT = 1 << 16
 # However little each connection brings.
 _MOST_RESUMES = 100
 _MORE = 5
+_ELSEWHERE = (
+    "its type says that registries may not have it, and no other place is asked: push the image again with all its layers"
+)
 
 
 class Repository:
@@ -201,7 +203,7 @@ class Repository:
             scheme = host = ""
         if scheme not in ("http", "https") or not host:
             raise self._http.error(
-                f"{self.domain} wants uploads at '{redact(given)[:200]}', which is no URL",
+                f"{self.domain} wants uploads at '{shown(given)[:200]}', which is no URL",
                 hint="the registry is set up wrongly",
             )
         if location.startswith("http:") and url.startswith("https:"):
@@ -216,7 +218,8 @@ class Repository:
         response = answer.response
         if response.status == 404:
             done(response)
-            raise self._http.error(f"{self.domain} has no blob {sink.digest} of {self.name}", hint="push the image again")
+            hint = _ELSEWHERE if _is_foreign(sink.media_type) else "push the image again"
+            raise self._http.error(f"{self.domain} has no blob {sink.digest} of {self.name}", hint=hint)
         self._check(response.status, answer, (200, 206) if begun else (200,))
         sink.skip = 0
         if begun and response.status == 200:
@@ -280,6 +283,7 @@ class _Sink:
         self._hasher = hashlib.new(descriptor.digest.algorithm)
         self.digest = descriptor.digest
         self.expected = descriptor.size
+        self.media_type = descriptor.media_type
         self.size = 0
         self.skip = 0
         """Bytes of the next pieces that are here already."""
@@ -324,6 +328,10 @@ def _cut(response: urllib3.BaseHTTPResponse) -> None:
         response.shutdown()
     except (OSError, ValueError):
         pass  # It is over already.
+
+
+def _is_foreign(media_type: str) -> bool:
+    return ".nondistributable." in media_type or ".foreign." in media_type
 
 
 def _digest(text: str) -> Digest | None:

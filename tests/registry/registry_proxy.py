@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
@@ -37,7 +39,8 @@ class FaultProxy:
     `faults` are used up in their order, each by the next request that `hit` names by a piece of `METHOD path`.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, certificate: Path | None = None) -> None:
+        """`certificate`: it speaks TLS, with this and its key."""
         self.passed: list[Passed] = []
         self._faults: list[tuple[str, Fault]] = []
         self._together: list[tuple[str, Fault]] = []
@@ -65,6 +68,12 @@ class FaultProxy:
                 """Clients that hang up are what is tested."""
 
         self._http = Quiet(("127.0.0.1", 0), Handler)
+        self.tls = certificate is not None
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            # In the thread of the request: a client may not finish its handshake.
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
         self.host = f"127.0.0.1:{self._http.server_address[1]}"
 
     def __enter__(self) -> FaultProxy:
