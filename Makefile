@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons check docs setup clean web vertx bench soak faults
+.PHONY: help demo test test-pythons check docs setup clean web vertx bench soak faults bench-registry
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -57,6 +57,10 @@ bench: .venv/.ready ## the times of a cold and a cached build, and of the langua
 	@sample_projects/bases/busybox $(BASES)/busybox
 	@.venv/bin/python bench/times.py
 	@.venv/bin/python bench/language.py
+
+bench-registry: .venv/.ready ## pull and push of a large image beside skopeo
+	@.ci/packages docker-registry skopeo umoci
+	@.venv/bin/python -m bench.registry
 
 soak: .venv/.ready ## eight builders on one store, killed at random 200 times (KILLS=200), while others remove what they can
 	@.ci/packages busybox

@@ -9,6 +9,7 @@ from builder.cancellation import Cancellation
 from builder.engine import foreign
 from builder.engine.origins import Origins
 from builder.engine.transfers import Transfers
+from builder.engine.unpacked import Unpacked
 from builder.errors import BuildError, Interrupted, RegistryError, StoreError
 from builder.events import BuildWarning
 from builder.oci.image import parse_config
@@ -86,6 +87,7 @@ def _pulled(
     parsed = parse_config(config)
     foreign.check_layers(shown, parsed, manifest.layers)
     wanted = foreign.missing(parsed, manifest.layers, store, roots)
+    diff_ids = dict(zip((layer.digest for layer in manifest.layers), parsed.diff_ids, strict=True))
 
     def fetch(descriptor: Descriptor, count: Callable[[int], object]) -> None:
         # Another image that is pulled, here or by another process, may have the same layer.
@@ -120,10 +122,10 @@ def _pulled(
 
         origins.ask(bring)
 
-    with Transfers(f"pulling {shown}", wanted, fetch, stop, emit) as transfers:
-        blobs = foreign.bring(
-            shown, parsed, manifest.layers, store, roots, lambda descriptor: transfers.wait(descriptor.digest)
-        )
+    layers = [(layer, diff_ids[layer.digest]) for layer in wanted]
+    with store.scratch() as scratch, Transfers(f"pulling {shown}", wanted, fetch, stop, emit) as transfers:
+        with Unpacked(layers, lambda layer: transfers.wait(layer.digest), store, scratch, stop) as tars:
+            blobs = foreign.bring(shown, parsed, manifest.layers, store, roots, tars.take)
         transfers.finish()
     store.put_repository([layer.digest for layer in manifest.layers], repository.name)
     image_id, _ = store.put_blob(config)

@@ -46,12 +46,12 @@ _LARGE = random.Random(7).randbytes(600_000)
 
 IMPATIENT = """
 import sys
-from builder.engine import foreign
+from builder.engine import unpacked
 from builder.registry.access import Limits, RegistryAccess
 # All that the program has but hours: minutes of patience are parts of a second here, and gigabytes of allowance one megabyte.
 limits = Limits(connect=5, idle=0.4, verify=0.4, attempts=3, backoff=0.001, longest_wait=0.05)
 RegistryAccess._field_defaults["limits"] = limits
-foreign._GROWS = 1 << 20
+unpacked.GROWS = 1 << 20
 sys.argv[0] = "pybuild"
 from builder.cli.main import main
 main()

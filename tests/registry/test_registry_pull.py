@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from builder.engine import foreign
+from builder.engine import unpacked
 from builder.engine.pulling import pull
 from builder.engine.roots import Roots
 from builder.errors import RegistryError
@@ -392,7 +392,7 @@ def test_a_layer_that_is_made_to_fill_the_disk(
     registry: RegistryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same limits but for the gigabytes that every layer may grow by."""
-    monkeypatch.setattr(foreign, "_GROWS", 1 << 20)
+    monkeypatch.setattr(unpacked, "GROWS", 1 << 20)
     push(layout(tmp_path / "layout", [{"zeros": bytes(8 << 20)}]), f"{registry.host}/bomb:1")
     with Store(str(tmp_path / "store")) as store, pytest.raises(RegistryError, match="unpacks to more than"):
         reference = Reference.parse(f"{registry.host}/bomb:1")
