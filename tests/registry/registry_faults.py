@@ -49,13 +49,18 @@ import sys
 from builder.engine import unpacked
 from builder.registry.access import Limits, RegistryAccess
 # All that the program has but hours: minutes of patience are parts of a second here, and gigabytes of allowance one megabyte.
-limits = Limits(connect=5, idle=0.4, verify=0.4, attempts=3, backoff=0.001, longest_wait=0.05)
+idle = float(sys.argv.pop(1))
+limits = Limits(connect=30, idle=idle, verify=idle, attempts=3, backoff=0.001, longest_wait=0.05)
 RegistryAccess._field_defaults["limits"] = limits
 unpacked.GROWS = 1 << 20
 sys.argv[0] = "pybuild"
 from builder.cli.main import main
 main()
 """
+
+
+_SHORT = 1.5
+"""Of a server that falls silent; longer than any that does not, on a busy machine too."""
 
 
 class Scene(NamedTuple):
@@ -113,6 +118,8 @@ class Case(NamedTuple):
     args: tuple[str, ...] = ("pull", "{host}/image:1")
     tls: bool = False
     settings: str = ""
+    idle: float = 30
+    """Seconds of silence that are borne."""
     room: int = 0
     """Bytes of the file system that the store is on; 0 for as much as there is."""
 
@@ -216,9 +223,11 @@ def cases() -> Iterator[Case]:
     yield Case("a layer that breaks off, and comes the second time", lambda scene: scene.proxy.hit(layers, dropped(200_000)))
     yield Case("a layer that breaks off at once, each time", lambda scene: scene.proxy.hit(_layer(scene, 0), dropped(0), 9))
     yield Case(
-        "a layer that stalls in the middle, and goes on", lambda scene: scene.proxy.hit(_layer(scene, 0), stalled(300_000))
+        "a layer that stalls in the middle, and goes on",
+        lambda scene: scene.proxy.hit(_layer(scene, 0), stalled(300_000)),
+        idle=_SHORT,
     )
-    yield Case("a layer that stalls, each time", lambda scene: scene.proxy.hit(_layer(scene, 0), stalled(0), 9))
+    yield Case("a layer that stalls, each time", lambda scene: scene.proxy.hit(_layer(scene, 0), stalled(0), 9), idle=_SHORT)
     yield Case("a layer that is not there", lambda scene: scene.proxy.hit(_layer(scene, 0), status(404), 9))
     yield Case("a layer that is no gzip", lambda scene: scene.layered(b"\x1f\x8b\x08 nothing of the kind" * 40))
     yield Case("a layer that is no tar", lambda scene: scene.layered(_packed(b"no tar" * 200)))
@@ -259,7 +268,7 @@ def cases() -> Iterator[Case]:
     yield Case("500, once", lambda scene: scene.proxy.hit(gets, status(500)))
     yield Case("500, each time", lambda scene: scene.proxy.hit(gets, status(500), 9))
     yield Case("an error that quotes the credentials", _quoting)
-    yield Case("a registry that is silent", lambda scene: scene.proxy.hit("GET /v2/image", stalled(0), 9))
+    yield Case("a registry that is silent", lambda scene: scene.proxy.hit("GET /v2/image", stalled(0), 9), idle=_SHORT)
     yield Case("a registry that is down", lambda scene: None, ("pull", "127.0.0.1:1/image:1"))
     yield Case(
         "a registry that is down, with a mirror",
@@ -293,7 +302,7 @@ def cases() -> Iterator[Case]:
     yield Case("a token server with megabytes", lambda scene: _token(scene, replaced(b" " * (2 << 20))))
     yield Case("a token server that fails", lambda scene: _token(scene, status(500)))
     yield Case("a token server that refuses", lambda scene: _token(scene, status(401)))
-    yield Case("a token server that is silent", _silent)
+    yield Case("a token server that is silent", _silent, idle=_SHORT)
     yield Case(
         "a token server that leads elsewhere",
         _led,
@@ -306,7 +315,7 @@ def cases() -> Iterator[Case]:
     yield Case("an upload that fails, once", lambda scene: scene.proxy.hit(_uploads(scene), status(500)), _PUSH)
     yield Case("uploads that arrive, and break off", lambda scene: scene.proxy.hit(_uploads(scene), dropped(0), 40), _PUSH)
     yield Case("uploads that are lost, each time", lambda scene: scene.proxy.late(_uploads(scene), 0, 40, lose=True), _PUSH)
-    yield Case("an upload whose answer is late", lambda scene: scene.proxy.late(_uploads(scene), 1), _PUSH)
+    yield Case("an upload whose answer is late", lambda scene: scene.proxy.late(_uploads(scene), 60), _PUSH, idle=_SHORT)
     yield Case(
         "uploads that are too large",
         lambda scene: scene.proxy.hit(_uploads(scene), _says(413, "quota"), 40),
@@ -440,7 +449,7 @@ class Matrix:
                 args.insert(1, f"--cert-dir={self._certificates}")
             environment = Pybuild(store, home).environment({"REGISTRY_AUTH_FILE": str(home / "auth.json"), "CI": "1"})
             done = subprocess.run(
-                [sys.executable, "-c", IMPATIENT, *args],
+                [sys.executable, "-c", IMPATIENT, str(case.idle), *args],
                 env=environment,
                 cwd=home,
                 capture_output=True,

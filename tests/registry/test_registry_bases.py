@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,22 @@ def test_what_nobody_needs_any_more_is_given_up(pybuild: Pybuild, proxy: FaultPr
         # Much less than the server's silence is borne.
         _, said = process.communicate(timeout=20)
     assert process.returncode == 5 and b"given/none:1'" in said
+    assert_nothing_left(pybuild.store)
+
+
+def test_ctrl_c_ends_all_of_them(pybuild: Pybuild, proxy: FaultProxy, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        push(layout(tmp_path / name, [{name: b"a" * 50_000}]), f"{proxy.host}/ctrl/{name}:1")
+    proxy.hit("GET /v2/ctrl/", stalled(0), times=9)
+    before = len(proxy.passed)
+    dockerfile = f"FROM {proxy.host}/ctrl/one:1\nCOPY --from={proxy.host}/ctrl/two:1 /two /\n"
+    with pybuild.start(context(tmp_path / "context", dockerfile)) as process:
+        while len([one for one in proxy.passed[before:] if "/manifests/1" in one.path]) < 2:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        # Much less than the server's silence is borne.
+        process.communicate(timeout=20)
+    assert process.returncode == 130
     assert_nothing_left(pybuild.store)
 
 
