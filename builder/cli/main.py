@@ -35,16 +35,14 @@ def main() -> NoReturn:
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """One command; its exit code."""
     install()
-    color, store = False, ""
+    color = False
     try:
         environment = read_environment(environ)
         color = environment.color(is_tty=sys.stderr.isatty())
         parsed = parse(argv)
         if parsed.command in ("help", "version"):
             return _explain(parsed)
-        command = _command(parsed.command)
-        store = _store(parsed, environment)
-        code = command(parsed, environment, environ)
+        code = _command(parsed.command)(parsed, environment, environ)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -52,19 +50,11 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         discard(1)
         return 1
     except (BuildError, OSError, KeyboardInterrupt) as error:
-        failure = told(error, store)
+        failure = told(error)
         complain(render(failure, color=color) + "\n")
         return failure.exit_code
     finally:
         _flush()
-
-
-def _store(parsed: Parsed, environment: Environment) -> str:
-    """The root of the store, for messages; empty where it has no place, which those that need one will say."""
-    try:
-        return environment.store_root(parsed.text("root"), os.geteuid())
-    except UsageError:
-        return ""
 
 
 def _flush() -> None:

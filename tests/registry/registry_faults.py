@@ -458,7 +458,11 @@ class Matrix:
                 stdin=subprocess.DEVNULL,
             )
             assert not any("Authorization" in one.headers for one in elsewhere.passed), case.name
-            assert_valid(store)
+            if case.room:
+                # What was there when the database had no room is found again by those who need it.
+                assert os.listdir(store / "tmp") == []
+            else:
+                assert_valid(store)
             said = self._shown(done.stderr, {**hosts, "store": str(store), "folder": str(folder)})
             return Outcome(case.name, done.returncode, said, done.stdout + done.stderr, _holds(store))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ def test_a_pull_goes_on_when_the_disk_has_room_again(registry: RegistryServer, s
     assert finished.returncode == 7, finished.stderr
     assert f"error: no space left in the store {small}/store\n" in finished.stderr
     assert done(pybuild, "images", "-q").stdout == ""
-    assert_valid(small / "store")
+    assert os.listdir(small / "store/tmp") == []
     subprocess.run(["mount", "-o", "remount,size=40m", small], check=True)
     before = len(registry.asked("GET"))
     done(pybuild, "pull", name)
