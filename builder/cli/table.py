@@ -73,6 +73,8 @@ _TLS_VERIFY = Flag(
     implied="true",
 )
 
+_CERT_DIR = Flag("cert-dir", "", "string", "DIR", "certificates for registries: *.crt, *.cert with *.key", "Inputs")
+
 _BUILD = (
     Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
     Flag("build-arg", "", "pairs", "NAME[=VALUE]", "set an ARG; without a value it comes from the environment", "Inputs"),
@@ -88,6 +90,7 @@ _BUILD = (
         implied="always",
     ),
     _TLS_VERIFY,
+    _CERT_DIR,
     Flag("secret", "", "list", "SPEC", "a secret for RUN steps: id=ID,src=FILE or id=ID,env=NAME", "Inputs"),
     Flag("ssh", "", "list", "SPEC", "an ssh agent for RUN steps: default, ID=SOCKET or ID=KEYFILE", "Inputs"),
     Flag("target", "", "string", "STAGE", "the stage to build (default: the last)", "Inputs"),
@@ -199,6 +202,7 @@ _INSPECT = (
     Flag("platform", "", "string", "OS/ARCH", "which image of several platforms (default: this machine's)"),
     Flag("type", "", "string", "NAME", "what is inspected: there are only images", choices=("image",)),
     _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
     _ignored("size", "bool", short="s"),
 )
 
@@ -213,6 +217,7 @@ _PULL = (
     Flag("platform", "", "string", "OS/ARCH", "the platform (default: this machine's)"),
     Flag("quiet", "q", "bool", "", "show nothing but errors; print image ids alone"),
     _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
     _unbuilt("all-tags", "bool", "", "pull every tag of a repository", short="a"),
     _ignored("disable-content-trust", "bool"),
 )
@@ -223,6 +228,7 @@ _PUSH = (
     Flag("quiet", "q", "bool", "", "show nothing but errors; print the manifest's digest alone"),
     Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
     _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
     _unbuilt("all-tags", "bool", "", "push every tag of a repository", short="a"),
     _ignored("disable-content-trust", "bool"),
 )
@@ -254,6 +260,7 @@ _LOGIN = (
     Flag("password", "p", "string", "PASSWORD", "the password; others may see it in the list of processes"),
     Flag("password-stdin", "", "bool", "", "read the password from standard input"),
     _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
 )
 
 _CHECK = (
@@ -266,6 +273,7 @@ _RUN = (
     Flag("platform", "", "string", "OS/ARCH", "the platform of an image that is pulled (default: this machine's)"),
     Flag("quiet", "q", "bool", "", "show nothing of a pull"),
     _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     Flag("tty", "t", "bool", "", "give the command a terminal"),
     _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),

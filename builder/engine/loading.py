@@ -69,11 +69,12 @@ def _bring(archive: Archive, image: Found, store: Store, roots: Roots, emit: Emi
     moved, total = 0, sum(layer.size for layer in wanted)
     emit(Transfer(f"loading {shown}", 0, total))
 
-    def fetch(descriptor: Descriptor) -> None:
+    def fetch(descriptor: Descriptor, _diff_id: Digest) -> str:
         nonlocal moved
         _copy(archive, image.places[descriptor.digest], descriptor, store)
         moved = min(total, moved + descriptor.size)
         emit(Transfer(f"loading {shown}", moved, total))
+        return ""
 
     blobs = foreign.bring(shown, parsed, layers, store, roots, fetch)
     if not image.packs:
