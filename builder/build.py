@@ -116,10 +116,11 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
         try:
             manifest = _export(request, plan, config, outcome.root, store, roots, emit, annotations=annotations)
         except RegistryError as error:
-            # All is there but at the registry, where `pybuild push` may take it later.
+            # All is there but at the registry, or in the engine, which may take it later.
             image_id = _keep(config, plan.base.blobs, request, store)
             store.sync()
-            kept = f"the image is in the store: pybuild push {request.tags[0].familiar if request.tags else image_id}"
+            name = request.tags[0].familiar if request.tags else image_id
+            kept = f"the image is in the store: pybuild push {name}, or pybuild save {name}"
             error.hint = "; ".join(hint for hint in (error.hint, kept) if hint)
             raise
         _export_caches(request, plan, outcome, store, roots, emit)

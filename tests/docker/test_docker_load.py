@@ -247,5 +247,5 @@ def test_engines_that_misbehave(project: Project, pybuild: Pybuild, tmp_path: Pa
     if message:
         assert done.returncode == 5
         assert f"ngine at {tmp_path}/s {message}" in done.stderr
-        # A build that fails to deliver leaves no image behind.
-        assert pybuild("images", "-q").stdout == ""
+        assert "the image is in the store: pybuild push app:latest, or pybuild save app:latest" in done.stderr
+        assert pybuild("images", "app").stdout.count("app") == 1
