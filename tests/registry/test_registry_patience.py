@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from builder.oci.digest import Descriptor, Digest
 from builder.registry.access import Limits, RegistryAccess
 from builder.registry.auth import bytes_body
 from builder.registry.client import Client
+from builder.registry.http import Http
 from tests.registry.registry_images import layout, push
 from tests.registry.registry_proxy import FaultProxy, stalled
 from tests.registry.registry_server import RegistryServer
@@ -80,6 +84,29 @@ def test_a_download_that_is_silent_from_the_start_is_tried_twice(proxy: FaultPro
         with pytest.raises(RegistryError, match=r"the server did not answer for 3 s"):
             found.blob(wanted, lambda _: None)
         assert len(proxy.passed) - asked == 2
+
+
+def test_an_answer_whose_head_comes_byte_by_byte() -> None:
+    """No silence is as long as is borne, and yet nothing comes."""
+    over = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(9999)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not over.wait(0.1):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=drip, args=(server,), daemon=True).start()
+        http = Http(RegistryAccess(limits=PATIENT._replace(idle=1)), "127.0.0.1", set())
+        try:
+            with pytest.raises(RegistryError, match="the server did not answer for 1 s"):
+                http.request("GET", f"http://127.0.0.1:{server.getsockname()[1]}/v2/", {})
+        finally:
+            over.set()
+            http.close()
 
 
 def test_an_upload_that_arrived_is_not_sent_again(proxy: FaultProxy) -> None:
