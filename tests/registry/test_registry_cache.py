@@ -28,6 +28,7 @@ from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 from tests.registry.registry_images import skopeo
 from tests.registry.registry_proxy import FaultProxy, altered, dropped, replaced, stalled, status
+from tests.registry.registry_runs import refused
 from tests.registry.registry_server import PASSWORD, USER, Asked, RegistryServer
 
 TYPE = "application/vnd.pybuild.cache.v1"
@@ -356,6 +357,13 @@ def test_caches_of_others_are_named(room: Room, name: str) -> None:
 
 
 # What goes wrong
+
+
+def test_a_cache_is_no_image(room: Room, pybuild: Pybuild, name: str) -> None:
+    (room.context / "Dockerfile").write_text(SMALL)
+    good(room("a", to(name)))
+    said = f"error: '{name}:latest' is no image, but of the type '{TYPE}+json'\n  hint: caches are for --cache-from\n"
+    assert said in refused(pybuild, "pull", name)
 
 
 @pytest.mark.parametrize("secured", ["htpasswd", "token"], indirect=True)
