@@ -68,10 +68,7 @@ def _source(place: CacheFrom, request: Request, emit: Emit, stop: Cancellation) 
         return LocalSource(place)
     from builder.engine.registrycache import RegistrySource
 
-    def warn(message: str) -> None:
-        emit(BuildWarning("Registry", message))
-
-    return RegistrySource(place, _access(request), request.platform, stop, warn)
+    return RegistrySource(place, _access(request), request.platform, stop, emit)
 
 
 def _sink(place: LocalTo | RegistryTo, request: Request, store: Store, emit: Emit) -> Sink:

@@ -11,7 +11,7 @@ from builder.engine.origins import Origins
 from builder.engine.transfers import Transfers
 from builder.engine.unpacked import Unpacked
 from builder.errors import BuildError, Interrupted, RegistryError, StoreError
-from builder.events import BuildWarning
+from builder.events import BuildWarning, Notice
 from builder.oci.image import CONFIG_TYPES, parse_config
 from builder.oci.index import suited
 from builder.oci.platform import Platform
@@ -58,7 +58,7 @@ def pull(
     def warn(message: str) -> None:
         emit(BuildWarning("Registry", message))
 
-    with Client(access._replace(stop=stop, warn=warn)) as client:
+    with Client(access._replace(stop=stop, warn=warn, notice=lambda message: emit(Notice(message)))) as client:
         origins = Origins(reference, client, warn)
         try:
             return _pulled(reference, origins, stop, store, roots, platform, emit)

@@ -12,6 +12,7 @@ import time
 
 from builder.cache.places import Lost
 from builder.errors import BuildError, RegistryError
+from builder.events import BuildWarning, Notice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from builder.cache.places import RegistryFrom
     from builder.cancellation import Cancellation
     from builder.engine.origins import Origins
+    from builder.events import Emit
     from builder.oci.digest import Descriptor
     from builder.oci.platform import Platform
     from builder.registry.access import RegistryAccess
@@ -42,14 +44,13 @@ class RegistrySource:
         access: Callable[[], RegistryAccess],
         platform: Platform,
         stop: Cancellation,
-        warn: Callable[[str], object],
+        emit: Emit,
     ) -> None:
-        """`warn` is told of mirrors that fail, and of credentials that cannot be had."""
         self._reference = place.reference
         self._access = access
         self._platform = platform
         self._stop = stop
-        self._warn = warn
+        self._emit = emit
         self._patience = 0.0
         """Seconds of a download that nobody counts."""
         self._client: Client | None = None
@@ -69,7 +70,7 @@ class RegistrySource:
         from builder.engine.origins import Origins
         from builder.registry.client import Client
 
-        access = self._access()._replace(stop=self._stop, warn=self._warn)
+        access = self._access()._replace(stop=self._stop, warn=self._warn, notice=lambda message: self._emit(Notice(message)))
         self._patience = access.limits.idle
         self._client = Client(access)
         self._origins = Origins(self._reference, self._client, self._warn)
@@ -109,6 +110,9 @@ class RegistrySource:
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
+
+    def _warn(self, message: str) -> None:
+        self._emit(BuildWarning("Registry", message))
 
     def _manifest(self, place: Repository) -> bytes:
         from builder.cache.format import is_replaceable

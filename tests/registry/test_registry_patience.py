@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import RegistryError
+from builder.cancellation import Cancellation
+from builder.errors import Interrupted, RegistryError
 from builder.oci.digest import Descriptor, Digest
 from builder.registry.access import Limits, RegistryAccess
 from builder.registry.auth import bytes_body
 from builder.registry.client import Client
 from builder.registry.http import Http
 from tests.registry.registry_images import layout, push
-from tests.registry.registry_proxy import FaultProxy, stalled
+from tests.registry.registry_proxy import FaultProxy, stalled, status
 from tests.registry.registry_server import RegistryServer
 from tests.registry.test_registry_client import OCTETS, layer, repository
 
@@ -84,6 +85,20 @@ def test_a_download_that_is_silent_from_the_start_is_tried_twice(proxy: FaultPro
         with pytest.raises(RegistryError, match=r"the server did not answer for 3 s"):
             found.blob(wanted, lambda _: None)
         assert len(proxy.passed) - asked == 2
+
+
+def test_a_wait_that_a_registry_asks_for_is_told(proxy: FaultProxy) -> None:
+    stop, told = Cancellation(), []
+
+    def notice(message: str) -> None:
+        told.append(message)
+        # A test does not wait that long.
+        stop.cancel()
+
+    proxy.hit("manifests", status(429, Retry_After="20"))
+    with Client(RegistryAccess(stop=stop, notice=notice)) as client, pytest.raises(Interrupted):
+        repository(client, proxy.host, "waits").manifest("1")
+    assert told == ["127.0.0.1 answered 429: it is asked again in 20 s"]
 
 
 def test_an_answer_whose_head_comes_byte_by_byte() -> None:
