@@ -6,7 +6,7 @@ import os
 import stat
 
 from builder.errors import BuildError
-from builder.layers import xattrs
+from builder.layers import nodes, xattrs
 from builder.layers.beneath import explain
 from builder.layers.entry import Entry
 from builder.layers.names import show
@@ -83,10 +83,15 @@ def walk(beneath: Beneath, *, overlay: bool) -> Iterator[Found]:
 def _found(path: bytes, status: os.stat_result, attributes: Xattrs, target: bytes, *, overlay: bool) -> Found:
     mode = status.st_mode
     kind = _KINDS.get(stat.S_IFMT(mode))
-    if kind is None:
-        return Found(path, None, attributes, _ALONE)
     device = (0, 0)
-    if kind == "char" or kind == "block":
+    if kind is None:
+        node = nodes.stands_for(attributes) if overlay else None
+        if node is None:
+            return Found(path, None, attributes, _ALONE)
+        kind, device = node
+        kept = tuple(pair for pair in attributes.kept if pair[0] != nodes.ATTRIBUTE)
+        attributes = attributes._replace(kept=kept)
+    elif kind == "char" or kind == "block":
         device = (os.major(status.st_rdev), os.minor(status.st_rdev))
         if overlay and kind == "char" and device == (0, 0):
             return Found(path, Entry(path, "whiteout"), attributes, _ALONE)

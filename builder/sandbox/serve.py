@@ -163,6 +163,11 @@ def _send_descriptor(channel: int, data: bytes, fd: int) -> None:
 
 def main() -> None:
     kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
+    if os.geteuid() != 0:
+        # What the builder handed on in its user namespace is for this process alone.
+        kernel.capset(kernel.permitted_capabilities())
+        # Only who owns the mount namespace may use the mount calls, which are asked for next.
+        kernel.unshare(kernel.CLONE_NEWNS)
     missing = features.missing()
     if not privileges.set_inherited():
         missing += ("limits",)
