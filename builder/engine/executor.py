@@ -139,6 +139,8 @@ class Executor:
         number in events; `as_folder` says that a RUN will look into a layer that is made here. Raises BuildError kinds with
         the step's span.
         """
+        # A RUN that cannot run says so itself: no layer is made ready for it.
+        as_folder = as_folder and self._isolation.rung is not None
         try:
             self.stop.check()
             match step:

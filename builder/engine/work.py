@@ -111,6 +111,8 @@ class Worker:
         env = (*step.proxy, *step.env)
         scripts = (ScriptMount(PIPES + step.script.name, step.script.data),) if step.script else ()
         process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size, scripts)
+        # Before anything is made ready: where there is no sandbox, nothing can be.
+        launcher = self._sandboxes()
         with self._store.scratch() as scratch, ExitStack() as stack:
             if step.mounts:
                 mounts = stack.enter_context(self._mount_tools().mounts(step, number, sources, scratch))
@@ -122,7 +124,6 @@ class Worker:
                 tail.add(data)
                 self._emit(StepLog(number, data))
 
-            launcher = self._sandboxes()
             # What was cancelled ends by the end of the fork server.
             with self._stop.ending(launcher.end_all):
                 outcome = launcher.run(prepared.spec, output=output)
