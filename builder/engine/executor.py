@@ -233,12 +233,11 @@ class Executor:
             from builder.sandbox import capabilities
 
             seen = [f"without {name}" for name in capabilities.withheld()]
-            userns = self._isolation.rung == "userns"
-            if userns or capabilities.absent(("CAP_SYS_RESOURCE",), "CapEff"):
+            if self._isolation.rung == "userns" or capabilities.absent(("CAP_SYS_RESOURCE",), "CapEff"):
                 from builder.sandbox.limits import lowered
 
                 # How many processes a user may have differs on every machine, and decides no result but a failure.
-                seen += [f"with {limit}" for limit in lowered() if not (userns and limit.startswith("NPROC="))]
+                seen += [f"with {limit}" for limit in lowered() if not limit.startswith("NPROC=")]
             self._rung_class = " ".join(["root", *seen])
         return self._rung_class
 
