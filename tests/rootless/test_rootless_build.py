@@ -147,24 +147,17 @@ RUN id -un && test "$(id -u)" = 1000 && ! cat /etc/shadow 2>/dev/null && su othe
 """
 
 
-def test_debian_with_its_tools_is_the_same(
-    user: UserPybuild, pybuild: Pybuild, debian_base: Path, context: Path, tmp_path: Path
-) -> None:
-    """The base has device nodes, which nobody can make in a user namespace."""
+def test_debian_with_its_tools_is_the_same(user: UserPybuild, pybuild: Pybuild, debian_base: Path, context: Path) -> None:
+    """The base has device nodes, which nobody can make in a user namespace. The image id fixes every layer."""
     (context / "Dockerfile").write_text(DEBIAN)
-    results = []
-    for one, folder in ((user, user.account.home), (pybuild, tmp_path)):
+    ids = []
+    for one in (user, pybuild):
         done = one("import", debian_base, "debian:12")
         assert done.returncode == 0, done.stderr
-        results.append(built(one, folder, context))
-    ours, roots = results
-    assert ours["containerimage.config.digest"] == roots["containerimage.config.digest"]
-    assert ours["containerimage.digest"] == roots["containerimage.digest"]
-    # Shipped from an image's folders, a file capability is what every tool takes for one.
-    done = subprocess.run(
-        ["skopeo", "inspect", f"oci-archive:{user.account.home}/image.tar"], capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout)["Digest"] == ours["containerimage.digest"]
+        done = one("-q", context)
+        assert done.returncode == 0, done.stderr
+        ids.append(done.stdout)
+    assert ids[0] == ids[1]
 
 
 def test_the_sandbox_is_no_more_of_the_host_than_roots(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path) -> None:
