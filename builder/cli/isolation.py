@@ -166,9 +166,7 @@ def load(root: str) -> tuple[str, Known] | None:
             return None
         rows = [line.split("\t") for line in lines if line]
         verdicts = tuple(Verdict(row[1], row[2] == "yes", row[3], row[4]) for row in rows if row[0] == "rung")  # type: ignore[arg-type]
-        maps = [
-            Maps(row[1], row[2], tuple(row[3].split()), tuple(row[4].split()), int(row[5])) for row in rows if row[0] == "maps"
-        ]
+        maps = [Maps(row[1], row[2], tuple(row[3].split()), tuple(row[4].split())) for row in rows if row[0] == "maps"]
         return print_, Known(verdicts, maps[0] if maps else None)
     except (OSError, ValueError, IndexError):
         return None
@@ -178,7 +176,7 @@ def dump(print_: str, known: Known) -> bytes:
     rows = [("rung", name, "yes" if usable else "no", reason, hint) for name, usable, reason, hint in known.verdicts]
     lines = [_VERSION, print_, *("\t".join(" ".join(cell.split()) for cell in row) for row in rows)]
     if (maps := known.maps) is not None:
-        cells = ("maps", maps.newuidmap, maps.newgidmap, " ".join(maps.uids), " ".join(maps.gids), str(maps.gid))
+        cells = ("maps", maps.newuidmap, maps.newgidmap, " ".join(maps.uids), " ".join(maps.gids))
         lines.append("\t".join(cells))
     return ("\n".join(lines) + "\n").encode("utf-8", "replace")
 

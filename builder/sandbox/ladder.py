@@ -111,7 +111,7 @@ def find_maps(path: str) -> tuple[Maps, str]:
     reason = f"a user namespace with the ids 0 to {most - 1}"
     if most < _ALL_IDS:
         reason += f", where images may need up to {_ALL_IDS - 1}"
-    return Maps(programs[0], programs[1], _words(uids), _words(gids), gid), reason
+    return Maps(programs[0], programs[1], _words(uids), _words(gids)), reason
 
 
 def _ranges(file: str, name: str, uid: int, path: str) -> list[tuple[int, int]]:

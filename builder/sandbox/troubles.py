@@ -58,7 +58,7 @@ def explain(stage: str, code: int, said: str, machine: Machine) -> tuple[str, st
     if stage == "user namespace":
         return _no_namespace(code, machine)
     if stage == "ids":
-        return said, _no_ids(machine)
+        return said, _no_ids(said, machine)
     if stage == "powers" or (first == "clone" and code == errno.EPERM):
         if machine.sysctl("kernel.apparmor_restrict_unprivileged_userns"):
             return "AppArmor lets a user namespace come to life without its powers", _profile(machine)
@@ -98,7 +98,9 @@ def _no_namespace(code: int, machine: Machine) -> tuple[str, str]:
     return f"the kernel makes no user namespace: {os.strerror(code)}", "the kernel needs CONFIG_USER_NS"
 
 
-def _no_ids(machine: Machine) -> str:
+def _no_ids(said: str, machine: Machine) -> str:
+    if "owned by a different user" in said:
+        return "your group is not that of your account, as after newgrp: start the builder from a new login"
     if machine.no_new_privs:
         return (
             "the builder runs under no_new_privs, where newuidmap has no rights: start it without (systemd: NoNewPrivileges=no)"

@@ -246,6 +246,12 @@ GOLDENS: dict[str, tuple[tuple[str, int, str], troubles.Machine, str]] = {
         "in a container: --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
         "--security-opt systempaths=unconfined, or --privileged",
     ),
+    "newgrp": (
+        ("ids", 0, "newuidmap: Target process 5 is owned by a different user: gid:100 pw_gid:1001"),
+        troubles.Machine(),
+        "newuidmap: Target process 5 is owned by a different user: gid:100 pw_gid:1001\n"
+        "your group is not that of your account, as after newgrp: start the builder from a new login",
+    ),
     "nfs": (
         ("overlay", 22, ""),
         troubles.Machine(),
