@@ -167,7 +167,11 @@ def main() -> None:
         # What the builder handed on in its user namespace is for this process alone.
         kernel.capset(kernel.permitted_capabilities())
         # Only who owns the mount namespace may use the mount calls, which are asked for next.
-        kernel.unshare(kernel.CLONE_NEWNS)
+        try:
+            kernel.unshare(kernel.CLONE_NEWNS)
+        except PermissionError:
+            # A namespace that was left without its powers: each command's own will say so.
+            pass
     missing = features.missing()
     if not privileges.set_inherited():
         missing += ("limits",)

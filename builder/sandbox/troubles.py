@@ -25,6 +25,8 @@ class Machine(NamedTuple):
     no_new_privs: bool = False
     filtered: bool = False
     """A seccomp filter is on this process."""
+    root: bool = False
+    """The builder is root, and needs no namespace of its own."""
     program: str = ""
     """The Python that runs the builder, for an AppArmor profile."""
 
@@ -47,6 +49,7 @@ def read_machine() -> Machine:
         any(os.path.exists(path) for path in ("/.dockerenv", "/run/.containerenv")),
         status.get("NoNewPrivs", "").strip() == "1",
         status.get("Seccomp", "").strip() == "2",
+        os.geteuid() == 0,
         os.path.realpath(sys.executable),
     )
 
@@ -59,10 +62,11 @@ def explain(stage: str, code: int, said: str, machine: Machine) -> tuple[str, st
         return _no_namespace(code, machine)
     if stage == "ids":
         return said, _no_ids(said, machine)
-    if stage == "powers" or (first == "clone" and code == errno.EPERM):
+    if stage == "powers" or (first in ("clone", "overlay") and code == errno.EPERM):
         if machine.sysctl("kernel.apparmor_restrict_unprivileged_userns"):
             return "AppArmor lets a user namespace come to life without its powers", _profile(machine)
-        return f"the user namespace has no powers{f' ({said})' if said else ''}", _outside(machine)
+        what = "the user namespace has no powers" if not machine.root else "root may make no namespace or mount"
+        return f"{what} ({said or stage})", _outside(machine)
     if stage == "mount /proc":
         return (
             f"/proc cannot be mounted ({reason}): parts of the builder's own are hidden",

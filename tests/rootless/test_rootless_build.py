@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.build.test_build_startup import TOO_SLOW
 from tests.conftest import ROOT, Pybuild
-from tests.rootless.rootless_users import UserPybuild
+from tests.rootless.rootless_users import PYBUILD, UserPybuild
 
 DOCKERFILE = """# syntax=docker/dockerfile:1
 FROM base AS first
@@ -262,3 +263,15 @@ def test_an_older_kernel_will_do(user: UserPybuild, pybuild: Pybuild, base: Path
     done = user(*flags, before=older)
     assert done.returncode == 0, done.stderr
     assert done.stdout == pybuild(*flags).stdout
+
+
+def test_a_cached_build_imports_little_more_than_roots(user: UserPybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nUSER 7\nRUN id\n")
+    flags = ("-q", "--build-context", f"base={base}", context)
+    assert user(*flags).returncode == 0
+    done = user(*flags, program=(sys.executable, "-X", "importtime", str(PYBUILD)))
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert imported & TOO_SLOW == set()
+    own = {"builder.cli.isolation", "builder.sandbox.namespace"}
+    assert own <= imported and not imported & {"builder.cli.probing", "builder.sandbox.ladder", "builder.sandbox.subids", "pwd"}
