@@ -17,6 +17,7 @@ from builder.errors import SandboxError
 from builder.sandbox import capabilities, probe, subids, troubles
 from builder.sandbox.namespace import SIGNALS, Entry, Maps, reap
 from builder.sandbox.rungs import Verdict
+from builder.sandbox.spawn import memory_file
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -205,13 +206,26 @@ def _try_namespace(maps: Maps, folder: str) -> Trial:
     entry.finish()
     if lacking := capabilities.absent(("CAP_SYS_ADMIN", "CAP_CHOWN"), "CapEff"):
         return Trial("powers", errno.EPERM, ", ".join(lacking))
-    try:
-        # A security module lets a process have them, and refuses each use.
-        os.chown(folder, 0, 0)
-        os.chown(folder, os.geteuid(), os.getegid())
-    except PermissionError:
-        return Trial("powers", errno.EPERM, "chown")
+    # A security module lets a process have them, and refuses each use; NFS and FAT have no owners to give.
+    for stage, give in (("powers", _give_memory), ("owners", lambda: _give_folder(folder))):
+        try:
+            give()
+        except PermissionError:
+            return Trial(stage, errno.EPERM, "chown")
     return _try_sandbox(folder)
+
+
+def _give_memory() -> None:
+    file = memory_file("chown")
+    try:
+        os.fchown(file, 0, 0)
+    finally:
+        os.close(file)
+
+
+def _give_folder(folder: str) -> None:
+    os.chown(folder, 0, 0)
+    os.chown(folder, os.geteuid(), os.getegid())
 
 
 def _try_sandbox(folder: str) -> Trial:

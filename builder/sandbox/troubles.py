@@ -16,6 +16,9 @@ _SYSCTLS = (
 )
 
 
+_ELSEWHERE = "put the store on ext4, xfs, btrfs or a tmpfs of Linux 6.6 with --root; NFS and a container's own root have none"
+
+
 class Machine(NamedTuple):
     """What may stand in the way."""
 
@@ -73,10 +76,12 @@ def explain(stage: str, code: int, said: str, machine: Machine) -> tuple[str, st
             "in a container: --security-opt systempaths=unconfined (Docker), --security-opt unmask=ALL (podman), "
             "procMount: Unmasked (Kubernetes)",
         )
+    if first == "owners":
+        return "the store's file system gives files to no other user", _ELSEWHERE
     if first == "overlay":
         return (
             f"the store's file system cannot carry an overlay ({stage.removeprefix('overlay').strip() or reason})",
-            "put the store on ext4, xfs, btrfs or a tmpfs of Linux 6.6 with --root; NFS and a container's own root have none",
+            _ELSEWHERE,
         )
     if first == "probe":
         return f"the probe failed: {said or reason}", ""

@@ -54,6 +54,7 @@ _X86 = os.uname().machine == "x86_64"
 _UNSHARE = refusing(272 if _X86 else 97)
 # As AppArmor on Ubuntu: the namespace comes to life, and what is done with its powers is refused.
 _CHOWN = refusing(*((92, 93, 94, 260) if _X86 else (54, 55)))
+_CHOWN_BY_NAME = refusing(*((92, 94, 260) if _X86 else (54,)))
 _MOUNT = refusing(165 if _X86 else 40, 428, 429, 430, 431, 432)
 
 
@@ -89,6 +90,7 @@ TROUBLES = {
     ),
     "a seccomp filter": (_UNSHARE, "user namespaces are refused, by a seccomp filter", ""),
     "a namespace without powers": (_CHOWN, "the user namespace has no powers (chown)", ""),
+    "a file system without owners": (_CHOWN_BY_NAME, "the store's file system gives files to no other user", "with --root"),
     "no mounts": (_MOUNT, "the user namespace has no powers (overlay /)", ""),
     "a hidden /proc": (_HIDDEN_PROC, "/proc cannot be mounted (Operation not permitted)", "systempaths=unconfined"),
 }
