@@ -84,7 +84,15 @@ _REPOSITORIES: Step = (
     "CREATE TABLE blob_repositories (digest TEXT, repository TEXT, PRIMARY KEY (digest, repository)) WITHOUT ROWID",
 )
 
-STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES)
+_ANNOTATIONS: Step = (
+    # What the manifest of an image says besides, whenever one is made: a JSON object. `config` is the image's id.
+    "CREATE TABLE annotations (config TEXT PRIMARY KEY, annotations TEXT NOT NULL) WITHOUT ROWID",
+)
+
+STEPS: Sequence[Step] = (
+    *(_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES),
+    _ANNOTATIONS,
+)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)
