@@ -147,8 +147,9 @@ class Executor:
         number in events; `use` is of a layer that is made here. Raises BuildError kinds with
         the step's span.
         """
-        # A RUN that cannot run says so itself: no layer is made ready for it.
-        as_folder = as_folder and self._isolation.rung is not None
+        if self._isolation.rung is None:
+            # A RUN that cannot run says so itself: no layer is made ready for it.
+            use = use._replace(as_folder=False)
         try:
             self.stop.check()
             match step:

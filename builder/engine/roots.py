@@ -254,15 +254,14 @@ class Roots:
 
     def _keep_tar(self, tar: str, diff_id: Digest) -> None:
         with open(tar, "rb") as file, self._store.blob_writer(diff_id.algorithm) as writer:
-            while chunk := file.read(1 << 20):
-                self._stop.check()
+            for chunk in iter(lambda: file.read(1 << 20), b""):
                 writer.write(chunk)
             writer.commit(diff_id)
 
     def has(self, root: Root) -> bool:
         """Whether the top layer of `root` is there as a foreign one, with its index and a form."""
-        layer = root.layers[-1]
-        return self.is_foreign(layer) and (self._folder(layer) is not None or self._store.has_blob(layer.diff_id))
+        top = root.layers[-1]
+        return self.is_foreign(top) and (self._folder(top) is not None or self._store.has_blob(top.diff_id))
 
     def is_foreign(self, layer: Layer) -> bool:
         """Whether others packed it: then its times are its own."""

@@ -243,7 +243,7 @@ def test_contexts_and_stdin_are_read_as_the_user(user: UserPybuild, pybuild: Pyb
     (context / "closed").write_text("")
     (context / "closed").chmod(0o640)
     done = user(*flags, context)
-    assert done.returncode == 3 and "'closed' cannot be read: permission denied" in done.stderr
+    assert done.returncode != 0 and "'closed' cannot be read: permission denied" in done.stderr
     os.chown(context / "closed", 0, user.account.uid)
     assert user(*flags, context).returncode == 0
 
