@@ -31,12 +31,16 @@ _SPACE = _socket.CMSG_SPACE(_DESCRIPTORS * 4)
 class _Running:
     """One command: its process, the server's end of its channel, and the reading end of its error channel."""
 
-    def __init__(self, pid: int, pidfd: int, channel: int, errors: int, missing: tuple[str, ...]) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, channel: int, errors: int, missing: tuple[str, ...], supervisor: tuple[int, int]
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.channel = channel
         self.errors = errors
         self.missing = missing
+        # Its pid, 0 for none, and the pipe of its notes.
+        self.supervisor = supervisor
 
 
 class _Server:
@@ -88,22 +92,35 @@ class _Server:
             # The builder itself has fewer, as in a container: nobody can hand out what he lacks.
             job.capabilities &= self.permitted
             missing += ("capabilities",)
+        supervisor, listens, notes = self.supervise(job)
         errors, child_errors = os.pipe()
         try:
             pid, pidfd = kernel.clone(flags) if "clone3" in self.missing else kernel.clone3(flags)
         except OSError as error:
             _send(channel, wire.pack_reply(wire.Reply(0, "clone", error.errno or 0, missing)))
-            for fd in (errors, child_errors, channel):
-                os.close(fd)
+            _end_supervisor((supervisor, notes))
+            for fd in (errors, child_errors, channel, listens):
+                if fd >= 0:
+                    os.close(fd)
             return
         if pid == 0:
-            enter(job, streams, child_errors, self.own_pidfd, missing)
+            enter(job, streams, child_errors, self.own_pidfd, missing, listens)
         os.close(child_errors)
-        running = _Running(pid, pidfd, channel, errors, missing)
+        if listens >= 0:
+            os.close(listens)
+        running = _Running(pid, pidfd, channel, errors, missing, (supervisor, notes))
         self.ended[pidfd] = self.told[channel] = running
         self.poll.register(pidfd, select.POLLIN)
         self.poll.register(channel, select.POLLIN)
         _send_descriptor(channel, wire.STARTED, pidfd)
+
+    def supervise(self, job: wire.Job) -> tuple[int, int, int]:
+        if not job.emulate:
+            return 0, -1, -1
+        # Only where it is needed: it takes some milliseconds.
+        from builder.sandbox import answers, supervisor  # noqa: F401  the supervisor's own modules, before it is forked
+
+        return supervisor.start(job, self.missing)
 
     def stop_listening(self, running: _Running) -> None:
         """The builder wants an end, or has closed its side: in both cases there is nothing more to hear."""
@@ -115,7 +132,8 @@ class _Server:
         _, status = os.waitpid(running.pid, 0)
         failure = os.read(running.errors, 4096)
         errno, failed_at = wire.unpack_failure(failure) if failure else (0, "")
-        _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing)))
+        notes = _end_supervisor(running.supervisor)
+        _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing, notes)))
         self.poll.unregister(running.pidfd)
         del self.ended[running.pidfd]
         if running.channel in self.told:
@@ -129,6 +147,19 @@ class _Server:
             kernel.pidfd_kill(running.pidfd)
         for running in list(self.ended.values()):
             self.finish(running)
+
+
+def _end_supervisor(supervisor: tuple[int, int]) -> tuple[str, ...]:
+    """Ends it, the command having ended: its last notes. The first process of a pid namespace is the last to go."""
+    pid, notes = supervisor
+    if not pid:
+        return ()
+    os.kill(pid, kernel.SIGKILL)
+    os.waitpid(pid, 0)
+    # What a pipe holds at most, and the supervisor says less.
+    said = os.read(notes, 1 << 16)
+    os.close(notes)
+    return tuple(note.decode("utf-8", "replace") for note in said.split(b"\0") if note)
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
