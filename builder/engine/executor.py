@@ -15,6 +15,7 @@ from builder.engine.provided import Provided
 from builder.engine.roots import Root, damaged
 from builder.engine.sources import StackTree, Stoppable
 from builder.errors import BuildError, Interrupted, StoreError
+from builder.layers.ownerform import noted
 from builder.layers.source import ContentChanged
 from builder.plan import keys
 from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, WorkdirStep, parents
@@ -232,7 +233,7 @@ class Executor:
                 from builder.sandbox.limits import lowered
 
                 seen += [f"with {limit}" for limit in lowered()]
-            self._rung_class = " ".join(["root", *seen])
+            self._rung_class = " ".join(["single-uid" if noted() else "root", *seen])
         return self._rung_class
 
     def _work(self) -> Worker:

@@ -13,7 +13,7 @@ import stat
 
 from builder.cancellation import NEVER
 from builder.errors import BuildError
-from builder.layers import xattrs
+from builder.layers import owners, xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.content import write_content
 from builder.layers.entry import EPOCH, Entry
@@ -166,7 +166,7 @@ class _Writer:
             os.symlink(_target(entry), name, dir_fd=parent)
         else:
             os.mknod(name, _SPECIAL[entry.kind] | 0o600, _device(entry), dir_fd=parent)
-        os.chown(name, *_owner(entry), dir_fd=parent, follow_symlinks=False)
+        owners.give_name(parent, name, *_owner(entry))
         if entry.kind != "symlink":
             # The name was made a moment ago and is no symlink. chown(2) clears set-id bits: the mode comes after it.
             os.chmod(name, entry.mode, dir_fd=parent)
@@ -181,7 +181,7 @@ class _Writer:
         try:
             write_content(self._sources, item, descriptor)
             # In this order: chown(2) clears set-id bits and file capabilities, writing moves the time.
-            os.fchown(descriptor, *_owner(entry))
+            owners.give(descriptor, *_owner(entry))
             os.fchmod(descriptor, entry.mode)
             _put_attributes(descriptor, entry)
             os.utime(descriptor, ns=times(entry))
@@ -227,7 +227,7 @@ def _explain(error: OSError, path: bytes) -> NoReturn:
 
 
 def _dress_folder(descriptor: int, entry: Entry) -> None:
-    os.fchown(descriptor, *_owner(entry))
+    owners.give(descriptor, *_owner(entry))
     os.fchmod(descriptor, entry.mode)
     _put_attributes(descriptor, entry)
     os.utime(descriptor, ns=times(entry))

@@ -1,9 +1,9 @@
 """Extended attributes: which of them a layer carries (SPEC section 5), and reading them.
 
 Kept are `security.capability` and `user.*`. overlayfs' own (`user.overlay.*`, `trusted.overlay.*`; kernel
-Documentation/filesystems/overlayfs.rst) describe a folder's form and are never content. What a security module or a file
-system of the host puts on every file belongs to the host: it cannot be removed, and naming it for each file would say
-nothing.
+Documentation/filesystems/overlayfs.rst) describe a folder's form and are never content, nor are our own (`user.pybuild.*`).
+What a security module or a file system of the host puts on every file belongs to the host: it cannot be removed, and naming it
+for each file would say nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ OPAQUE = "user.overlay.opaque"
 
 ACLS = ("system.posix_acl_default", "system.posix_acl_access")
 
+_NOTES = b"user.pybuild."
 # Since Linux 6.7 overlayfs stores a container's own `user.overlay.x` as `user.overlay.overlay.x`.
 _ESCAPED = b"user.overlay.overlay."
 _HOST = (
@@ -37,6 +38,8 @@ class Xattrs(NamedTuple):
     foreign: tuple[bytes, ...] = ()
     """What a layer does not carry: ACLs, `trusted.*` and others."""
     opaque: bool = False
+    notes: tuple[tuple[bytes, bytes], ...] = ()
+    """What a folder of ours says of a file and the kernel cannot: names `user.pybuild.*`."""
 
 
 NONE = Xattrs()
@@ -44,7 +47,7 @@ NONE = Xattrs()
 
 def is_kept(name: bytes) -> bool:
     """Whether a layer carries the attribute."""
-    return name == b"security.capability" or (name.startswith(b"user.") and not name.startswith(b"user.overlay."))
+    return name == b"security.capability" or (name.startswith(b"user.") and not name.startswith((b"user.overlay.", _NOTES)))
 
 
 def child(folder: int, name: bytes) -> bytes:
@@ -71,11 +74,13 @@ def read(target: int | bytes) -> Xattrs:
 
 
 def _sorted(target: int | bytes, names: list[bytes]) -> Xattrs:
-    kept, overlay, foreign = [], [], []
+    kept, overlay, foreign, notes = [], [], [], []
     opaque = False
     for name in names:
         if is_kept(name):
             kept.append((name, get(target, name)))
+        elif name.startswith(_NOTES):
+            notes.append((name, get(target, name)))
         elif name.startswith(_ESCAPED):
             foreign.append(name)
         elif name.startswith((b"user.overlay.", b"trusted.overlay.")):
@@ -83,7 +88,7 @@ def _sorted(target: int | bytes, names: list[bytes]) -> Xattrs:
             opaque = opaque or (name.endswith(b".overlay.opaque") and get(target, name) == b"y")
         elif not name.startswith(_HOST):
             foreign.append(name)
-    return Xattrs(tuple(sorted(kept)), tuple(overlay), tuple(foreign), opaque)
+    return Xattrs(tuple(sorted(kept)), tuple(overlay), tuple(foreign), opaque, tuple(notes))
 
 
 def get(target: int | bytes, name: bytes) -> bytes:

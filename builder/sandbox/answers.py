@@ -227,7 +227,7 @@ class Answers:
             # The kernel does what it does at any chown: copies the file up, clears set-id bits and capabilities, moves the
             # time, or refuses (read-only, immutable). A note in a capability goes, too, and is written again.
             os.chown(link, -1 if uid == _KEEP else 0, -1 if gid == _KEEP else 0)
-            self._notes.put(link, os.stat(descriptor).st_mode, new)
+            self._notes.put(link, os.stat(descriptor).st_mode, new[0], new[1])
         finally:
             os.close(descriptor)
         return 0
@@ -324,11 +324,11 @@ class Answers:
             if self._notes.get(link) is None:
                 return None
             plain = os.stat(descriptor).st_mode & _KIND in (0o100000, 0o040000)
-            hidden = HIDDEN if plain else b"security.capability"
+            hidden = HIDDEN if plain else (b"security.capability",)
             names = [os.fsencode(name) for name in os.listxattr(link)]
         finally:
             os.close(descriptor)
-        data = b"".join(name + b"\0" for name in names if name != hidden)
+        data = b"".join(name + b"\0" for name in names if name not in hidden)
         if size:
             if size < len(data):
                 raise OSError(errno.ERANGE, "")

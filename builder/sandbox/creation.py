@@ -13,13 +13,14 @@ import os
 import stat
 
 from builder.sandbox import tasks
+from builder.sandbox.ownernotes import put_device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.sandbox.identities import Ids
-    from builder.sandbox.ownernotes import Note, Notes
+    from builder.sandbox.ownernotes import Notes
     from builder.sandbox.supervisor import Supervisor
     from builder.sandbox.tasks import Memory
 
@@ -65,8 +66,8 @@ class Creation:
         if parent < 0:
             return None
         try:
-            note = self._owner(pid, parent)
-            if note is None:
+            owner = self._owner(pid, parent)
+            if owner == (0, 0):
                 return None
             os.umask(tasks.umask(pid))
             self._supervisor.check()
@@ -80,7 +81,7 @@ class Creation:
                     raise
                 return None if flags & os.O_NOFOLLOW else self._beyond(parent, where, name)
             try:
-                self._notes.put(b"/proc/self/fd/%d" % descriptor, stat.S_IFREG, note)
+                self._notes.put(b"/proc/self/fd/%d" % descriptor, stat.S_IFREG, *owner)
                 self._supervisor.give(descriptor, close_on_exec=bool(flags & os.O_CLOEXEC))
             finally:
                 os.close(descriptor)
@@ -123,13 +124,13 @@ class Creation:
         path = self._memory.path(pid, address)
         if path.endswith(b"/"):
             return None
-        note: Note | None = None
+        stands_for: tuple[int, int] | None = None
         if kind in _DEVICES and _is_device(mode, device):
             if not self._ids(pid).privileged:
                 raise OSError(errno.EPERM, "")
-            note = (0, 0, kind, device & 0xFFFFFFFF)
-            mode = mode & 0o7777 | stat.S_IFSOCK
-        return self._make(pid, folder, path, lambda parent, name: os.mknod(name, mode, 0, dir_fd=parent), note)
+            stands_for = kind, device & 0xFFFFFFFF
+            mode = mode & 0o7777 | stat.S_IFREG
+        return self._make(pid, folder, path, lambda parent, name: os.mknod(name, mode, 0, dir_fd=parent), stands_for)
 
     def device(self, pid: int, folder: int, address: int, mode: int, device: int) -> int | None:
         """A device where all owners are real: the file is the caller's, and only what it stands for is noted."""
@@ -146,13 +147,13 @@ class Creation:
                 raise OSError(errno.EPERM, "")
             os.umask(tasks.umask(pid))
             self._supervisor.check()
-            os.mknod(name, mode & 0o7777 | stat.S_IFSOCK, 0, dir_fd=parent)
+            os.mknod(name, mode & 0o7777 | stat.S_IFREG, 0, dir_fd=parent)
             made = os.open(name, _PATH, dir_fd=parent)
             try:
                 link = b"/proc/self/fd/%d" % made
-                if not os.stat(parent).st_mode & stat.S_ISGID:
-                    os.chown(link, uid, gid)
-                self._notes.put(link, stat.S_IFSOCK, (0, 0, stat.S_IFMT(mode), device & 0xFFFFFFFF))
+                # The supervisor may be another user of the same namespace.
+                os.chown(link, uid, -1 if os.stat(parent).st_mode & stat.S_ISGID else gid)
+                put_device(link, stat.S_IFMT(mode & 0xFFFF), device & 0xFFFFFFFF)
             finally:
                 os.close(made)
         finally:
@@ -160,7 +161,7 @@ class Creation:
         return 0
 
     def _make(
-        self, pid: int, folder: int, path: bytes, make: Callable[[int, bytes], None], device: Note | None = None
+        self, pid: int, folder: int, path: bytes, make: Callable[[int, bytes], None], device: tuple[int, int] | None = None
     ) -> int | None:
         try:
             where, name = tasks.split(path)
@@ -170,17 +171,19 @@ class Creation:
                 self._lost(pid, error)
             return None
         try:
-            note = self._owner(pid, parent)
-            if device is not None:
-                note = (*(note or device)[:2], *device[2:])
-            if note is None:
+            owner = self._owner(pid, parent)
+            if owner == (0, 0) and device is None:
                 return None
             os.umask(tasks.umask(pid))
             self._supervisor.check()
             make(parent, name)
             made = os.open(name, _PATH, dir_fd=parent)
             try:
-                self._notes.put(b"/proc/self/fd/%d" % made, os.stat(made).st_mode, note)
+                link = b"/proc/self/fd/%d" % made
+                if owner != (0, 0):
+                    self._notes.put(link, os.stat(made).st_mode, *owner)
+                if device is not None:
+                    put_device(link, *device)
             finally:
                 os.close(made)
         finally:
@@ -192,14 +195,14 @@ class Creation:
             return tasks.open_folder(pid, folder)
         return tasks.open_path(pid, folder, where, _FOLDER)
 
-    def _owner(self, pid: int, parent: int) -> Note | None:
-        """The note that a new file in the folder gets; None for none."""
+    def _owner(self, pid: int, parent: int) -> tuple[int, int]:
+        """Whose a new file in the folder is."""
         ids = self._ids(pid)
         uid, gid = ids.users[3], ids.groups[3]
         if os.stat(parent).st_mode & stat.S_ISGID:
             known = self._notes.get(b"/proc/self/fd/%d" % parent)
             gid = known[1] if known else 0
-        return (uid, gid, 0, 0) if uid or gid else None
+        return uid, gid
 
     def _lost(self, pid: int, error: OSError) -> None:
         """The kernel goes where the supervisor cannot, through a magic link of /proc: what is made there is noted nowhere."""

@@ -84,7 +84,14 @@ _REPOSITORIES: Step = (
     "CREATE TABLE blob_repositories (digest TEXT, repository TEXT, PRIMARY KEY (digest, repository)) WITHOUT ROWID",
 )
 
-STEPS: Sequence[Step] = (_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES)
+_OWNERS: Step = (
+    # How the files of a snapshot say whose they are (`builder.layers.owners.form`).
+    "ALTER TABLE snapshots ADD COLUMN owners TEXT NOT NULL DEFAULT ''",
+)
+
+STEPS: Sequence[Step] = (
+    *(_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES, _OWNERS),
+)
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 
 VERSION = len(STEPS)
