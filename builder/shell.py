@@ -14,6 +14,7 @@ from builder.oci.image import DEFAULT_PATH
 from builder.run import attached
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
+from builder.sandbox.rungs import Isolation
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -40,6 +41,7 @@ class ShellRequest(NamedTuple):
     """None for the step's own."""
     proxies: tuple[tuple[str, str], ...]
     terminal: bool
+    isolation: Isolation = Isolation()
 
 
 class View(NamedTuple):
@@ -91,7 +93,7 @@ def choose(request: ShellRequest, store: Store) -> View:
 def shell(view: View, request: ShellRequest, store: Store) -> int:
     """Run the command to its end; its exit code. What it writes is thrown away. Raises UsageError where the file system is
     gone, StepError for a command that cannot be started."""
-    require()
+    require(request.isolation)
     roots = Roots(store)
     root = _root(view, roots, store)
     process = _process(view.step, request)

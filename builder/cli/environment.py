@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builder.errors import UsageError, did_you_mean
+from builder.sandbox.rungs import Isolation
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -40,6 +41,10 @@ class Environment(NamedTuple):
     root: str
     path: str = ""
     """PATH: where git and ssh are looked for. Not in the SPEC's list; every program has it."""
+    isolation: str = ""
+    """PYBUILD_ISOLATION: the sandbox that is wanted where no flag says it."""
+    sandbox: Isolation = Isolation()
+    """The sandbox that commands get (`builder.cli.isolation`), once that is known."""
 
     def store_root(self, flag: str | None, uid: int) -> str:
         """The store's folder (SPEC section 6): ``--root``, PYBUILD_ROOT, or the user's own. Raises UsageError."""
@@ -91,6 +96,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         proxies=tuple(proxies),
         root=environ.get("PYBUILD_ROOT", ""),
         path=environ.get("PATH", ""),
+        isolation=environ.get("PYBUILD_ISOLATION", ""),
     )
 
 

@@ -19,6 +19,7 @@ from builder.layers.ownerform import noted
 from builder.layers.source import ContentChanged
 from builder.plan import keys
 from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, WorkdirStep, parents
+from builder.sandbox.rungs import Isolation
 from builder.store.store import Record
 from builder.values import NamedTuple
 
@@ -87,6 +88,7 @@ class Executor:
         imports: Imports | None = None,
         access: Access = Access(),  # noqa: B008  a frozen value
         provided: Provided = Provided(),  # noqa: B008  a frozen value
+        isolation: Isolation = Isolation(),  # noqa: B008  a frozen value
         stop: Cancellation | None = None,
         journal: Journal | None = None,
     ) -> None:
@@ -104,6 +106,7 @@ class Executor:
         # Guards what is made once, at the first step that needs it.
         self._lock = allocate_lock()
         self._provided = provided
+        self._isolation = isolation
         self._remotes: Remotes | None = None
         self._worker: Worker | None = None
         self._rung_class = ""
@@ -229,10 +232,12 @@ class Executor:
             from builder.sandbox import capabilities
 
             seen = [f"without {name}" for name in capabilities.withheld()]
-            if capabilities.absent(("CAP_SYS_RESOURCE",), "CapEff"):
+            userns = self._isolation.rung == "userns"
+            if userns or capabilities.absent(("CAP_SYS_RESOURCE",), "CapEff"):
                 from builder.sandbox.limits import lowered
 
-                seen += [f"with {limit}" for limit in lowered()]
+                # How many processes a user may have differs on every machine, and decides no result but a failure.
+                seen += [f"with {limit}" for limit in lowered() if not (userns and limit.startswith("NPROC="))]
             self._rung_class = " ".join(["single-uid" if noted() else "root", *seen])
         return self._rung_class
 
@@ -244,7 +249,7 @@ class Executor:
             if self._closed:
                 raise Interrupted(_SIGINT)
             if self._worker is None:
-                self._worker = Worker(self._store, self._roots, self._emit, self._provided, self.stop)
+                self._worker = Worker(self._store, self._roots, self._emit, self._provided, self._isolation, self.stop)
             return self._worker
 
     def _fetcher(self) -> Remotes:

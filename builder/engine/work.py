@@ -16,7 +16,7 @@ from builder.engine.mountpoints import unmounted
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, Interrupted, StepError, StoreError
-from builder.events import BuildWarning, Debug, StepLog
+from builder.events import BuildWarning, Debug, SandboxChosen, StepLog
 from builder.layers.diff import commit_upper
 from builder.plan.heredocs import PIPES
 from builder.sandbox.launcher import Launcher
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from builder.layers.entry import Item
     from builder.plan.keys import Key
     from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
+    from builder.sandbox.rungs import Isolation
     from builder.sandbox.spec import Outcome
     from builder.store.store import Store
 
@@ -54,11 +55,14 @@ TAIL_LINES = 12
 class Worker:
     """Does steps, several at once if need be. Close it: it may have started the fork server."""
 
-    def __init__(self, store: Store, roots: Roots, emit: Emit, provided: Provided, stop: Cancellation) -> None:
+    def __init__(
+        self, store: Store, roots: Roots, emit: Emit, provided: Provided, isolation: Isolation, stop: Cancellation
+    ) -> None:
         self._store = store
         self._roots = roots
         self._emit = emit
         self._provided = provided
+        self._isolation = isolation
         self._stop = stop
         self._lock = threading.Lock()
         self._launcher: Launcher | None = None
@@ -200,7 +204,10 @@ class Worker:
             if self._closed:
                 raise Interrupted(signal.SIGINT)
             if self._launcher is None:
-                require()
+                require(self._isolation)
+                rung, reason, _ = self._isolation
+                if rung is not None and rung != "root":
+                    self._emit(SandboxChosen(rung, reason))
                 self._launcher = Launcher()
             return self._launcher
 

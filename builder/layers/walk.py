@@ -6,7 +6,7 @@ import os
 import stat
 
 from builder.errors import BuildError
-from builder.layers import owners, xattrs
+from builder.layers import nodes, owners, xattrs
 from builder.layers.beneath import explain
 from builder.layers.entry import Entry
 from builder.layers.names import show
@@ -92,7 +92,10 @@ def _found(path: bytes, status: os.stat_result, attributes: Xattrs, target: byte
     if kind is None:
         return Found(path, None, attributes, _ALONE)
     device = (0, 0)
-    if kind == "char" or kind == "block":
+    node = nodes.stands_for(attributes, uid) if ours and kind == "file" and attributes.notes else None
+    if node is not None:
+        kind, device = node
+    elif kind == "char" or kind == "block":
         device = (os.major(status.st_rdev), os.minor(status.st_rdev))
         if overlay and kind == "char" and device == (0, 0):
             return Found(path, Entry(path, "whiteout"), attributes, _ALONE)

@@ -55,6 +55,7 @@ def _steps(
         ("loopback", lambda: _bring_up_loopback(job)),
         ("overlay", root.mount_overlay),
         ("prepare", root.prepare),
+        ("root", lambda: privileges.become_root(server, job)),
         ("pivot_root", root.change),
         ("mount", root.mount_kernel_filesystems),
         ("mount", root.mount_prepared),
@@ -105,8 +106,8 @@ def _set_streams(job: Job, streams: tuple[int, int, int]) -> None:
     # None of them is below 3: the server keeps its own three open.
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
-    if job.own_streams and (job.uid, job.gid) != (0, 0) and job.emulate != "owners":
-        # Else `echo > /dev/stdout`, which opens the pipe anew, is refused to the user.
+    if job.own_streams and job.emulate != "owners":
+        # Else `echo > /dev/stdout`, which opens the pipe anew, is refused to the user. In a user namespace it is not root's.
         os.fchown(1, job.uid, job.gid)
 
 

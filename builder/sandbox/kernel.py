@@ -24,6 +24,7 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 _CLONE_PIDFD = 0x00001000
@@ -50,6 +51,7 @@ _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
 _FSCONFIG_CMD_CREATE = 6
 _OPEN_TREE_CLONE = 1
+_AT_RECURSIVE = 0x8000
 _MOVE_MOUNT_BOTH_EMPTY = 0x04 | 0x40
 
 _RESOLVE_NO_SYMLINKS = 0x04
@@ -60,6 +62,8 @@ PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _SECCOMP_MODE_FILTER = 2
 _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_NEW_LISTENER = 8
@@ -131,6 +135,10 @@ def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int, d
     _checked(_libc.mount(source, target, kind, ctypes.c_ulong(flags), data), target)
 
 
+def unshare(flags: int) -> None:
+    _checked(_libc.unshare(flags))
+
+
 def umount(target: bytes, flags: int) -> None:
     _checked(_libc.umount2(target, flags), target)
 
@@ -162,9 +170,9 @@ def fsmount(context: int, attributes: int) -> int:
     return call(432, context, _FSMOUNT_CLOEXEC, attributes)
 
 
-def open_tree_clone(path: bytes) -> int:
-    """A detached copy of the mount at `path`, from there on, without the mounts below it."""
-    return call(428, AT_FDCWD, path, _OPEN_TREE_CLONE | os.O_CLOEXEC)
+def open_tree_clone(path: bytes, *, recursive: bool = False) -> int:
+    """A detached copy of the mount at `path`, from there on, with the mounts below it or without."""
+    return call(428, AT_FDCWD, path, _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0))
 
 
 def move_mount(tree: int, target: int) -> None:
@@ -257,8 +265,8 @@ def hide(name: bytes) -> None:
     prctl(_PR_SET_NAME, ctypes.addressof(ctypes.create_string_buffer(name)))
 
 
-def prctl(option: int, value: int) -> None:
-    _checked(_libc.prctl(option, value, 0, 0, 0))
+def prctl(option: int, value: int, more: int = 0) -> None:
+    _checked(_libc.prctl(option, value, more, 0, 0))
 
 
 def load_seccomp(program: bytes) -> None:
@@ -300,12 +308,21 @@ def permitted_capabilities() -> int:
     return data[1] | data[4] << 32
 
 
-def capset(mask: int) -> None:
-    """Effective and permitted become `mask`, inheritable none."""
+def capset(mask: int, inheritable: int = 0) -> None:
+    """Effective and permitted become `mask`. What is not inheritable is not ambient either."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
-    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    data = (ctypes.c_uint32 * 6)(low, low, inheritable & 0xFFFFFFFF, high, high, inheritable >> 32)
     _checked(_libc.capset(header, data))
+
+
+def hand_on_capabilities() -> None:
+    """Let the programs that this thread starts have its capabilities, though it is not root (capabilities(7), "ambient")."""
+    mask = permitted_capabilities()
+    capset(mask, mask)
+    for capability in range(mask.bit_length()):
+        if mask >> capability & 1:
+            prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
 
 
 def landlock_abi() -> int:

@@ -45,6 +45,8 @@ _MASKED = (
 )
 _READONLY = (b"/proc/bus", b"/proc/fs", b"/proc/irq", b"/proc/sys", b"/proc/sysrq-trigger")
 _QUIET = MS_NOSUID | MS_NODEV | MS_NOEXEC
+# Whoever mounts it: in a user namespace that is not root yet.
+_ROOTS = ((b"uid", b"0"), (b"gid", b"0"))
 _PLACE = os.O_PATH | os.O_CLOEXEC
 
 
@@ -106,7 +108,7 @@ class Root:
             tree, folder = self._part_of_overlay(mount)
             late = MS_RDONLY if mount.readonly else 0
         elif mount.kind == "tmpfs":
-            options = ((b"mode", b"%o" % mount.mode),) + (((b"size", b"%d" % mount.size),) if mount.size else ())
+            options = (*_ROOTS, (b"mode", b"%o" % mount.mode), *(((b"size", b"%d" % mount.size),) if mount.size else ()))
             tree, folder = self._mounts.filesystem(b"tmpfs", options, MS_NOSUID | MS_NODEV), True
             late = MS_RDONLY if mount.readonly else 0
         elif mount.kind == "file" and "detached-mounts" in self._job.without:
@@ -158,12 +160,27 @@ class Root:
         own_dev = "own-dev" not in self._job.without
         self._mount(b"proc", b"/proc", (), _QUIET)
         readonly = 0 if "readonly-sys" in self._job.without else MS_RDONLY
-        self._mount(b"sysfs", b"/sys", (), _QUIET | readonly)
+        try:
+            self._mount(b"sysfs", b"/sys", (), _QUIET | readonly)
+        except PermissionError:
+            # The network, which /sys shows, is not that of this user namespace (or a container hides parts of its own /sys).
+            self._mount_host_sys()
         if own_dev:
             self._mount_dev()
 
     def _mount(self, kind: bytes, target: bytes, options: tuple[tuple[bytes, bytes], ...], attributes: int) -> None:
         self._attach(self._mounts.filesystem(kind, options, attributes), target)
+
+    def _mount_host_sys(self) -> None:
+        """The host's, read-only; what others have mounted below is covered, since a fresh one has nothing there. It cannot be
+        left out: the mounts of a namespace with more rights hold together (mount_namespaces(7))."""
+        source = b"/proc/self/fd/%d/sys" % self._host
+        self._attach(self._mounts.clone(source, _QUIET | MS_RDONLY, whole=True), b"/sys")
+        covered: list[bytes] = []
+        for path in sorted(_mounts_below(b"/sys/")):
+            if not any(path.startswith(known + b"/") for known in covered):
+                self._mount(b"tmpfs", path, ((b"size", b"4k"), (b"mode", b"0555")), _QUIET | MS_RDONLY)
+                covered.append(path)
 
     def _mount_dev(self) -> None:
         nodev = 0 if "nodev" in self._job.without else MS_NODEV
@@ -181,6 +198,8 @@ class Root:
         self._mount(b"tmpfs", b"/dev/shm", ((b"mode", b"1777"), (b"size", b"%d" % self._job.shm_size)), _QUIET)
         if "mqueue" not in self._missing:
             self._mount(b"mqueue", b"/dev/mqueue", (), _QUIET)
+            # It belongs to who made the namespace, which in a user namespace was not root yet.
+            os.chown(b"/dev/mqueue", 0, 0)
 
     def mount_prepared(self) -> None:
         """The devices, then what the spec asks for, in its order, since one may lie in another."""
@@ -227,6 +246,18 @@ class Root:
         if "mount-namespace" not in self._job.without:
             kernel.umount(b".", kernel.MNT_DETACH)
         os.chdir("/")
+
+
+def _mounts_below(folder: bytes) -> set[bytes]:
+    """Where something is mounted (proc_pid_mountinfo(5)), the host's tree included, which still lies over the root."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        points = {line.split()[4] for line in file}
+    return {_unescaped(point) for point in points if point.startswith(folder)}
+
+
+def _unescaped(path: bytes) -> bytes:
+    first, *rest = path.split(b"\\")
+    return first + b"".join(bytes((int(part[:3], 8),)) + part[3:] for part in rest)
 
 
 class _Prepared:

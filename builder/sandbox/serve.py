@@ -16,6 +16,7 @@ import sys
 
 from builder.sandbox import features, kernel, privileges, wire
 from builder.sandbox.enter import enter
+from builder.sandbox.singleuid import enter_single_uid, single_uid
 
 _NAMESPACES = (
     ("mount-namespace", kernel.CLONE_NEWNS),
@@ -193,7 +194,14 @@ def _send_descriptor(channel: int, data: bytes, fd: int) -> None:
 
 
 def main() -> None:
+    if single_uid():
+        enter_single_uid()
     kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
+    if os.geteuid() != 0:
+        # What the builder handed on in its user namespace is for this process alone.
+        kernel.capset(kernel.permitted_capabilities())
+        # Only who owns the mount namespace may use the mount calls, which are asked for next.
+        kernel.unshare(kernel.CLONE_NEWNS)
     missing = features.missing()
     if not privileges.set_inherited():
         missing += ("limits",)

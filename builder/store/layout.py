@@ -21,7 +21,7 @@ _FOLDERS = ("blobs", "blobs/sha256", "snapshots", "index", "tmp")
 _DATABASE = {"db.sqlite", "db.sqlite-wal", "db.sqlite-shm", "db.sqlite-journal"}
 _LATER = {"locks", "mounts", "failed", "builds"}
 """Folders that are made when the first thing is put into them."""
-_NAMES = {"VERSION", "VERSION.new", "blobs", "snapshots", "index", "tmp", "gc"} | _LATER | _DATABASE
+_NAMES = {"VERSION", "VERSION.new", "rungs", "blobs", "snapshots", "index", "tmp", "gc"} | _LATER | _DATABASE
 _FOREIGN = {"lost+found"}
 """What a fresh file system has by itself: a store may be the root of one."""
 

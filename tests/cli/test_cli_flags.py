@@ -632,6 +632,7 @@ def test_a_full_environment() -> None:
             "NO_PROXY": "",
             "PYBUILD_ROOT": "/r",
             "PATH": "/b",
+            "PYBUILD_ISOLATION": "userns",
         }
     )
     assert environment._asdict() == {
@@ -653,6 +654,8 @@ def test_a_full_environment() -> None:
         "proxies": (("http_proxy", "http://p"), ("HTTPS_PROXY", "http://q")),
         "root": "/r",
         "path": "/b",
+        "isolation": "userns",
+        "sandbox": ("root", "", ""),
     }
     assert environment.store_root("/f", 0) == "/f"
     assert environment.store_root(None, 0) == "/r"
@@ -721,4 +724,5 @@ print(*sorted(set(sys.modules) - before))
         [sys.executable, "-I", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{script}"], capture_output=True, text=True
     )
     assert done.stderr == ""
-    assert done.stdout.split() == ["builder.cli", "builder.cli.environment", "builder.cli.flags", "builder.cli.table"]
+    own = ["builder.cli", "builder.cli.environment", "builder.cli.flags", "builder.cli.table"]
+    assert done.stdout.split() == [*own, "builder.sandbox", "builder.sandbox.rungs"]

@@ -1,0 +1,48 @@
+"""Device nodes in the folder form of a layer, where the kernel lets nobody make them: in a user namespace, or in a container.
+
+What stands for one is an empty file with the attribute `user.pybuild.device`, a text `c MAJOR:MINOR` or `b MAJOR:MINOR`, which
+goes along when the file is moved, linked or copied up, and stays when its owner changes. (No socket with a note in
+`security.capability`, although nobody could open it: chown(2) takes that from whatever it is at.) Only root's files are taken
+for what such a note says: else any user of an image could make devices in this way. `builder.sandbox.ownernotes` makes the same
+for mknod(2) of a command.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from builder.layers import xattrs
+from builder.layers.ownerform import noted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.layers.entry import Entry, Kind
+
+ATTRIBUTE = b"user.pybuild.device"
+_KINDS: dict[bytes, Kind] = {b"c": "char", b"b": "block"}
+
+
+def make(entry: Entry, device: int, parent: int, name: bytes) -> None:
+    """Make the node of the device entry in the open folder `parent`, or what stands for it, without its other metadata.
+    OSErrors propagate."""
+    mode = (stat.S_IFCHR if entry.kind == "char" else stat.S_IFBLK) | 0o600
+    try:
+        os.mknod(name, mode, device, dir_fd=parent)
+    except PermissionError:
+        os.mknod(name, stat.S_IFREG | 0o600, dir_fd=parent)
+        value = b"%s %d:%d" % (entry.kind[:1].encode(), *entry.rdev)
+        xattrs.put(xattrs.child(parent, name), ATTRIBUTE, value)
+
+
+def stands_for(attributes: xattrs.Xattrs, uid: int) -> tuple[Kind, tuple[int, int]] | None:
+    """Kind and device of what a file with these attributes, which belongs to `uid`, stands for; None for a mere file."""
+    value = dict(attributes.notes).get(ATTRIBUTE)
+    # Where owners are notes, too, whoever ran as another user could have noted himself as root.
+    if value is None or (uid != 0 and not noted()):
+        return None
+    kind, _, numbers = value.partition(b" ")
+    major, _, minor = numbers.partition(b":")
+    if kind not in _KINDS or not (major.isdigit() and minor.isdigit() and len(value) < 24):
+        return None
+    return _KINDS[kind], (int(major) & 0xFFF, int(minor) & 0xFFFFF)
