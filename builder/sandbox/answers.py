@@ -80,6 +80,10 @@ class Answers:
             "execve": lambda pid, a: self._execute(pid, _AT_FDCWD, a[0], 0),
             "execveat": lambda pid, a: self._execute(pid, _int(a[0]), a[1], a[4]),
             "keepcaps": self._keep_capabilities,
+            # The limit that holds who a process is: pam_limits(8) sets all limits that there are.
+            "setrlimit": lambda pid, a: 0,
+            "getrlimit": lambda pid, a: self._put_limit(pid, a[1]),
+            "prlimit64": lambda pid, a: self._put_limit(pid, a[3]),
             "getuid": lambda pid, a: self._ids(pid).users[0],
             "geteuid": lambda pid, a: self._ids(pid).users[1],
             "getgid": lambda pid, a: self._ids(pid).groups[0],
@@ -169,6 +173,11 @@ class Answers:
         ids = self._ids(pid)
         if ids.keeps != bool(arguments[1]):
             self._become(pid, ids.with_keeps(bool(arguments[1])))
+
+    def _put_limit(self, pid: int, place: int) -> int:
+        if place:
+            self._memory.write(pid, place, b"\xff" * 16)
+        return 0
 
     def _execute(self, pid: int, folder: int, address: int, flags: int) -> None:
         """What an exec changes is noted before it happens: it may still fail, for want of memory say, and then the process

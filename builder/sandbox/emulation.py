@@ -31,6 +31,7 @@ _ALLOW, _NOTIFY, _NO_SUCH_CALL = 0x7FFF0000, 0x7FC00000, 0x00050000 | 38
 _KINDS, _CHAR, _BLOCK = 0o170000, 0o020000, 0o060000
 _O_CREAT, _O_TMPFILE = 0o100, 0o20000000
 _PR_SET_KEEPCAPS = 8
+_RLIMIT_LOCKS = 10
 
 # Each call with the handler that answers it (`supervisor`); a call that a machine has not is left out.
 _OWNERS = {
@@ -59,6 +60,9 @@ _OWNERS = {
     "llistxattr": "llistxattr",
     "flistxattr": "flistxattr",
     "prctl": "keepcaps",
+    "setrlimit": "setrlimit",
+    "getrlimit": "getrlimit",
+    "prlimit64": "prlimit64",
     **{
         name: name
         for name in (
@@ -105,13 +109,21 @@ def _rule(handler: str) -> _Code:
         case "deviceat":
             return _if_device(2)
         case "keepcaps":
-            return [(_LOAD, 0, 0, _argument(0)), (_JUMP_EQUAL, 0, 1, _PR_SET_KEEPCAPS), *_ASK, *_PASS]
+            return _if_equal(0, _PR_SET_KEEPCAPS)
+        case "setrlimit" | "getrlimit":
+            return _if_equal(0, _RLIMIT_LOCKS)
+        case "prlimit64":
+            return _if_equal(1, _RLIMIT_LOCKS)
         case _:
             return _ASK
 
 
 def _if_any_bit(argument: int, bits: int) -> _Code:
     return [(_LOAD, 0, 0, _argument(argument)), (_JUMP_ANY_BIT, 0, 1, bits), *_ASK, *_PASS]
+
+
+def _if_equal(argument: int, value: int) -> _Code:
+    return [(_LOAD, 0, 0, _argument(argument)), (_JUMP_EQUAL, 0, 1, value), *_ASK, *_PASS]
 
 
 def _if_device(argument: int) -> _Code:

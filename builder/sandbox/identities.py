@@ -2,7 +2,7 @@
 
 Where the kernel keeps it: a limit that nothing uses (RLIMIT_LOCKS, dead since Linux 2.4.25) is inherited by fork, kept by exec
 and shared by threads, exactly as an identity is, and another process may set it. It holds the number of the identity; all
-that this module knows beside is which identity has which number.
+that this module knows beside is which identity has which number. Commands see that limit as unlimited, and set it in vain.
 
 Part of the fork server's program.
 """

@@ -92,7 +92,16 @@ def _single_uid(folder: str, machine: troubles.Machine) -> tuple[Verdict, Maps |
     trial = _apart(lambda: _try_namespace(maps, folder, emulate="owners"))
     if trial.stage == "supervisor":
         hint = "a container's seccomp profile may refuse it; sysctl kernel.yama.ptrace_scope must not be 3"
-        return Verdict("single-uid", False, f"no supervisor can answer system calls here: {trial.said}", hint), None, trial
+        return (
+            Verdict(
+                "single-uid",
+                False,
+                f"no supervisor can answer system calls here: {trial.said or os.strerror(trial.errno)}",
+                hint,
+            ),
+            None,
+            trial,
+        )
     if trial.stage:
         return Verdict("single-uid", False, *troubles.explain(trial.stage, trial.errno, trial.said, machine)), None, trial
     return Verdict("single-uid", True, "a user namespace with one id, where owners and users are emulated"), maps, trial
