@@ -253,16 +253,26 @@ class Answers:
 
     def _fstat(self, pid: int, descriptor: int, place: int) -> int | None:
         try:
-            if self._notes.get(b"/proc/%d/fd/%d" % (pid, _int(descriptor))) is None:
+            if self._shown(b"/proc/%d/fd/%d" % (pid, _int(descriptor))) is None:
                 return None
             pinned = _pin(pid, descriptor)
         except OSError:
             return None
         return self._show(pid, pinned, place)
 
+    def _shown(self, path: bytes) -> Note | None:
+        """Whose the file is, None where the kernel says it right. What is the host's root's (a device, a file of /proc) is
+        nobody's in a user namespace without him, and root's in every other sandbox."""
+        note = self._notes.get(path)
+        if note is None:
+            status = os.stat(path)
+            if status.st_uid or status.st_gid:
+                return ROOT
+        return note
+
     def _show(self, pid: int, descriptor: int, place: int) -> int | None:
         try:
-            note = self._notes.get(b"/proc/self/fd/%d" % descriptor)
+            note = self._shown(b"/proc/self/fd/%d" % descriptor)
             if note is None:
                 return None
             self._ask_kernel("newfstatat", descriptor, ctypes.addressof(self._room), _EMPTY_PATH)
@@ -288,7 +298,7 @@ class Answers:
         except OSError:
             return None
         try:
-            note = self._notes.get(b"/proc/self/fd/%d" % descriptor)
+            note = self._shown(b"/proc/self/fd/%d" % descriptor)
             if note is None:
                 return None
             sync = flags & ~_NOFOLLOW & 0xFFFFFFFF | _EMPTY_PATH

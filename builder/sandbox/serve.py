@@ -9,6 +9,7 @@ Part of the fork server's program.
 from __future__ import annotations
 
 import _socket
+import errno
 import gc
 import os
 import select
@@ -93,12 +94,15 @@ class _Server:
             # The builder itself has fewer, as in a container: nobody can hand out what he lacks.
             job.capabilities &= self.permitted
             missing += ("capabilities",)
-        supervisor, listens, notes = self.supervise(job)
+        supervisor, listens, notes = 0, -1, -1
         errors, child_errors = os.pipe()
+        stage = "supervisor"
         try:
+            supervisor, listens, notes = self.supervise(job)
+            stage = "clone"
             pid, pidfd = kernel.clone(flags) if "clone3" in self.missing else kernel.clone3(flags)
         except OSError as error:
-            _send(channel, wire.pack_reply(wire.Reply(0, "clone", error.errno or 0, missing)))
+            _send(channel, wire.pack_reply(wire.Reply(0, stage, error.errno or 0, missing)))
             _end_supervisor((supervisor, notes))
             for fd in (errors, child_errors, channel, listens):
                 if fd >= 0:
@@ -118,6 +122,9 @@ class _Server:
     def supervise(self, job: wire.Job) -> tuple[int, int, int]:
         if not job.emulate:
             return 0, -1, -1
+        if "openat2" in self.missing:
+            # Paths of a command cannot be followed safely without it.
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         # Only where it is needed: it takes some milliseconds.
         from builder.sandbox import answers, supervisor  # noqa: F401  the supervisor's own modules, before it is forked
 
