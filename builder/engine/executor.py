@@ -140,6 +140,8 @@ class Executor:
         number in events; `as_folder` says that a RUN will look into a layer that is made here. Raises BuildError kinds with
         the step's span.
         """
+        # A RUN that cannot run says so itself: no layer is made ready for it.
+        as_folder = as_folder and self._isolation.rung is not None
         try:
             self.stop.check()
             match step:
@@ -232,12 +234,11 @@ class Executor:
             from builder.sandbox import capabilities
 
             seen = [f"without {name}" for name in capabilities.withheld()]
-            userns = self._isolation.rung == "userns"
-            if userns or capabilities.absent(("CAP_SYS_RESOURCE",), "CapEff"):
+            if self._isolation.rung == "userns" or capabilities.absent(("CAP_SYS_RESOURCE",), "CapEff"):
                 from builder.sandbox.limits import lowered
 
                 # How many processes a user may have differs on every machine, and decides no result but a failure.
-                seen += [f"with {limit}" for limit in lowered() if not (userns and limit.startswith("NPROC="))]
+                seen += [f"with {limit}" for limit in lowered() if not limit.startswith("NPROC=")]
             self._rung_class = " ".join(["single-uid" if noted() else "root", *seen])
         return self._rung_class
 

@@ -112,6 +112,9 @@ class Worker:
         env = (*step.proxy, *step.env)
         scripts = (ScriptMount(PIPES + step.script.name, step.script.data),) if step.script else ()
         process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size, scripts)
+        # Before anything is made ready: where there is no sandbox, nothing can be.
+        launcher = self._sandboxes()
+        self._tell_rung()
         with self._store.scratch() as scratch, ExitStack() as stack:
             if step.mounts:
                 mounts = stack.enter_context(self._mount_tools().mounts(step, number, sources, scratch))
@@ -123,7 +126,6 @@ class Worker:
                 tail.add(data)
                 self._emit(StepLog(number, data))
 
-            launcher = self._sandboxes()
             # What was cancelled ends by the end of the fork server.
             with self._stop.ending(launcher.end_all):
                 outcome = launcher.run(prepared.spec, output=output)
@@ -152,6 +154,15 @@ class Worker:
             if self._mounting is None:
                 self._mounting = MountTools(self._store, self._roots, self._emit, self._provided, self._stop)
             return self._mounting
+
+    def _tell_rung(self) -> None:
+        """Once a build, what its commands run in; root's own is what everybody expects."""
+        rung, reason, _ = self._isolation
+        with self._lock:
+            told = rung is None or rung == "root" or rung in self._told
+            self._told.add(rung or "")
+        if rung is not None and not told:
+            self._emit(SandboxChosen(rung, reason))
 
     def _tell(self, fallbacks: tuple[str, ...]) -> None:
         """What this machine does not give to a sandbox, once a build: a warning where it protects less, a note elsewhere."""
@@ -205,9 +216,6 @@ class Worker:
                 raise Interrupted(signal.SIGINT)
             if self._launcher is None:
                 require(self._isolation)
-                rung, reason, _ = self._isolation
-                if rung is not None and rung != "root":
-                    self._emit(SandboxChosen(rung, reason))
                 self._launcher = Launcher()
             return self._launcher
 
