@@ -3,8 +3,8 @@
 What stands for one is an empty file with the attribute `user.pybuild.device`, a text `c MAJOR:MINOR` or `b MAJOR:MINOR`, which
 goes along when the file is moved, linked or copied up, and stays when its owner changes. (No socket with a note in
 `security.capability`, although nobody could open it: chown(2) takes that from whatever it is at.) Only root's files are taken
-for what such a note says: else any user of an image could make devices in this way. `builder.sandbox.ownernotes` makes the same
-for mknod(2) of a command.
+for what such a note says, and those that are known to stand for it: else any user of an image could make devices in this way.
+`builder.sandbox.ownernotes` makes the same for mknod(2) of a command.
 """
 
 from __future__ import annotations
@@ -35,14 +35,25 @@ def make(entry: Entry, device: int, parent: int, name: bytes) -> None:
         xattrs.put(xattrs.child(parent, name), ATTRIBUTE, value)
 
 
-def stands_for(attributes: xattrs.Xattrs, uid: int) -> tuple[Kind, tuple[int, int]] | None:
-    """Kind and device of what a file with these attributes, which belongs to `uid`, stands for; None for a mere file."""
+def without_note(attributes: xattrs.Xattrs) -> xattrs.Xattrs:
+    """The attributes of what stands for nothing: a note says nothing there, and is none of ours."""
+    if not any(name == ATTRIBUTE for name, _ in attributes.notes):
+        return attributes
+    notes = tuple(note for note in attributes.notes if note[0] != ATTRIBUTE)
+    return attributes._replace(foreign=(*attributes.foreign, ATTRIBUTE), notes=notes)
+
+
+def stands_for(attributes: xattrs.Xattrs, uid: int, known: Entry | None) -> tuple[Kind, tuple[int, int]] | None:
+    """Kind and device of what a file with these attributes, which belongs to `uid`, stands for; None for a mere file. `known`
+    is what was there before."""
     value = dict(attributes.notes).get(ATTRIBUTE)
-    # Where owners are notes, too, whoever ran as another user could have noted himself as root.
-    if value is None or (uid != 0 and not noted()):
+    if value is None:
         return None
     kind, _, numbers = value.partition(b" ")
     major, _, minor = numbers.partition(b":")
     if kind not in _KINDS or not (major.isdigit() and minor.isdigit() and len(value) < 24):
         return None
-    return _KINDS[kind], (int(major) & 0xFFF, int(minor) & 0xFFFFF)
+    node = _KINDS[kind], (int(major) & 0xFFF, int(minor) & 0xFFFFF)
+    # Where owners are notes, too, whoever ran as another user could have noted himself as root.
+    trusted = uid == 0 or noted() or (known is not None and (known.kind, known.rdev) == node)
+    return node if trusted else None

@@ -65,7 +65,7 @@ def read(kind: str | None, uid: int, gid: int, attributes: xattrs.Xattrs) -> tup
     """Whose a file of a folder of ours is, the kernel having said `uid` and `gid`, and its attributes without the note."""
     if not noted():
         # A command's own, with which it would mean something elsewhere.
-        stray = tuple(name for name, _ in attributes.notes if name != nodes.ATTRIBUTE or (uid, kind) != (0, "file"))
+        stray = tuple(name for name, _ in attributes.notes if name != nodes.ATTRIBUTE)
         return uid, gid, attributes._replace(foreign=(*attributes.foreign, *stray)) if stray else attributes
     if kind in ("file", "dir"):
         return *(_parse(dict(attributes.notes).get(OWNER, b"")) or (0, 0)), attributes

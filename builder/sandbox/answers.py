@@ -27,6 +27,7 @@ _AT_FDCWD = -100
 _NOFOLLOW = 0x100
 _EMPTY_PATH = 0x1000
 _KEEP = 0xFFFFFFFF
+_CHANGES_IDS = 1 << 6 | 1 << 7
 _MOST_GROUPS = 65536
 _PATH = os.O_PATH | os.O_CLOEXEC
 _KIND = 0o170000
@@ -80,6 +81,7 @@ class Answers:
             "execve": lambda pid, a: self._execute(pid, _AT_FDCWD, a[0], 0),
             "execveat": lambda pid, a: self._execute(pid, _int(a[0]), a[1], a[4]),
             "keepcaps": self._keep_capabilities,
+            "capset": self._set_capabilities,
             # The limit that holds who a process is: pam_limits(8) sets all limits that there are.
             "setrlimit": lambda pid, a: 0,
             "getrlimit": lambda pid, a: self._put_limit(pid, a[1]),
@@ -173,6 +175,14 @@ class Answers:
         ids = self._ids(pid)
         if ids.keeps != bool(arguments[1]):
             self._become(pid, ids.with_keeps(bool(arguments[1])))
+
+    def _set_capabilities(self, pid: int, arguments: tuple[int, ...]) -> None:
+        """The kernel does it; whether CAP_SETUID and CAP_SETGID are among the effective ones matters to who kept them."""
+        ids = self._ids(pid)
+        if ids.kept:
+            effective = tasks.words(self._memory.read(pid, arguments[1], 4))[0]
+            if ids.able != bool(effective & _CHANGES_IDS):
+                self._become(pid, ids.with_able(not ids.able))
 
     def _put_limit(self, pid: int, place: int) -> int:
         if place:

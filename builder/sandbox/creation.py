@@ -68,7 +68,8 @@ class Creation:
         try:
             owner = self._owner(pid, parent)
             if owner == (0, 0):
-                return None
+                # Where a link leads to, it may be another's.
+                return None if flags & (os.O_EXCL | os.O_NOFOLLOW | _TMPFILE) else self._beyond(parent, where, name)
             os.umask(tasks.umask(pid))
             self._supervisor.check()
             try:

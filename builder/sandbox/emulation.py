@@ -60,6 +60,7 @@ _OWNERS = {
     "llistxattr": "llistxattr",
     "flistxattr": "flistxattr",
     "prctl": "keepcaps",
+    "capset": "capset",
     "setrlimit": "setrlimit",
     "getrlimit": "getrlimit",
     "prlimit64": "prlimit64",

@@ -17,9 +17,10 @@ _KEEP = 0xFFFFFFFF
 
 class Ids:
     """An identity. `users` and `groups` are real, effective, saved, and that of the file system, as credentials(7) has them;
-    `able` says that it may change them although its effective user is not root (prctl PR_SET_KEEPCAPS)."""
+    `keeps` is prctl's PR_SET_KEEPCAPS; `kept` that capabilities were kept so, and `able` that the process has put them into
+    effect since: it may change who it is although it is not root."""
 
-    __slots__ = ("able", "extra", "groups", "keeps", "key", "users")
+    __slots__ = ("able", "extra", "groups", "keeps", "kept", "key", "users")
 
     def __init__(
         self,
@@ -28,43 +29,48 @@ class Ids:
         extra: tuple[int, ...] = (),
         *,
         keeps: bool = False,
+        kept: bool = False,
         able: bool = False,
     ) -> None:
         self.users = users
         self.groups = groups
         self.extra = extra
         self.keeps = keeps
+        self.kept = kept
         self.able = able
-        self.key = (users, groups, extra, keeps, able)
+        self.key = (users, groups, extra, keeps, kept, able)
 
     @property
     def privileged(self) -> bool:
         return self.users[1] == 0 or self.able
 
     def with_users(self, users: tuple[int, int, int, int]) -> Ids:
-        able = self.able
+        kept, able = self.kept, self.able
         if 0 in self.users[:3] and 0 not in users[:3]:
             # capabilities(7), "Effect of user ID changes on capabilities".
-            able = self.keeps
-        return Ids(users, self.groups, self.extra, keeps=self.keeps, able=able)
+            kept, able = self.keeps, False
+        return Ids(users, self.groups, self.extra, keeps=self.keeps, kept=kept, able=able)
 
     def with_groups(self, groups: tuple[int, int, int, int]) -> Ids:
-        return Ids(self.users, groups, self.extra, keeps=self.keeps, able=self.able)
+        return Ids(self.users, groups, self.extra, keeps=self.keeps, kept=self.kept, able=self.able)
 
     def with_extra(self, extra: tuple[int, ...]) -> Ids:
         if not self.privileged:
             _refuse()
-        return Ids(self.users, self.groups, extra, keeps=self.keeps, able=self.able)
+        return Ids(self.users, self.groups, extra, keeps=self.keeps, kept=self.kept, able=self.able)
 
     def with_keeps(self, keeps: bool) -> Ids:
-        return Ids(self.users, self.groups, self.extra, keeps=keeps, able=self.able)
+        return Ids(self.users, self.groups, self.extra, keeps=keeps, kept=self.kept, able=self.able)
+
+    def with_able(self, able: bool) -> Ids:
+        return Ids(self.users, self.groups, self.extra, keeps=self.keeps, kept=self.kept, able=able)
 
     def executing(self, owner: int | None, group: int | None) -> Ids:
         """After execve(2) of a program that is set-user-id (to `owner`) or set-group-id (to `group`), None for not."""
         user = self.users[1] if owner is None else owner
         its_group = self.groups[1] if group is None else group
         users, groups = (self.users[0], user, user, user), (self.groups[0], its_group, its_group, its_group)
-        if users == self.users and groups == self.groups and not self.keeps and not self.able:
+        if users == self.users and groups == self.groups and not (self.keeps or self.kept or self.able):
             return self
         return Ids(users, groups, self.extra)
 
