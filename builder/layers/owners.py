@@ -61,6 +61,13 @@ def give_path(path: str, uid: int, gid: int) -> None:
         os.chown(path, uid, gid)
 
 
+def give_like(folder: str, other: str) -> None:
+    """The folder `other` to the owner of `folder`, both of the store."""
+    status = os.lstat(folder)
+    uid, gid, _ = read("dir", status.st_uid, status.st_gid, xattrs.read(os.fsencode(folder)))
+    give_path(other, uid, gid)
+
+
 def read(kind: str | None, uid: int, gid: int, attributes: xattrs.Xattrs) -> tuple[int, int, xattrs.Xattrs]:
     """Whose a file of a folder of ours is, the kernel having said `uid` and `gid`, and its attributes without the note."""
     if not noted():

@@ -46,6 +46,9 @@ class Creation:
             return None
         path = self._memory.path(pid, address)
         for _ in range(_MOST_LINKS):
+            if tasks.own_descriptor(pid, path) is not None:
+                # It is open already: nothing is made.
+                return None
             found = self._open_once(pid, folder, path, flags, mode & 0o7777)
             if found is None:
                 return None

@@ -106,12 +106,15 @@ def root_of(pid: int) -> int:
 def open_path(pid: int, folder: int, path: bytes, flags: int) -> int:
     """The descriptor of what the process means by `path` and the folder descriptor `folder`; `flags` as of open(2).
 
-    A magic link of /proc is followed in the form that programs use alone, `/proc/self/fd/N`; elsewhere it is EXDEV or ELOOP.
+    Of the magic links of /proc those that lead to the process's own are followed (`/proc/self/fd/N`, `/proc/self/cwd`); others
+    are EXDEV or ELOOP.
     """
-    if path.startswith(b"/"):
-        own = _own_descriptor(pid, path)
+    if path.startswith(_OWN):
+        own = own_descriptor(pid, path)
         if own is not None:
             return os.open(own, flags)
+        folder, path = _own_place(pid, folder, path)
+    if path.startswith(b"/"):
         root = root_of(pid)
         try:
             return kernel.openat2(root, path, flags, 0, _RESOLVE_IN_ROOT)
@@ -158,17 +161,37 @@ def _absolute(pid: int, base: int, path: bytes) -> bytes:
     return (start or b"/") + b"/" + path
 
 
+_OWN = (b"/proc/self/", b"/proc/thread-self/", b"/dev/fd/", b"/dev/std")
 _STREAMS = {b"/dev/stdin": b"0", b"/dev/stdout": b"1", b"/dev/stderr": b"2"}
 
 
-def _own_descriptor(pid: int, path: bytes) -> bytes | None:
-    """`/proc/self` means the process that looks, and here that is somebody else."""
+def own_descriptor(pid: int, path: bytes) -> bytes | None:
+    """Where this process finds what the path means by `/proc/self/fd/N`, `/dev/stdout` and the like; None for other paths."""
     number = _STREAMS.get(path)
     if number is None and path.startswith((b"/proc/self/fd/", b"/dev/fd/")):
         number = path.rpartition(b"fd/")[2]
     if number is None or not number.isdigit():
         return None
     return b"/proc/%d/fd/%s" % (pid, number)
+
+
+def _own_place(pid: int, folder: int, path: bytes) -> tuple[int, bytes]:
+    """What a path by way of `/proc/self` starts from, and the rest of it."""
+    for name in (b"/proc/self/", b"/proc/thread-self/", b"/dev/"):
+        if path.startswith(name):
+            kind, _, rest = path[len(name) :].partition(b"/")
+            number, _, below = rest.partition(b"/")
+            if kind == b"fd" and number.isdigit():
+                return int(number), below or b"."
+            if name == b"/dev/":
+                break
+            if kind == b"cwd":
+                return _AT_FDCWD, rest or b"."
+            if kind == b"root":
+                return folder, b"/" + rest
+            # By the number that the process has in its own pid namespace.
+            return folder, b"/proc/%s/%s" % (_status(pid, b"NSpid:").split()[-1], path[len(name) :])
+    return folder, path
 
 
 def mark(libc: ctypes.CDLL, pid: int) -> int:
