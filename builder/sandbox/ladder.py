@@ -7,19 +7,22 @@ lies on the store's file system, and by a child of its own: the caller stays as 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what `signal` makes enums of
 import errno
 import marshal
 import os
+import select
 
 from builder.errors import SandboxError
 from builder.sandbox import capabilities, probe, subids, troubles
-from builder.sandbox.namespace import Entry, Maps
+from builder.sandbox.namespace import SIGNALS, Entry, Maps, reap
 from builder.sandbox.rungs import Verdict
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     from builder.sandbox.emulation import Emulation
     from builder.sandbox.spec import SandboxSpec
@@ -29,6 +32,8 @@ _FOLDERS = ("dev", "proc", "sys")
 _NEEDED_IDS = 6
 """The terminals' group, 5, is the highest id that a sandbox itself needs."""
 _ALL_IDS = 65536
+_PATIENCE = 30.0
+"""Seconds for one attempt, which takes a twentieth of one."""
 
 
 class Trial(NamedTuple):
@@ -186,26 +191,37 @@ def _find(program: str, path: str) -> str:
 
 
 def _apart(attempt: Callable[[], Trial]) -> Trial:
-    """What the attempt came to, made by a child."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        trial = Trial("probe", errno.EIO, "")
-        try:
+    """What the attempt came to, made by a child. Signals wait: what the child makes nobody else may be able to remove."""
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, SIGNALS)
+    try:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
             os.close(reader)
-            trial = attempt()
-        except OSError as error:
-            trial = Trial("probe", error.errno or errno.EIO, str(error))
-        except SandboxError as error:
-            trial = Trial("ids", 0, error.message)
-        finally:
-            os.write(writer, marshal.dumps(tuple(trial)))
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as file:
-        data = file.read()
-    os.waitpid(child, 0)
-    return Trial(*marshal.loads(data)) if data else Trial("probe", errno.EIO, "the probe was killed")
+            _attempt(attempt, writer)
+        os.close(writer)
+        with open(reader, "rb") as file:
+            ready = select.select([file], [], [], _PATIENCE)[0]
+            if not ready:
+                os.kill(child, _signal.SIGKILL)
+            data = file.read()
+        reap(child)
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+    return Trial(*marshal.loads(data)) if data else Trial("probe", errno.EIO, "it was killed")
+
+
+def _attempt(attempt: Callable[[], Trial], writer: int) -> NoReturn:
+    trial = Trial("probe", errno.EIO, "")
+    try:
+        trial = attempt()
+    except OSError as error:
+        trial = Trial("probe", error.errno or errno.EIO, str(error))
+    except SandboxError as error:
+        trial = Trial("ids", 0, error.message)
+    finally:
+        os.write(writer, marshal.dumps(tuple(trial)))
+        os._exit(0)
 
 
 def _try_namespace(maps: Maps, folder: str, emulate: Emulation = "") -> Trial:

@@ -10,6 +10,7 @@ them, both at once. They take 3 to 9 ms, in which the builder can do other thing
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what `signal` makes enums of: 1 ms
 import os
 
 from builder.errors import SandboxError
@@ -17,6 +18,7 @@ from builder.values import NamedTuple
 
 _CLONE_NEWUSER = 0x10000000
 _TEXT = 1000
+SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGALRM)
 
 
 class Maps(NamedTuple):
@@ -46,11 +48,16 @@ class Entry:
             return
         said, child_says = os.pipe()
         waits, go = os.pipe()
-        self._child = os.fork()
-        if not self._child:
-            os.close(go)
-            os.close(said)
-            _write_maps(self._maps, os.getppid(), waits, child_says)
+        # Ctrl-C is for the builder alone: the child, and what it starts, comes to its end in any case.
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, SIGNALS)
+        try:
+            self._child = os.fork()
+            if not self._child:
+                os.close(go)
+                os.close(said)
+                _write_maps(self._maps, os.getppid(), waits, child_says)
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         os.close(waits)
         os.close(child_says)
         try:
@@ -59,7 +66,7 @@ class Entry:
         except OSError:
             os.close(go)
             os.close(said)
-            _reap(self._child)
+            reap(self._child)
             raise
         os.close(go)
         self._said = said
@@ -73,7 +80,7 @@ class Entry:
         else:
             with open(self._said, "rb") as file:
                 said = file.read(_TEXT).decode("utf-8", "replace").strip()
-            _reap(self._child)
+            reap(self._child)
         for name in ("uid_map", "gid_map"):
             with open(f"/proc/self/{name}", "rb") as file:
                 if not file.read(1):
@@ -122,7 +129,7 @@ def _write_maps(maps: Maps, pid: int, waits: int, says: int) -> None:
         os._exit(0)
 
 
-def _reap(child: int) -> None:
+def reap(child: int) -> None:
     try:
         os.waitpid(child, 0)
     except ChildProcessError:

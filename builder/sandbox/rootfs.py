@@ -169,7 +169,11 @@ class Root:
             self._mount_dev()
 
     def _mount(self, kind: bytes, target: bytes, options: tuple[tuple[bytes, bytes], ...], attributes: int) -> None:
-        self._attach(self._mounts.filesystem(kind, options, attributes), target)
+        try:
+            tree = self._mounts.filesystem(kind, options, attributes)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, target) from error
+        self._attach(tree, target)
 
     def _mount_host_sys(self) -> None:
         """The host's, read-only; what others have mounted below is covered, since a fresh one has nothing there. It cannot be

@@ -140,11 +140,11 @@ def new_account(room: Path, *, subordinate: int = 65536) -> Iterator[Account]:
 
 def _account_tool(*command: str) -> None:
     """The tools lock their files and give up at once: another worker may have them."""
-    _until(lambda: subprocess.run(command, capture_output=True).returncode == 0, f"{command[0]} does not get its lock")
+    until(lambda: subprocess.run(command, capture_output=True).returncode == 0, f"{command[0]} does not get its lock")
 
 
-def _until(condition: Callable[[], bool], message: str) -> None:
+def until(condition: Callable[[], bool], message: str) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, message
-        time.sleep(0.05)
+        time.sleep(0.01)
