@@ -211,3 +211,36 @@ def test_a_rung_that_is_not_there(user: UserPybuild, pybuild: Pybuild, base: Pat
     assert "uid=0(root)" in pybuild("--isolation=root", "--progress=plain", *flags).stderr
     done = pybuild("--isolation=userns", *flags)
     assert done.returncode in (0, 6)
+
+
+def test_file_capabilities_of_the_context_stay(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path) -> None:
+    """The kernel keeps those that are given in a user namespace in another form than root's, and shows both alike."""
+    (context / "Dockerfile").write_text("FROM base\nCOPY program /\nRUN chmod 700 /program\n")
+    (context / "program").write_text("#!/bin/sh\n")
+    (context / "program").chmod(0o755)
+    os.setxattr(context / "program", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
+    flags = ("-q", "--build-context", f"base={base}", context)
+    assert user(*flags).stdout == pybuild(*flags).stdout != ""
+
+
+def test_contexts_and_stdin_are_read_as_the_user(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path) -> None:
+    """What the user may read by its groups or as its own, a git repository that it owns, an archive on stdin."""
+    home = user.account.home
+    user.sh(
+        "mkdir repo; cd repo; git init -q .; printf 'FROM base\\nCOPY a /\\nRUN cat /a\\n' > Dockerfile; echo a > a; chmod 600 a\n"
+        "git add .; git -c user.name=a -c user.email=a@b commit -q -m m; tar cf ../context.tar ."
+    )
+    flags = ("-q", "--build-context", f"base={base}")
+    folder = user(*flags, home / "repo")
+    assert folder.returncode == 0, folder.stderr
+    archive = user(*flags, "-", stdin=(home / "context.tar").read_bytes())
+    assert archive.returncode == 0 and archive.stdout == folder.stdout
+    assert pybuild(*flags, home / "repo").stdout == folder.stdout
+    # Of others it may read what everybody may.
+    (context / "Dockerfile").write_text("FROM base\nCOPY closed /\n")
+    (context / "closed").write_text("")
+    (context / "closed").chmod(0o640)
+    done = user(*flags, context)
+    assert done.returncode == 3 and "'closed' cannot be read: permission denied" in done.stderr
+    os.chown(context / "closed", 0, user.account.uid)
+    assert user(*flags, context).returncode == 0
