@@ -6,6 +6,8 @@ import io
 import json
 import os
 import shutil
+import signal
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Pybuild
+from tests.conftest import ROOT, Pybuild
 from tests.rootless.rootless_users import Machine, UserPybuild, new_account
 from tests.rootless.test_rootless_build import DEBIAN, DOCKERFILE, built, fill
 
@@ -314,6 +316,19 @@ def _servers_of(user: UserPybuild) -> list[str]:
     return found
 
 
+def test_a_supervisor_that_is_killed_is_an_error(solo: UserPybuild, base: Path, context: Path) -> None:
+    """For want of memory, say: what the command was told afterwards was wrong, and it may not even have noticed."""
+    (context / "Dockerfile").write_text("FROM base\nRUN touch /a; echo begun; sleep 2; mkdir /b; chown 1:1 /a; true\n")
+    process = solo.start("--build-context", f"base={base}", "--progress=plain", context)
+    with process:
+        assert process.stderr is not None
+        assert any(b" begun" in line for line in process.stderr if b"RUN" not in line)
+        # The younger one: the server forked it.
+        os.kill(max(map(int, _servers_of(solo))), signal.SIGKILL)
+        rest = process.stderr.read().decode()
+    assert process.returncode == 6 and "the supervisor of the sandbox failed: it was killed" in rest
+
+
 def test_doctor_tells_the_rung_and_what_would_be_better(solo: UserPybuild) -> None:
     done = solo("doctor")
     lines = done.stdout.splitlines()
@@ -330,3 +345,27 @@ def test_root_may_ask_for_it(pybuild: Pybuild, base: Path, context: Path) -> Non
         assert done.returncode == 0, done.stderr
         digests.append(done.stdout)
     assert digests[0] == digests[1]
+
+
+OLDER = (
+    sys.executable, "-c",
+    f"import errno, os, sys; sys.path.insert(0, {str(ROOT / 'tests/sandbox')!r})\n"
+    "from sandbox_bpf import Refusal, refuse\n"
+    "new = os.uname().machine == 'x86_64'\n"
+    "seccomp, ioctl = (317, 16) if new else (277, 29)\n"
+    # SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (Linux 5.19), SECCOMP_IOCTL_NOTIF_SET_FLAGS (6.6).
+    "refuse(Refusal(seccomp, errno.EINVAL, 8 | 32), Refusal(ioctl, errno.EINVAL, 0x40082104))\n"
+    "os.execvp(sys.argv[1], sys.argv[1:])",
+)  # fmt: skip
+
+
+def test_an_older_kernel_is_good_enough(solo: UserPybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        "FROM base\nRUN touch /a && chown 3:4 /a\nUSER 5\nRUN touch /tmp/b; stat -c %u:%g /a /tmp/b\n"
+    )
+    results = []
+    for before in ((), OLDER):
+        done = solo("-q", "--no-cache", "--build-context", f"base={base}", context, before=before)
+        assert done.returncode == 0, done.stderr
+        results.append(done.stdout)
+    assert results[0] == results[1] != ""
