@@ -170,7 +170,7 @@ def load(root: str) -> tuple[str, Known] | None:
         rows = [line.split("\t") for line in lines if line]
         verdicts = tuple(Verdict(row[1], row[2] == "yes", row[3], row[4]) for row in rows if row[0] == "rung")  # type: ignore[arg-type]
         maps = {
-            row[0]: Maps(row[1], row[2], tuple(row[3].split()), tuple(row[4].split()), int(row[5]))
+            row[0]: Maps(row[1], row[2], tuple(row[3].split()), tuple(row[4].split()))
             for row in rows
             if row[0] in ("maps", "own")
         }
@@ -185,7 +185,7 @@ def dump(print_: str, known: Known) -> bytes:
     for kind, maps in (("maps", known.maps), ("own", known.own)):
         if maps is None:
             continue
-        cells = (kind, maps.newuidmap, maps.newgidmap, " ".join(maps.uids), " ".join(maps.gids), str(maps.gid))
+        cells = (kind, maps.newuidmap, maps.newgidmap, " ".join(maps.uids), " ".join(maps.gids))
         lines.append("\t".join(cells))
     return ("\n".join(lines) + "\n").encode("utf-8", "replace")
 

@@ -17,6 +17,7 @@ from builder.errors import SandboxError
 from builder.sandbox import capabilities, probe, subids, troubles
 from builder.sandbox.namespace import SIGNALS, Entry, Maps, reap
 from builder.sandbox.rungs import Verdict
+from builder.sandbox.spawn import memory_file
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -93,9 +94,9 @@ def _userns(folder: str, path: str, machine: troubles.Machine) -> tuple[Verdict,
 
 def _single_uid(folder: str, machine: troubles.Machine) -> tuple[Verdict, Maps | None, Trial]:
     own = (str(os.geteuid()), str(os.getegid()))
-    maps = Maps("", "", (own[0], own[0], "1"), (own[1], own[1], "1"), os.getegid())
+    maps = Maps("", "", (own[0], own[0], "1"), (own[1], own[1], "1"))
     trial = _apart(lambda: _try_namespace(maps, folder, emulate="owners"))
-    if trial.stage == "supervisor":
+    if trial.stage in ("supervisor", "user"):
         hint = "a container's seccomp profile may refuse it; sysctl kernel.yama.ptrace_scope must not be 3"
         return (
             Verdict(
@@ -139,7 +140,7 @@ def find_maps(path: str) -> tuple[Maps, str]:
     reason = f"a user namespace with the ids 0 to {most - 1}"
     if most < _ALL_IDS:
         reason += f", where images may need up to {_ALL_IDS - 1}"
-    return Maps(programs[0], programs[1], _words(uids), _words(gids), gid), reason
+    return Maps(programs[0], programs[1], _words(uids), _words(gids)), reason
 
 
 def _ranges(file: str, name: str, uid: int, path: str) -> list[tuple[int, int]]:
@@ -233,7 +234,28 @@ def _try_namespace(maps: Maps, folder: str, emulate: Emulation = "") -> Trial:
     entry.finish()
     if lacking := capabilities.absent(("CAP_SYS_ADMIN", "CAP_CHOWN"), "CapEff"):
         return Trial("powers", errno.EPERM, ", ".join(lacking))
+    # A security module lets a process have them, and refuses each use; NFS and FAT have no owners to give.
+    gives = (("powers", _give_memory), ("owners", lambda: _give_folder(folder)))
+    # Where owners are emulated nothing is given to anybody.
+    for stage, give in gives if not emulate else ():
+        try:
+            give()
+        except PermissionError:
+            return Trial(stage, errno.EPERM, "chown")
     return _try_sandbox(folder, emulate)
+
+
+def _give_memory() -> None:
+    file = memory_file("chown")
+    try:
+        os.fchown(file, 0, 0)
+    finally:
+        os.close(file)
+
+
+def _give_folder(folder: str) -> None:
+    os.chown(folder, 0, 0)
+    os.chown(folder, os.geteuid(), os.getegid())
 
 
 def _try_sandbox(folder: str, emulate: Emulation = "") -> Trial:
@@ -264,6 +286,6 @@ def _try_sandbox(folder: str, emulate: Emulation = "") -> Trial:
 def _spec(lower: str, upper: str, work: str, emulate: Emulation) -> SandboxSpec:
     from builder.sandbox.spec import SandboxSpec
 
-    # A user, so that a supervisor has something to answer.
-    number = 1 if emulate == "owners" else 0
-    return SandboxSpec((lower,), upper, work, (_PROGRAM,), (), "/", number, number, emulate=emulate)
+    # A user, so that a supervisor has something to answer; a group, which it must read from the command's memory.
+    number, groups = (1, (1,)) if emulate == "owners" else (0, ())
+    return SandboxSpec((lower,), upper, work, (_PROGRAM,), (), "/", number, number, groups, emulate=emulate)

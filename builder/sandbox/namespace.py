@@ -29,8 +29,6 @@ class Maps(NamedTuple):
     newgidmap: str
     uids: tuple[str, ...]
     gids: tuple[str, ...]
-    gid: int
-    """The user's own group, as the maps have it: that of its account."""
 
 
 class Entry:
@@ -87,9 +85,6 @@ class Entry:
                     raise SandboxError(
                         f"the user namespace gets no ids: {said or f'new{name[:3]}map failed'}", hint="see: pybuild doctor"
                     )
-        if self._maps.newuidmap and os.getegid() != self._maps.gid:
-            # As after newgrp(1): a group without an id could own nothing that is made here.
-            os.setresgid(self._maps.gid, self._maps.gid, self._maps.gid)
 
 
 def unshare(flags: int) -> None:

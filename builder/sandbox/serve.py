@@ -94,6 +94,10 @@ class _Server:
             # The builder itself has fewer, as in a container: nobody can hand out what he lacks.
             job.capabilities &= self.permitted
             missing += ("capabilities",)
+        if job.emulate == "mknod" and "openat2" in missing:
+            # The kernel says that nobody may.
+            job.emulate = ""
+            missing += ("mknod",)
         supervisor, listens, notes = 0, -1, -1
         errors, child_errors = os.pipe()
         stage = "supervisor"
@@ -213,7 +217,11 @@ def main() -> None:
         # What the builder handed on in its user namespace is for this process alone.
         kernel.capset(kernel.permitted_capabilities())
         # Only who owns the mount namespace may use the mount calls, which are asked for next.
-        kernel.unshare(kernel.CLONE_NEWNS)
+        try:
+            kernel.unshare(kernel.CLONE_NEWNS)
+        except PermissionError:
+            # A namespace that was left without its powers: each command's own will say so.
+            pass
     missing = features.missing()
     if not privileges.set_inherited():
         missing += ("limits",)

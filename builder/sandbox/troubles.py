@@ -16,6 +16,9 @@ _SYSCTLS = (
 )
 
 
+_ELSEWHERE = "put the store on ext4, xfs, btrfs or a tmpfs of Linux 6.6 with --root; NFS and a container's own root have none"
+
+
 class Machine(NamedTuple):
     """What may stand in the way."""
 
@@ -25,6 +28,8 @@ class Machine(NamedTuple):
     no_new_privs: bool = False
     filtered: bool = False
     """A seccomp filter is on this process."""
+    root: bool = False
+    """The builder is root, and needs no namespace of its own."""
     program: str = ""
     """The Python that runs the builder, for an AppArmor profile."""
 
@@ -47,6 +52,7 @@ def read_machine() -> Machine:
         any(os.path.exists(path) for path in ("/.dockerenv", "/run/.containerenv")),
         status.get("NoNewPrivs", "").strip() == "1",
         status.get("Seccomp", "").strip() == "2",
+        os.geteuid() == 0,
         os.path.realpath(sys.executable),
     )
 
@@ -58,21 +64,24 @@ def explain(stage: str, code: int, said: str, machine: Machine) -> tuple[str, st
     if stage == "user namespace":
         return _no_namespace(code, machine)
     if stage == "ids":
-        return said, _no_ids(machine)
-    if stage == "powers" or (first == "clone" and code == errno.EPERM):
+        return said, _no_ids(said, machine)
+    if stage == "powers" or (first in ("clone", "overlay") and code == errno.EPERM):
         if machine.sysctl("kernel.apparmor_restrict_unprivileged_userns"):
             return "AppArmor lets a user namespace come to life without its powers", _profile(machine)
-        return f"the user namespace has no powers{f' ({said})' if said else ''}", _outside(machine)
+        what = "the user namespace has no powers" if not machine.root else "root may make no namespace or mount"
+        return f"{what} ({said or stage})", _outside(machine)
     if stage == "mount /proc":
         return (
             f"/proc cannot be mounted ({reason}): parts of the builder's own are hidden",
             "in a container: --security-opt systempaths=unconfined (Docker), --security-opt unmask=ALL (podman), "
             "procMount: Unmasked (Kubernetes)",
         )
+    if first == "owners":
+        return "the store's file system gives files to no other user", _ELSEWHERE
     if first == "overlay":
         return (
             f"the store's file system cannot carry an overlay ({stage.removeprefix('overlay').strip() or reason})",
-            "put the store on ext4, xfs, btrfs or a tmpfs of Linux 6.6 with --root; NFS and a container's own root have none",
+            _ELSEWHERE,
         )
     if first == "probe":
         return f"the probe failed: {said or reason}", ""
@@ -98,7 +107,9 @@ def _no_namespace(code: int, machine: Machine) -> tuple[str, str]:
     return f"the kernel makes no user namespace: {os.strerror(code)}", "the kernel needs CONFIG_USER_NS"
 
 
-def _no_ids(machine: Machine) -> str:
+def _no_ids(said: str, machine: Machine) -> str:
+    if "owned by a different user" in said:
+        return "your group is not that of your account, as after newgrp: start the builder from a new login"
     if machine.no_new_privs:
         return (
             "the builder runs under no_new_privs, where newuidmap has no rights: start it without (systemd: NoNewPrivileges=no)"

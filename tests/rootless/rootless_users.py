@@ -96,8 +96,9 @@ class UserPybuild:
         env: Mapping[str, str] | None = None,
         before: tuple[str, ...] = (),
         stdin: bytes = b"",
+        program: tuple[str, ...] = (str(PYBUILD),),
     ) -> subprocess.CompletedProcess[str]:
-        return self._run(str(PYBUILD), *(os.fspath(arg) for arg in args), env=env, before=before, stdin=stdin)
+        return self._run(*program, *(os.fspath(arg) for arg in args), env=env, before=before, stdin=stdin)
 
     def _run(
         self, *words: str, env: Mapping[str, str] | None = None, before: tuple[str, ...] = (), stdin: bytes = b""

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.build.test_build_startup import TOO_SLOW
 from tests.conftest import ROOT, Pybuild
-from tests.rootless.rootless_users import UserPybuild
+from tests.rootless.rootless_users import PYBUILD, UserPybuild
 
 DOCKERFILE = """# syntax=docker/dockerfile:1
 FROM base AS first
@@ -227,8 +229,8 @@ def test_contexts_and_stdin_are_read_as_the_user(user: UserPybuild, pybuild: Pyb
     """What the user may read by its groups or as its own, a git repository that it owns, an archive on stdin."""
     home = user.account.home
     user.sh(
-        "mkdir repo; cd repo; git init -q .; printf 'FROM base\\nCOPY a /\\nRUN cat /a\\n' > Dockerfile; echo a > a; chmod 600 a\n"
-        "git add .; git -c user.name=a -c user.email=a@b commit -q -m m; tar cf ../context.tar ."
+        "mkdir repo; cd repo; printf 'FROM base\\nCOPY a /\\nRUN cat /a\\n' > Dockerfile; echo a > a; chmod 600 a\n"
+        "git init -q .; git add .; git -c user.name=a -c user.email=a@b commit -q -m m; tar cf ../context.tar ."
     )
     flags = ("-q", "--build-context", f"base={base}")
     folder = user(*flags, home / "repo")
@@ -244,3 +246,32 @@ def test_contexts_and_stdin_are_read_as_the_user(user: UserPybuild, pybuild: Pyb
     assert done.returncode == 3 and "'closed' cannot be read: permission denied" in done.stderr
     os.chown(context / "closed", 0, user.account.uid)
     assert user(*flags, context).returncode == 0
+
+
+def test_an_older_kernel_will_do(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path) -> None:
+    """Without the mount calls of Linux 5.2 and what came later; without clone3 and others."""
+    (context / "Dockerfile").write_text(
+        "FROM base\nRUN id > /id; stat -c %a /sys/fs/cgroup; ! touch /sys/kernel/x 2>/dev/null\n"
+    )
+    numbers = (428, 429, 430, 431, 432, 435, 436, 437, 442)
+    older = (
+        sys.executable, "-c",
+        f"import os, sys; sys.path.insert(0, {str(ROOT / 'tests/sandbox')!r})\n"
+        f"from sandbox_bpf import Refusal, refuse\nrefuse(*map(Refusal, {numbers})); os.execvp(sys.argv[1], sys.argv[1:])",
+    )  # fmt: skip
+    flags = ("-q", "--no-cache", "--build-context", f"base={base}", context)
+    done = user(*flags, before=older)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == pybuild(*flags).stdout
+
+
+def test_a_cached_build_imports_little_more_than_roots(user: UserPybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nUSER 7\nRUN id\n")
+    flags = ("-q", "--build-context", f"base={base}", context)
+    assert user(*flags).returncode == 0
+    done = user(*flags, program=(sys.executable, "-X", "importtime", str(PYBUILD)))
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert imported & TOO_SLOW == set()
+    own = {"builder.cli.isolation", "builder.sandbox.namespace"}
+    assert own <= imported and not imported & {"builder.cli.probing", "builder.sandbox.ladder", "builder.sandbox.subids", "pwd"}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Pybuild
-from tests.rootless.rootless_users import UserPybuild, new_account, until
+from tests.rootless.rootless_users import PYBUILD, UserPybuild, new_account, until
 
 _FIRST = 100_000_000 + random.SystemRandom().randrange(800_000_000)
 TOKENS = tuple(str(_FIRST + number) for number in range(3))
@@ -182,3 +182,18 @@ def test_programs_that_the_builder_starts_are_the_plain_user(
         assert (home / "who").read_text().split() == [str(user.account.uid), "CapEff:", "0000000000000000"]
     else:
         pytest.fail("the helper was not asked")
+
+
+def test_an_agent_of_the_user_and_a_terminal(user: UserPybuild, base: Path, context: Path) -> None:
+    """The agent's socket in the sandbox belongs to whom the mount says; the terminal to the image's user."""
+    (context / "Dockerfile").write_text(
+        "FROM base\nRUN --mount=type=ssh,uid=1000,mode=0600 stat -c '%F %a %u' $SSH_AUTH_SOCK > /agent\n"
+        "USER 1000\nCMD cat /agent\n"
+    )
+    flags = f"--build-context base={base} -t agent --ssh default"
+    done = user.sh(f"eval $(ssh-agent) >/dev/null; trap 'kill $SSH_AGENT_PID' EXIT; {PYBUILD} -q {flags} {context}")
+    assert done.returncode == 0, done.stderr
+    assert ok(user("run", "agent")) == "socket 600 1000\n"
+    done = user.sh(f"script -qec '{PYBUILD} run -t agent sh -c \"tty; id -u\"' /dev/null")
+    # What `script` was given to read, the end of an empty file, is shown first.
+    assert done.stdout.replace("\r", "").removeprefix("^@").splitlines() == ["/dev/pts/0", "1000"]
