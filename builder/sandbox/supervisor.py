@@ -1,7 +1,8 @@
 """Answers system calls of one command, as its kernel would if the user namespace had more users and devices.
 
-One process a command, forked from the server, outside of the command's namespaces: it is nobody's neighbour there, takes no
-pid there, and cannot be killed from there. It dies with the server (PDEATHSIG) and is killed by it when the command has ended.
+One process a command, forked from the server at the first question, outside of the command's namespaces: it is nobody's
+neighbour there, takes no pid there, and cannot be killed from there. It dies with the server (PDEATHSIG) and is killed by it
+when the command has ended.
 
 Why it is safe that the memory which it reads may change meanwhile: an answer is made from what was read once, and decides
 over nothing but names and owners inside the sandbox. The supervisor opens nothing beyond the root of the process that asks, or
@@ -13,7 +14,6 @@ Part of the fork server's program.
 
 from __future__ import annotations
 
-import _socket
 import ctypes
 import errno
 import fcntl
@@ -131,53 +131,37 @@ class Supervisor:
         return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
-def start(job: Job, missing: tuple[str, ...]) -> tuple[int, int, int]:
-    """A supervisor as a child of this process: its pid, the socket over which the command must send it its listener, and the
-    pipe on which its notes can be read."""
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+def start(job: Job, listener: int, missing: tuple[str, ...]) -> tuple[int, int]:
+    """A supervisor that answers on `listener`, as a child of this process: its pid, and the pipe with its notes."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     server = os.pidfd_open(os.getpid())
     pid = os.fork()
     if pid == 0:
-        _supervise(job, theirs.fileno(), writer, server, missing)
+        _supervise(job, listener, writer, server, missing)
     os.close(writer)
     os.close(server)
-    theirs.close()
-    return pid, ours.detach(), reader
+    return pid, reader
 
 
-def _supervise(job: Job, connection: int, notes: int, server: int, missing: tuple[str, ...]) -> None:
+def _supervise(job: Job, listener: int, notes: int, server: int, missing: tuple[str, ...]) -> None:
     """Never returns."""
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
         if kernel.has_ended(server):
             os._exit(0)
         # Pipes of commands end when their last writer does: that must not be this process.
-        kernel.close_all_but((connection, notes), by_range="close_range" not in missing)
-        listener = _receive(connection)
-        if listener >= 0:
-            from builder.sandbox.answers import Answers
+        kernel.close_all_but((listener, notes), by_range="close_range" not in missing)
+        from builder.sandbox.answers import Answers
 
-            supervisor = Supervisor(listener, notes)
-            supervisor.handlers = Answers(supervisor, job).handlers()
-            supervisor.loop()
+        supervisor = Supervisor(listener, notes)
+        supervisor.handlers = Answers(supervisor, job).handlers()
+        supervisor.loop()
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 it must never come back into the server's loop
         os.write(notes, b"internal:" + repr(error).encode()[:200] + b"\0")
     finally:
         os._exit(1)
-
-
-def _receive(connection: int) -> int:
-    """-1 when the command failed before it had one."""
-    channel = _socket.socket(fileno=connection)
-    data, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-    channel.close()
-    for level, kind, descriptors in ancillary if data else ():
-        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-            return int(memoryview(descriptors[:4]).cast("i")[0])
-    return -1
 
 
 def libc() -> ctypes.CDLL:
