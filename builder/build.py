@@ -15,7 +15,7 @@ from builder.engine.executor import Executor
 from builder.engine.journal import Journal, Subject
 from builder.engine.roots import Roots
 from builder.engine.times import created
-from builder.errors import BuildError, Interrupted
+from builder.errors import BuildError
 from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
 from builder.layers.entry import EPOCH
 from builder.oci.image import assemble
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from builder.dockerfile.ast import Dockerfile, Instruction
-    from builder.engine.exporting import Push
+    from builder.engine.exporting import Output, Push
     from builder.engine.imports import Imports
     from builder.engine.rendering import Blobs
     from builder.engine.roots import Root
@@ -77,7 +77,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
     emit = journal.emit
     begun = time.monotonic()
     stop = Cancellation()
-    roots = Roots(store, stop)
+    roots = Roots(store, stop, gzip=max(1, request.jobs) if any(map(_ships_gzip, request.outputs)) else 0)
     imports = _imports(request, store, roots, emit, stop)
     with (
         BuildContexts(request, store, emit, stop) as contexts,
@@ -111,10 +111,12 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
                 error.at(source)
             raise
         config = _assemble(plan, outcome, request)
-        manifest = _export(request, plan, config, outcome.root, store, roots, emit)
+        annotations = _carried(request, plan, outcome)
+        manifest = _export(request, plan, config, outcome.root, store, roots, emit, annotations=annotations)
         _export_caches(request, plan, outcome, store, roots, emit)
         # Named last: a build that fails to deliver leaves no image behind.
         image_id = _keep(config, plan.base.blobs, request, store)
+        store.annotate(image_id, annotations)
         store.sync()
         names = tuple(tag.familiar for tag in request.tags)
         size = roots.size(outcome.root)
@@ -321,7 +323,17 @@ def _keep(config: bytes, blobs: Blobs, request: Request, store: Store) -> Digest
     return image_id
 
 
-def _export(request: Request, plan: Plan, config: bytes, root: Root, store: Store, roots: Roots, emit: Emit) -> Digest | None:
+def _export(
+    request: Request,
+    plan: Plan,
+    config: bytes,
+    root: Root,
+    store: Store,
+    roots: Roots,
+    emit: Emit,
+    *,
+    annotations: Mapping[str, str],
+) -> Digest | None:
     """Write every output; the digest of the manifest, when one had to be made."""
     if not request.outputs:
         return None
@@ -330,13 +342,19 @@ def _export(request: Request, plan: Plan, config: bytes, root: Root, store: Stor
     when = created(request.source_date_epoch)
     threads = max(1, request.jobs)
     push = _pusher(request, store, emit)
-    export = Export(config, root, plan.base.blobs, store, roots, threads=threads, created=when, push=push)
+    export = Export(
+        config, root, plan.base.blobs, store, roots, threads=threads, created=when, push=push, annotations=annotations
+    )
     for output in request.outputs:
         begun = time.monotonic()
         size = export.write(output)
         digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""
         emit(ExportFinished(f"{output.type} {output.dest}".rstrip(), digest, size, time.monotonic() - begun))
     return export.manifest
+
+
+def _ships_gzip(output: Output) -> bool:
+    return output.type in ("oci", "docker", "registry") and output.compression == "gzip"
 
 
 def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:
@@ -356,23 +374,23 @@ def _imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Can
     """The caches to ask; none with --no-cache."""
     if not request.cache_from or request.no_cache:
         return None
-    from builder.engine.imports import Imports
+    from builder.caches import imports
 
-    return Imports(request.cache_from, store, roots, emit, stop)
+    return imports(request, store, roots, emit, stop)
+
+
+def _carried(request: Request, plan: Plan, outcome: scheduler.Outcome) -> Mapping[str, str]:
+    """Annotations of the manifest: an inline cache, where one is asked for."""
+    if not request.cache_to:
+        return {}
+    from builder.caches import carried
+
+    return carried(request, plan, outcome)
 
 
 def _export_caches(request: Request, plan: Plan, outcome: scheduler.Outcome, store: Store, roots: Roots, emit: Emit) -> None:
     if not request.cache_to:
         return
-    from builder.engine.cacheexport import export_cache
+    from builder.caches import export
 
-    for to in request.cache_to:
-        begun = time.monotonic()
-        try:
-            digest, size = export_cache(to, plan, outcome, store, roots, emit, threads=max(1, request.jobs))
-        except (BuildError, OSError) as error:
-            if not to.ignore_error or isinstance(error, Interrupted):
-                raise
-            emit(BuildWarning("CacheExport", error.message if isinstance(error, BuildError) else str(error)))
-            continue
-        emit(ExportFinished(f"cache {to.name}", str(digest), size, time.monotonic() - begun))
+    export(request, plan, outcome, store, roots, emit)

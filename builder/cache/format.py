@@ -19,6 +19,7 @@ from __future__ import annotations
 from builder import canonical
 from builder.errors import BuildError
 from builder.oci.digest import Descriptor, Digest
+from builder.oci.image import CONFIG_TYPE as IMAGE_CONFIG_TYPE
 from builder.oci.image import LAYER_TYPE, MANIFEST_TYPE, descriptor_json, parse_descriptor
 from builder.values import NamedTuple
 
@@ -39,8 +40,13 @@ EMPTY = b"{}"
 EMPTY_DESCRIPTOR = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(EMPTY), len(EMPTY))
 
 _LAYER_TYPES = (LAYER_TYPE, f"{LAYER_TYPE}+gzip", f"{LAYER_TYPE}+zstd")
+_BUILDKIT_TYPE = "application/vnd.buildkit.cacheconfig.v0"
+"""The config of BuildKit's caches (moby/buildkit, `cache/remotecache/v1/spec.go`)."""
+_IMAGE_CONFIGS = (IMAGE_CONFIG_TYPE, "application/vnd.docker.container.image.v1+json")
 _LATEST = 1 << 40
 """Seconds since 1970; no record is younger."""
+_LONGEST = 100
+"""Characters of a foreign name in a message."""
 
 
 class CachedStep(NamedTuple):
@@ -110,12 +116,12 @@ def manifest_blob(config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
 
 def parse_manifest(data: bytes) -> Manifest:
     """Raises BuildError for what is no cache, or one of another version."""
-    raw = _object(data, "manifest")
+    raw = json_object(data, "manifest")
     kind = raw.get("artifactType")
     if kind != ARTIFACT_TYPE:
         if isinstance(kind, str) and kind.startswith(_FAMILY):
-            raise BuildError(f"its format is '{kind}', and this pybuild reads '{ARTIFACT_TYPE}'")
-        raise BuildError("its manifest is not that of a pybuild cache")
+            raise BuildError(f"its format is '{kind[:_LONGEST]}', and this pybuild reads '{ARTIFACT_TYPE}'")
+        raise BuildError(_other(raw))
     layers = raw.get("layers")
     if not isinstance(layers, list):
         raise BuildError("its manifest has no layers")
@@ -131,15 +137,44 @@ def parse_manifest(data: bytes) -> Manifest:
     )
 
 
+def is_replaceable(data: bytes) -> bool:
+    """Whether a manifest may be replaced by a cache's: that of a cache, pybuild's of any version or BuildKit's, or damaged."""
+    try:
+        raw = json_object(data, "manifest")
+    except BuildError:
+        return True
+    kind = raw.get("artifactType")
+    return (isinstance(kind, str) and kind.startswith(_FAMILY)) or _is_buildkits(raw)
+
+
+def _other(raw: dict[str, Any]) -> str:
+    """What a manifest is that is no cache's."""
+    if _is_buildkits(raw):
+        return "it is a cache of BuildKit, whose records are made of other keys"
+    if _media_type(raw.get("config")) in _IMAGE_CONFIGS:
+        return "it is an image without a cache inside (--cache-to type=inline puts one there)"
+    return "its manifest is not that of a pybuild cache"
+
+
+def _is_buildkits(raw: dict[str, Any]) -> bool:
+    # It was an index of layers and config, and is an image's manifest by now.
+    inner = raw.get("manifests")
+    return _BUILDKIT_TYPE in (_media_type(raw.get("config")), *map(_media_type, inner if isinstance(inner, list) else ()))
+
+
+def _media_type(descriptor: object) -> object:
+    return descriptor.get("mediaType") if isinstance(descriptor, dict) else None
+
+
 def parse_config(data: bytes, manifest: Manifest, key_of: Callable[[bytes], str]) -> Cache:
     """`manifest` is the one that names it; `key_of` gives the key of a preimage. Raises BuildError."""
-    raw = _object(data, "config")
+    raw = json_object(data, "config")
     diff_ids, records = raw.get("layers"), raw.get("records")
     if not isinstance(diff_ids, list) or not isinstance(records, list):
         raise BuildError("its config lacks the layers or the records")
     if len(diff_ids) != len(manifest.layers):
         raise BuildError(f"its config names {len(diff_ids)} layers, its manifest {len(manifest.layers)}")
-    blobs = dict(zip(map(_diff_id, diff_ids), manifest.layers, strict=True))
+    blobs = dict(zip(map(parse_diff_id, diff_ids), manifest.layers, strict=True))
     steps = [_step(record, key_of) for record in records]
     for step in steps:
         if step.diff_id is not None and step.diff_id not in blobs:
@@ -168,18 +203,20 @@ def _step(raw: object, key_of: Callable[[bytes], str]) -> CachedStep:
                 raise BuildError(f"its record '{key[:12]}' is not what its key says")
             if not 0 <= created < _LATEST:
                 raise BuildError(f"its record {key[:12]} has a time out of range")
-            return CachedStep(key, text, None if diff_id is None else _diff_id(diff_id), created)
+            return CachedStep(key, text, None if diff_id is None else parse_diff_id(diff_id), created)
     raise BuildError("one of its records is malformed")
 
 
-def _diff_id(raw: object) -> Digest:
+def parse_diff_id(raw: object) -> Digest:
+    """Raises BuildError."""
     digest = Digest.parse(raw) if isinstance(raw, str) else None
     if digest is None or digest.algorithm != "sha256":
         raise BuildError("one of its diff IDs is malformed")
     return digest
 
 
-def _object(data: bytes, what: str) -> dict[str, Any]:
+def json_object(data: bytes, what: str) -> dict[str, Any]:
+    """The object that `data` is, which messages call `what`. Raises BuildError."""
     try:
         raw = canonical.loads(data.decode())
     except (ValueError, RecursionError) as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from builder.cache.places import CacheFrom
+    from builder.cache.places import LocalFrom
     from builder.oci.digest import Descriptor
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -29,8 +29,11 @@ _CHUNK = 1 << 20
 
 
 class LocalSource:
-    def __init__(self, place: CacheFrom) -> None:
+    def __init__(self, place: LocalFrom) -> None:
         self._place = place
+
+    def warm(self) -> None:
+        """Nothing is imported late."""
 
     def manifest(self) -> bytes:
         descriptor = self._choose()
@@ -54,6 +57,13 @@ class LocalSource:
             write(chunk)
         if size != descriptor.size or hasher.hexdigest() != digest.hex:
             raise BuildError(f"its blob {digest} is {'truncated' if size < descriptor.size else 'corrupt'}")
+
+    def masked(self, text: str) -> str:
+        """A folder is told nothing."""
+        return text
+
+    def close(self) -> None:
+        """Each file is closed when it was read."""
 
     def _choose(self) -> Descriptor:
         _, tag, digest = self._place

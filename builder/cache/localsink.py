@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from builder.cache.places import Blob
+    from builder.cache.places import Blob, LocalTo
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _LOCK = "index.json.lock"
@@ -54,18 +54,18 @@ def check(path: str) -> None:
 
 
 class LocalSink:
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, place: LocalTo) -> None:
+        self._path, self._tag = place
 
-    def publish(self, blobs: Sequence[Blob], manifest: Blob, tag: str) -> None:
+    def publish(self, blobs: Sequence[Blob], manifest: Blob) -> None:
         check(self._path)
         try:
             os.makedirs(self._path, exist_ok=True)
             root = os.open(self._path, _FOLDER)
             try:
                 with _locked(root):
-                    self._refuse_others(root, tag)
-                    _publish(root, blobs, manifest, tag)
+                    self._refuse_others(root, self._tag)
+                    _publish(root, blobs, manifest, self._tag)
             finally:
                 os.close(root)
         except OSError as error:

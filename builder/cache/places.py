@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builder.errors import BuildError
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -10,11 +11,12 @@ if TYPE_CHECKING:
     from typing import Literal, Protocol
 
     from builder.oci.digest import Descriptor, Digest
+    from builder.oci.reference import Reference
 
 DEFAULT_TAG = "latest"
 
 
-class CacheFrom(NamedTuple):
+class LocalFrom(NamedTuple):
     """One `--cache-from type=local`."""
 
     src: str
@@ -27,11 +29,52 @@ class CacheFrom(NamedTuple):
         return f"local {self.src}"
 
 
-class CacheTo(NamedTuple):
-    """One `--cache-to type=local`."""
+class RegistryFrom(NamedTuple):
+    """One `--cache-from type=registry`: a cache, or an image with one inside."""
+
+    reference: Reference
+
+    @property
+    def name(self) -> str:
+        return f"registry {self.reference.familiar}"
+
+
+CacheFrom = LocalFrom | RegistryFrom
+
+
+class LocalTo(NamedTuple):
+    """The folder of a `--cache-to type=local`."""
 
     dest: str
     tag: str = DEFAULT_TAG
+
+    @property
+    def name(self) -> str:
+        return f"local {self.dest}"
+
+
+class RegistryTo(NamedTuple):
+    """Where a `--cache-to type=registry` goes."""
+
+    reference: Reference
+
+    @property
+    def name(self) -> str:
+        return f"registry {self.reference.familiar}"
+
+
+class InlineTo(NamedTuple):
+    """`--cache-to type=inline`: the manifest of the image itself."""
+
+    @property
+    def name(self) -> str:
+        return "inline"
+
+
+class CacheTo(NamedTuple):
+    """One `--cache-to`."""
+
+    place: LocalTo | RegistryTo | InlineTo
     mode: Literal["min", "max"] = "min"
     """`min`: the steps that the image is made of; `max`: all that the build needed."""
     compression: Literal["gzip", "zstd", "uncompressed"] = "zstd"
@@ -41,7 +84,11 @@ class CacheTo(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"local {self.dest}"
+        return self.place.name
+
+    @property
+    def inline(self) -> bool:
+        return isinstance(self.place, InlineTo)
 
 
 class Blob(NamedTuple):
@@ -52,10 +99,19 @@ class Blob(NamedTuple):
     path: str = ""
 
 
+class Lost(BuildError):
+    """Nothing more will come from a source: it need not be asked again."""
+
+
 if TYPE_CHECKING:
 
     class Source(Protocol):
-        """Where a cache is read from. Every method raises BuildError, whose message goes on from "the cache is not used: "."""
+        """Where a cache is read from. Every method raises BuildError, whose message goes on from "the cache is not used: ";
+        `Lost` where it is of no use to go on. `read` and `copy` may be called by several threads, after `manifest`."""
+
+        def warm(self) -> None:
+            """Import what the other methods need, before there are threads that would do so at once."""
+            ...
 
         def manifest(self) -> bytes:
             """The manifest that is meant, verified where its digest is known."""
@@ -69,12 +125,18 @@ if TYPE_CHECKING:
             """Write a blob's content in pieces; what was written counts once this returns."""
             ...
 
+        def masked(self, text: str) -> str:
+            """A message about the cache without the credentials that its source was told, and may have sent back."""
+            ...
+
+        def close(self) -> None: ...
+
     class Sink(Protocol):
         """Where a cache is written to."""
 
-        def publish(self, blobs: Sequence[Blob], manifest: Blob, tag: str) -> None:
-            """Write the blobs, then the manifest under `tag`: whoever reads sees all of it or what was there before.
+        def publish(self, blobs: Sequence[Blob], manifest: Blob) -> None:
+            """Write the blobs, then the manifest: whoever reads sees all of it or what was there before.
 
-            Raises UsageError and StoreError.
+            Raises UsageError, StoreError and RegistryError.
             """
             ...

@@ -19,6 +19,7 @@ from builder.engine.provided import AgentSocket, Provided
 from builder.errors import BuildError, Interrupted, StoreError, UsageError
 from builder.events import BuildFailed, Debug
 from builder.oci.reference import Reference
+from builder.plan.running import INLINE_CACHE_ARG
 from builder.report.reporter import open_reporter, screen
 from builder.request import Request
 from builder.store.store import Store
@@ -175,7 +176,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         platform=parse_platform(platforms(parsed, environment), os.uname().machine),
         no_cache=parsed.flag("no-cache"),
         cache_from=_cache_from(parsed),
-        cache_to=_cache_to(parsed),
+        cache_to=_cache_to(parsed, args, outputs),
         uncached=tuple(name for text in parsed.texts("no-cache-filter") for name in text.split(",") if name),
         source_date_epoch=epoch,
         network="none" if network == "none" else "host",
@@ -202,20 +203,16 @@ def _cache_from(parsed: Parsed) -> tuple[CacheFrom, ...]:
         return ()
     from builder.cli.cache_spec import parse_cache_from
 
-    return tuple(map(parse_cache_from, parsed.texts("cache-from")))
+    return tuple(place for text in parsed.texts("cache-from") for place in parse_cache_from(text))
 
 
-def _cache_to(parsed: Parsed) -> tuple[CacheTo, ...]:
-    if not parsed.texts("cache-to"):
+def _cache_to(parsed: Parsed, args: Mapping[str, str], outputs: tuple[Output, ...]) -> tuple[CacheTo, ...]:
+    inline = args.get(INLINE_CACHE_ARG, "")
+    if not (parsed.texts("cache-to") or inline):
         return ()
-    from builder.cache.localsink import check
-    from builder.cli.cache_spec import parse_cache_to
+    from builder.cli.cache_to import cache_to  # for those who write a cache
 
-    places = tuple(map(parse_cache_to, parsed.texts("cache-to")))
-    for place in places:
-        if not place.ignore_error:
-            check(place.dest)
-    return places
+    return cache_to(parsed.texts("cache-to"), outputs, inline=inline)
 
 
 def _provided(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> Provided:

@@ -62,4 +62,5 @@ def _rendered(record: ImageRecord, form: str, store: Store) -> Rendered:
     if blobs is None:
         blobs = tuple(store.foreign(diff_id) for diff_id in diff_ids)
     threads = os.cpu_count() or 1
-    return render(config, Root.of(diff_ids), blobs, form, store, Roots(store), threads=threads)  # type: ignore[arg-type]  # one of the flag's choices
+    said = store.annotations(record.config)
+    return render(config, Root.of(diff_ids), blobs, form, store, Roots(store), threads=threads, annotations=said)  # type: ignore[arg-type]  # one of the flag's choices

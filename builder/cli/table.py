@@ -107,8 +107,15 @@ _BUILD = (
     Flag("call", "", "string", "METHOD", "check, outline or targets; with ,format=json as JSON", "No build"),
     Flag("print-plan", "", "bool", "", "print the steps that would be done, as JSON", "No build"),
     Flag("no-cache", "", "bool", "", "run every step anew", "Steps"),
-    Flag("cache-from", "", "list", "SPEC", "take steps from another cache: type=local,src=DIR", "Steps"),
-    Flag("cache-to", "", "list", "SPEC", "write the steps to another cache: type=local,dest=DIR,mode=max", "Steps"),
+    Flag("cache-from", "", "list", "SPEC", "take steps from another cache: NAME, or type=local,src=DIR", "Steps"),
+    Flag(
+        "cache-to",
+        "",
+        "list",
+        "SPEC",
+        "write the steps to another cache: type=registry,ref=NAME,mode=max, type=inline, type=local,dest=DIR",
+        "Steps",
+    ),
     Flag("no-cache-filter", "", "list", "STAGE[,STAGE]", "run every step of these stages anew", "Steps"),
     Flag(
         "jobs",

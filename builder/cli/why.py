@@ -72,7 +72,7 @@ def _text(step: BuiltStep, made: int | None) -> str:
     match step.status:
         case "cached" if step.op == "base":
             lines = ["a base image"]
-        case "cached":
+        case "cached" if not lines:
             lines = [f"cached: made of the same inputs on {told(made)}" if made else "cached"]
         case "waiting":
             lines = ["the build ended before its turn"]

@@ -1,9 +1,9 @@
-"""The records and layers of a build, written to a portable cache (`--cache-to`)."""
+"""The records and layers of a build, written to a portable cache (`--cache-to`), or told to its image."""
 
 from __future__ import annotations
 
 from builder.cache.format import CONFIG_TYPE, EMPTY, EMPTY_DESCRIPTOR, CachedStep, config_blob, manifest_blob
-from builder.cache.localsink import LocalSink
+from builder.cache.inline import ANNOTATION, annotation
 from builder.cache.places import Blob
 from builder.engine.rendering import layer_blob
 from builder.oci.digest import Descriptor, Digest
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from builder.cache.format import CachedMount
-    from builder.cache.places import CacheTo
+    from builder.cache.places import CacheTo, Sink
     from builder.engine.executor import Result
     from builder.engine.roots import Roots
     from builder.engine.scheduler import Outcome
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def export_cache(
-    to: CacheTo, plan: Plan, outcome: Outcome, store: Store, roots: Roots, emit: Emit, *, threads: int
+    to: CacheTo, sink: Sink, plan: Plan, outcome: Outcome, store: Store, roots: Roots, emit: Emit, *, threads: int
 ) -> tuple[Digest, int]:
-    """Write the cache; its manifest's digest, and the bytes of all its blobs. Raises UsageError, StoreError, and BuildError for
-    cache mounts that cannot be packed."""
+    """Write the cache to `sink`; its manifest's digest, and the bytes of all its blobs. Raises UsageError, StoreError,
+    RegistryError, and BuildError for cache mounts that cannot be packed."""
     results = [outcome.results[step] for step in (_chain(plan) if to.mode == "min" else sorted(outcome.results))]
     steps: dict[str, CachedStep] = {}
     layers: dict[Digest, Blob] = {}
@@ -40,15 +40,21 @@ def export_cache(
             descriptor, path = layer_blob(result.root.layers[-1], to.compression, store, roots, threads)
             layers[result.diff_id] = Blob(descriptor, path=path)
     if not to.mounts:
-        return _publish(to, steps, layers, {})
+        return _publish(sink, steps, layers, {})
     from builder.engine.packedmounts import pack
 
     with store.scratch() as scratch:
-        return _publish(to, steps, layers, pack(to.mounts, store, scratch, emit, threads=threads))
+        return _publish(sink, steps, layers, pack(to.mounts, store, scratch, emit, threads=threads))
+
+
+def inline_annotations(plan: Plan, outcome: Outcome) -> dict[str, str]:
+    """What the manifest of an image says of the steps that it is made of (`--cache-to type=inline`)."""
+    results = [outcome.results[step] for step in _chain(plan)]
+    return {ANNOTATION: annotation((result.key.hex, result.diff_id) for result in results if result.key is not None)}
 
 
 def _publish(
-    to: CacheTo, steps: Mapping[str, CachedStep], layers: Mapping[Digest, Blob], mounts: Mapping[CachedMount, Blob]
+    sink: Sink, steps: Mapping[str, CachedStep], layers: Mapping[Digest, Blob], mounts: Mapping[CachedMount, Blob]
 ) -> tuple[Digest, int]:
     named = {mount: blob.descriptor for mount, blob in mounts.items()}
     config = _small(CONFIG_TYPE, config_blob(steps.values(), layers, named))
@@ -56,7 +62,7 @@ def _publish(
     blobs = [*layers.values(), *{blob.descriptor: blob for blob in mounts.values()}.values()]
     manifest = _small(MANIFEST_TYPE, manifest_blob(config.descriptor, (blob.descriptor for blob in blobs)))
     blobs = [*(blobs or [Blob(EMPTY_DESCRIPTOR, EMPTY)]), config]
-    LocalSink(to.dest).publish(blobs, manifest, to.tag)
+    sink.publish(blobs, manifest)
     return manifest.descriptor.digest, _size((*blobs, manifest))
 
 

@@ -13,7 +13,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Literal
 
     from builder.engine.rendering import Blobs, Form
@@ -50,8 +50,10 @@ class Export:
         threads: int,
         created: str,
         push: Push | None = None,
+        annotations: Mapping[str, str] | None = None,
     ) -> None:
-        """`push` takes an image to registries, under the names that it is given; its bytes."""
+        """`push` takes an image to registries, under the names that it is given; its bytes. `annotations` are the
+        manifest's."""
         self._config = config
         self._blobs = blobs
         self._root = root
@@ -60,6 +62,7 @@ class Export:
         self._threads = threads
         self._created = created
         self._push = push
+        self._annotations = annotations
         self.manifest: Digest | None = None
 
     def write(self, output: Output) -> int:
@@ -85,7 +88,14 @@ class Export:
 
     def _rendered(self, output: Output) -> Rendered:
         rendered = render(
-            self._config, self._root, self._blobs, output.compression, self._store, self._roots, threads=self._threads
+            self._config,
+            self._root,
+            self._blobs,
+            output.compression,
+            self._store,
+            self._roots,
+            threads=self._threads,
+            annotations=self._annotations,
         )
         self.manifest = Digest.of(rendered.manifest)
         return rendered._replace(names=tuple(str(name) for name in output.names), created=self._created)

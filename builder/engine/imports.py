@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from _thread import allocate_lock
+from _thread import allocate_lock, start_new_thread
 
 from builder import canonical
+from builder.cache import inline
 from builder.cache.format import CONFIG_LIMIT, parse_config, parse_manifest
-from builder.cache.local import LocalSource
+from builder.cache.places import Lost
+from builder.engine import foreign
 from builder.errors import BuildError, Interrupted, StoreError
 from builder.events import BuildWarning, CacheImported
 from builder.layers.compression import decompress
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from builder.cache.format import Cache, CachedMount
-    from builder.cache.places import CacheFrom, Source
+    from builder.cache.places import Source
     from builder.cancellation import Cancellation
     from builder.engine.roots import Root, Roots
     from builder.events import Emit
@@ -40,20 +42,39 @@ if TYPE_CHECKING:
     from builder.plan.steps import RunStep
     from builder.store.store import Store
 
+_POLL = 0.2
+"""Seconds after which those who wait look whether they still should."""
+_LONGEST = 1000
+"""Characters of a reason, which may be made of what a cache says."""
+_GROWS, _RATIO = 4 << 30, 100
+"""A layer may unpack to so many bytes, and so many times its size, as one of an image may."""
+
 
 class Imports:
     """The caches of one build, asked in the order of the command line."""
 
-    def __init__(self, places: Iterable[CacheFrom], store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> None:
+    def __init__(
+        self, sources: Iterable[tuple[str, Source]], store: Store, roots: Roots, emit: Emit, stop: Cancellation
+    ) -> None:
+        """`sources` with what messages call them. Close it."""
         self._store = store
         self._roots = roots
         self._emit = emit
         self._stop = stop
-        self._caches = [_Opened(place.name, LocalSource(place), emit) for place in places]
+        self._caches = [_Opened(name, source, emit, stop) for name, source in sources]
 
-    def find(self, key: keys.Key, root: Root) -> Record | None:
-        """The record of a key, now in the store with its layer; None where no cache has it. `root` is what the layer will
-        lie on. Raises StoreError, Interrupted, and OSError for the store's disk."""
+    def warm(self) -> None:
+        """Read in the background what the caches know: to ask a registry takes a while, in which the Dockerfile is parsed."""
+        for cache in self._caches:
+            cache.begin()
+
+    def close(self) -> None:
+        for cache in self._caches:
+            cache.source.close()
+
+    def find(self, key: keys.Key, root: Root) -> tuple[Record, str] | None:
+        """The record of a key, now in the store with its layer, and the name of the cache that had it; None where none has.
+        `root` is what the layer will lie on. Raises StoreError, Interrupted, and OSError for the store's disk."""
         for cache in self._caches:
             found = cache.ask(key.hex)
             if found is None:
@@ -67,7 +88,7 @@ class Imports:
                 cache.refuse(diff_id, error, f"layer {diff_id}")
                 continue
             cache.fetched(size, steps=1)
-            return self._store.put_record(Record(key.hex, key.preimage, diff_id))
+            return self._store.put_record(Record(key.hex, key.preimage, diff_id)), f"cache {cache.name}"
         return None
 
     def bring_mounts(self, step: RunStep) -> None:
@@ -81,7 +102,7 @@ class Imports:
                 from builder.engine.packedmounts import unpack
 
                 try:
-                    cache.fetched(unpack(mount, blob, cache.source, self._store, self._stoppable))
+                    cache.fetched(unpack(mount, blob, cache.source, self._store, self._stoppable, limit=limit(blob.size)))
                 except (StoreError, Interrupted):
                     raise
                 except (BuildError, ValueError) as error:
@@ -107,7 +128,7 @@ class Imports:
             with open(packed, "wb") as file:
                 source.copy(blob, self._stoppable(file.write))
             with open(tar, "wb") as file:
-                digest = _unpacked(packed, self._stoppable(file.write), str(diff_id))
+                digest = _unpacked(packed, self._stoppable(file.write), str(diff_id), limit(blob.size))
             os.unlink(packed)
             if digest != diff_id:
                 raise BuildError("its content does not have this diff ID")
@@ -131,20 +152,43 @@ class Imports:
 
 
 class _Opened:
-    """One cache: read when it is first asked, and not at all in a build whose steps the store knows."""
+    """One cache: read when it is first asked, or before, and not at all in a build whose steps the store knows."""
 
-    def __init__(self, name: str, source: Source, emit: Emit) -> None:
+    def __init__(self, name: str, source: Source, emit: Emit, stop: Cancellation) -> None:
         self.name = name
         self.source = source
         self.steps = self.size = 0
         self._emit = emit
+        self._stop = stop
         self._lock = allocate_lock()
-        self._read = False
+        self._begun = False
+        self._unread = allocate_lock()
+        """Held until it was read."""
+        self._unread.acquire()
+        self._failed: Exception | None = None
+        """Why it was not; to be told when it is asked."""
         self._cache: Cache | None = None
         self._refused: set[Digest | None] = set()
 
+    def begin(self) -> None:
+        """Read it on a thread of its own: a network may be silent for long, and Ctrl-C is heard by those who wait here."""
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                self.source.warm()
+                start_new_thread(self._read, ())
+
+    def _read(self) -> None:
+        try:
+            self._cache = _load(self.source)
+        except Exception as error:  # noqa: BLE001  it is raised, or told, where somebody waits
+            self._failed = error
+        finally:
+            self._unread.release()
+
     def ask(self, key: str) -> tuple[Digest | None, Descriptor | None] | None:
-        """The diff ID of a step and the blob of its layer; None for a step that it does not know."""
+        """The diff ID of a step and the blob of its layer; None for a step that it does not know. Raises Interrupted."""
+        self._wait()
         with self._lock:
             cache = self._opened()
             step = cache.steps.get(key) if cache is not None else None
@@ -153,7 +197,8 @@ class _Opened:
             return step.diff_id, None if step.diff_id is None else cache.layers[step.diff_id]
 
     def mounts(self, ids: set[str]) -> list[tuple[CachedMount, Descriptor]]:
-        """The cache mounts that it has of these, and their blobs."""
+        """The cache mounts that it has of these, and their blobs. Raises Interrupted."""
+        self._wait()
         with self._lock:
             cache = self._opened()
             found = cache.mounts.items() if cache is not None else ()
@@ -165,6 +210,10 @@ class _Opened:
             if digest not in self._refused:
                 self._refused.add(digest)
                 reason = error.message if isinstance(error, BuildError) else str(error)
+                if isinstance(error, Lost):
+                    if self._cache is None:
+                        return  # Another thread was first.
+                    self._cache = None
                 self._warn(f"{what}: {reason}")
 
     def fetched(self, size: int, *, steps: int = 0) -> None:
@@ -172,25 +221,43 @@ class _Opened:
             self.steps += steps
             self.size += size
 
+    def _wait(self) -> None:
+        self.begin()
+        while not self._unread.acquire(timeout=_POLL):
+            self._stop.check()
+        self._unread.release()
+
     def _opened(self) -> Cache | None:
-        if not self._read:
-            self._read = True
-            try:
-                self._cache = _load(self.source)
-            except BuildError as error:
-                self._warn(error.message)
+        """What was read; that it could not be is told once."""
+        failed, self._failed = self._failed, None
+        if isinstance(failed, BuildError) and not isinstance(failed, Interrupted):
+            self._warn(failed.message)
+        elif failed is not None:
+            raise failed
         return self._cache
 
     def _warn(self, reason: str) -> None:
+        reason = self.source.masked(reason)
+        if len(reason) > _LONGEST:
+            reason = reason[:_LONGEST] + "…"
         self._emit(BuildWarning("CacheImport", f"the cache {self.name} is not used: {reason}"))
 
 
+def limit(packed: int) -> int:
+    """Bytes that a blob of so many may unpack to."""
+    return _GROWS + _RATIO * packed
+
+
 def _load(source: Source) -> Cache:
-    manifest = parse_manifest(source.manifest())
+    data = source.manifest()
+    image = inline.parse_manifest(data)
+    if image is not None:
+        return inline.parse(image, source.read(image.config, foreign.CONFIG_LIMIT))
+    manifest = parse_manifest(data)
     return parse_config(source.read(manifest.config, CONFIG_LIMIT), manifest, keys.hex_of)
 
 
-def _unpacked(packed: str, write: Callable[[bytes], object], name: str) -> Digest:
+def _unpacked(packed: str, write: Callable[[bytes], object], name: str, limit: int) -> Digest:
     """Write what the file holds once decompressed; the digest of that."""
     digest = hashlib.sha256()
 
@@ -198,7 +265,7 @@ def _unpacked(packed: str, write: Callable[[bytes], object], name: str) -> Diges
         digest.update(data)
         write(data)
 
-    decompress(packed, both, name=name)
+    decompress(packed, both, limit=limit, name=name)
     return Digest("sha256", digest.hexdigest())
 
 

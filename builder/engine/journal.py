@@ -56,6 +56,8 @@ class Journal:
         self._explainer: Explainer | None = None
         self._keys: dict[int, Key] = {}
         """Of the steps that the cache did not give."""
+        self._imported: dict[int, str] = {}
+        """The caches that steps came from, other than the store."""
         self._ended: dict[int, StepFinished] = {}
         self._reasons: dict[int, tuple[tuple[str, str, int], ...]] = {}
         self.steps: tuple[BuiltStep, ...] = ()
@@ -73,14 +75,24 @@ class Journal:
             self._explain().missed(step, key, refused)
             self._keys[step.id + 1] = key
 
+    def imported(self, step: Step, cache: str) -> None:
+        """The result of `step` came from `cache`, as messages name it. Called before the step ends."""
+        with self._lock:
+            self._imported[step.id + 1] = cache
+
     def emit(self, event: Event) -> None:
-        """Hand on an event; before the end of a step that ran, why it did."""
+        """Hand on an event; before the end of a step that ran, why it did, and of one that was imported, from where."""
         if isinstance(event, StepFinished):
             with self._lock:
                 self._ended[event.step] = event
                 if event.step in self._keys and event.status != "cached":
                     reasons = self._reasons[event.step] = self._explain().reasons(event.step, event.diff_id)
                     self._emit(StepExplained(event.step, event.name, event.line, reasons))
+                elif event.step in self._imported and event.status == "cached":
+                    from builder.plan.reasons import imported  # for those who have other caches
+
+                    source = self._reasons[event.step] = (imported(self._imported[event.step]),)
+                    self._emit(StepExplained(event.step, event.name, event.line, source))
         self._emit(event)
 
     def end(self, error: BaseException | None, image: str = "") -> None:

@@ -60,9 +60,9 @@ def pack(ids: Sequence[str], store: Store, scratch: str, emit: Emit, *, threads:
     return packed
 
 
-def unpack(mount: CachedMount, blob: Descriptor, source: Source, store: Store, stoppable: Stoppable) -> int:
-    """Make the cache mount of what `source` has; the bytes that were fetched. Nothing happens where the store has one. Raises
-    BuildError and ValueError for what is damaged, missing, or not written as `pack` does."""
+def unpack(mount: CachedMount, blob: Descriptor, source: Source, store: Store, stoppable: Stoppable, *, limit: int) -> int:
+    """Make the cache mount of what `source` has; the bytes that were fetched. Nothing happens where the store has one. It may
+    unpack to `limit` bytes. Raises BuildError and ValueError for what is damaged, missing, or not written as `pack` does."""
     if any((record.id, record.base) == mount for record in store.cache_mounts()):
         return 0
     with store.scratch() as scratch:
@@ -70,7 +70,7 @@ def unpack(mount: CachedMount, blob: Descriptor, source: Source, store: Store, s
         with open(packed, "wb") as file:
             source.copy(blob, stoppable(file.write))
         with open(tar, "wb") as file:
-            decompress(packed, stoppable(file.write), name=mount.id)
+            decompress(packed, stoppable(file.write), limit=limit, name=mount.id)
         items = list(read_tar(tar, whiteouts=False, name=mount.id))
         # What has another order, or names twice, is none of ours: the writer refuses it.
         write_layer(items, None, mtime=None)

@@ -38,7 +38,7 @@ def push(image: Rendered, names: Sequence[Reference], access: RegistryAccess, st
     with Client(access._replace(stop=stop)) as client:
         for tagged in repositories.values():
             repository = client.repository(tagged[0])
-            _put_blobs(blobs, repository, tagged[0], stop, store, emit)
+            put_blobs(f"pushing {tagged[0].familiar}", blobs, repository, stop, store, emit)
             for name in tagged:
                 repository.put_manifest(name.tag, image.manifest, MANIFEST_TYPE)
             store.put_repository(blobs_of(image), repository.name)
@@ -53,17 +53,24 @@ def blobs_of(image: Rendered) -> list[Digest]:
 def _blobs(image: Rendered) -> dict[Descriptor, Body]:
     """Each blob once, with how to read it."""
     config = Descriptor(CONFIG_TYPE, Digest.of(image.config), len(image.config))
-    blobs = {layer.digest: (layer, Body(partial(_opened, path), layer.size)) for layer, path in image.layers}
+    blobs = {layer.digest: (layer, file_body(path, layer.size)) for layer, path in image.layers}
     return dict([*blobs.values(), (config, bytes_body(image.config))])
+
+
+def file_body(path: str, size: int) -> Body:
+    """A file of so many bytes."""
+    return Body(partial(_opened, path), size)
 
 
 def _opened(path: str) -> IO[bytes]:
     return open(path, "rb")
 
 
-def _put_blobs(
-    blobs: dict[Descriptor, Body], repository: Repository, name: Reference, stop: Cancellation, store: Store, emit: Emit
+def put_blobs(
+    what: str, blobs: dict[Descriptor, Body], repository: Repository, stop: Cancellation, store: Store, emit: Emit
 ) -> None:
+    """Take those there that are missing; `what` goes on, for a person. Raises RegistryError, and StoreError for a damaged
+    blob."""
     missing: set[Digest] = set()
 
     def look(descriptor: Descriptor, _: Callable[[int], object]) -> None:
@@ -81,7 +88,6 @@ def _put_blobs(
                 store.verify_blob(descriptor.digest)
             raise
 
-    what = f"pushing {name.familiar}"
     _all(what, list(blobs), look, stop, lambda _: None)
     _all(what, [descriptor for descriptor in blobs if descriptor.digest in missing], take, stop, emit)
 

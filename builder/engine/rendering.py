@@ -16,6 +16,7 @@ from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Literal
 
     from builder.engine.roots import Layer, Root, Roots
@@ -29,15 +30,26 @@ Blobs = Sequence[Descriptor | None]
 """The blobs that the lowest layers of an image came in (`BaseImage.blobs`)."""
 
 
-def render(config: bytes, root: Root, blobs: Blobs, form: Form, store: Store, roots: Roots, *, threads: int) -> Rendered:
-    """Every layer as a blob in the given form, but those that came in one: base layers are never rewritten."""
+def render(
+    config: bytes,
+    root: Root,
+    blobs: Blobs,
+    form: Form,
+    store: Store,
+    roots: Roots,
+    *,
+    threads: int,
+    annotations: Mapping[str, str] | None = None,
+) -> Rendered:
+    """Every layer as a blob in the given form, but those that came in one: base layers are never rewritten. `annotations` are
+    the manifest's."""
     kept = [*blobs, *[None] * (len(root.layers) - len(blobs))]
     layers = tuple(
         _kept(blob, store) if blob is not None else layer_blob(layer, form, store, roots, threads)
         for layer, blob in zip(root.layers, kept, strict=True)
     )
     descriptor = Descriptor(CONFIG_TYPE, Digest.of(config), len(config))
-    return Rendered(config, manifest(descriptor, [d for d, _ in layers]), layers)
+    return Rendered(config, manifest(descriptor, [d for d, _ in layers], annotations), layers)
 
 
 def flatten(root: Root, roots: Roots) -> list[Item]:

@@ -11,6 +11,7 @@ import time
 from _queue import Empty, SimpleQueue  # `queue` and `threading` cost 4 ms at start
 from _thread import allocate_lock, start_new_thread
 
+from builder.engine.roots import Use
 from builder.errors import BuildError, Interrupted
 from builder.events import PlanReady, StepFinished, StepStarted
 from builder.plan import triggers
@@ -100,6 +101,7 @@ class _Schedule:
         self._executor = executor
         self._emit = emit
         self._looked_into = _looked_into(plan)
+        self._shipped = _shipped(plan)
         self._brought = dict(plan.triggers)
         self._waits: dict[int, int] = {}
         self._wanted_by: dict[int, list[int]] = {}
@@ -144,7 +146,7 @@ class _Schedule:
         self._emit(StepStarted(number, step.name, line))
         begun = time.monotonic()
         try:
-            result = self._executor.execute(step, number, self.results, as_folder=id in self._looked_into)
+            result = self._executor.execute(step, number, self.results, Use(id in self._looked_into, id in self._shipped))
         except BaseException as error:  # noqa: BLE001  it is handed to the thread of the build, and raised there
             unwanted = isinstance(error, KeyboardInterrupt | Interrupted)
             if unwanted:
@@ -270,4 +272,14 @@ def _looked_into(plan: Plan) -> frozenset[int]:
             marked.update(parents(step))
         if step.id in marked and not isinstance(step, BaseStep):
             marked.add(step.parent)
+    return frozenset(marked)
+
+
+def _shipped(plan: Plan) -> frozenset[int]:
+    """Ids of the steps whose layers are the image's."""
+    marked = set()
+    step = plan.steps[plan.target]
+    while not isinstance(step, BaseStep):
+        marked.add(step.id)
+        step = plan.steps[step.parent]
     return frozenset(marked)

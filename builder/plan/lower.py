@@ -12,7 +12,7 @@ from builder.plan.configure import configure
 from builder.plan.copying import copy_step
 from builder.plan.origins import ContextOrigin, StageOrigin
 from builder.plan.references import External, StageReference, from_flag, matching_context
-from builder.plan.running import HOSTNAME_ARG, KEEP_GIT_ARG, PROXY_ARGS, history, run_step
+from builder.plan.running import HOSTNAME_ARG, INLINE_CACHE_ARG, KEEP_GIT_ARG, PROXY_ARGS, history, run_step
 from builder.plan.state import State
 from builder.plan.steps import (
     BaseStep,
@@ -195,7 +195,7 @@ class _Lowering:
 
     def unused_args(self) -> list[Warn]:
         known = {name for stage in self.stages.all for i in stage.instructions if isinstance(i, Arg) for name, _, _ in i.items}
-        known |= set(self.globals) | {"SOURCE_DATE_EPOCH", HOSTNAME_ARG, CHECK_ARG, KEEP_GIT_ARG}
+        known |= set(self.globals) | {"SOURCE_DATE_EPOCH", HOSTNAME_ARG, CHECK_ARG, KEEP_GIT_ARG, INLINE_CACHE_ARG}
         return [
             Warn("UnusedBuildArg", _unused(name, known))
             for name in sorted(self.settings.build_args)

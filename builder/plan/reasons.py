@@ -54,6 +54,10 @@ def no_cache(flag: str) -> Reason:
     return Reason("no-cache", f"the cache was not asked ({flag})")
 
 
+def imported(cache: str) -> Reason:
+    return Reason("imported", f"from the {cache}")
+
+
 def failed_before(when: str) -> Reason:
     return Reason("failed-before", f"the same inputs, but it failed in the build of {when}")
 

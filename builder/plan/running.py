@@ -21,6 +21,8 @@ PROXY_ARGS = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 HOSTNAME_ARG = "BUILDKIT_SANDBOX_HOSTNAME"
 KEEP_GIT_ARG = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
 """`.git` stays in a context that is a git repository."""
+INLINE_CACHE_ARG = "BUILDKIT_INLINE_CACHE"
+"""Docker's older word for `--cache-to type=inline`."""
 
 
 def run_step(state: State, instruction: Run, number: int, name: str, origins: dict[int, Origin]) -> tuple[RunStep, list[Warn]]:

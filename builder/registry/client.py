@@ -36,7 +36,15 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, BuildError):
             self._http.mask(error)
+        self.close()
+
+    def close(self) -> None:
         self._http.close()
+
+    def masked(self, error: BuildError) -> BuildError:
+        """The same error, without credentials in what a registry may have put there."""
+        self._http.mask(error)
+        return error
 
     def repository(self, reference: Reference) -> Repository:
         """Raises RegistryError where the registry cannot be reached or a credential helper fails, UsageError for a damaged file

@@ -29,6 +29,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 # Longer than an interrupt may take to be seen.
 _NAP = 0.2
 _CHUNK = 1 << 18
+_LONGEST_READ = 300.0
+"""Seconds that a small answer may take, which may come byte by byte."""
 TOGETHER = 4
 """Connections to a registry at once."""
 _TLS_HINT = "a registry with a certificate of its own: --tls-verify=false, which trusts whoever answers"
@@ -119,10 +121,13 @@ class Http:
     def read(self, response: urllib3.BaseHTTPResponse, limit: int, url: str) -> bytes:
         """The body, at most `limit` bytes. Raises RegistryError for a longer one, and Broken."""
         parts, size = [], 0
+        until = time.monotonic() + _LONGEST_READ
         try:
             with self.told(url):
                 while chunk := response.read1(1 << 16, decode_content=False):
                     size += len(chunk)
+                    if time.monotonic() > until:
+                        raise self.error(f"{redact(url)}: the answer does not end", hint="try again later")
                     if size > limit:
                         raise self.error(f"{redact(url)}: the answer is larger than {limit >> 20} MiB")
                     parts.append(chunk)

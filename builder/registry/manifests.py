@@ -22,6 +22,7 @@ _SCHEMA_1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
+_INDEXES = (INDEX_TYPE, DOCKER_INDEX_TYPE)
 _LAYERS = 1000
 """More than any kernel stacks."""
 
@@ -45,26 +46,25 @@ class Raw(NamedTuple):
     digest: Digest
 
 
+def is_index(raw: Raw) -> bool:
+    """Whether `parse` finds an index, or says what is wrong with it."""
+    body = _body(raw)
+    return isinstance(body, dict) and _kind(body, raw) in _INDEXES
+
+
 def parse(raw: Raw, shown: str) -> ImageManifest | Index:
     """Raises RegistryError for what is neither; `shown` is what the image is called."""
-    try:
-        body = json.loads(raw.data)
-    except (ValueError, RecursionError):
-        body = None
+    body = _body(raw)
     if not isinstance(body, dict):
         raise RegistryError(f"the manifest of {shown} is no JSON object", hint=_DAMAGED)
-    kind = body.get("mediaType") or raw.media_type
+    kind = _kind(body, raw)
     if kind in _SCHEMA_1 or body.get("schemaVersion") == 1:
         raise RegistryError(
             f"the manifest of {shown} is of Docker's schema 1, which was given up in 2017",
             hint="push the image again with a newer tool: skopeo copy, or docker pull and push",
         )
-    if kind not in ACCEPTED:
-        # Registries that do not know a type call it JSON or octets.
-        kind = MANIFEST_TYPE if "layers" in body and _says_nothing(kind) else kind
-        kind = INDEX_TYPE if "manifests" in body and _says_nothing(kind) else kind
     try:
-        if kind in (INDEX_TYPE, DOCKER_INDEX_TYPE):
+        if kind in _INDEXES:
             return Index(raw.digest, _descriptors(body, "manifests"))
         if kind in (MANIFEST_TYPE, DOCKER_MANIFEST_TYPE):
             return ImageManifest(raw.digest, parse_descriptor(body.get("config")), _descriptors(body, "layers"))
@@ -74,6 +74,23 @@ def parse(raw: Raw, shown: str) -> ImageManifest | Index:
 
 
 _DAMAGED = "push the image again"
+
+
+def _body(raw: Raw) -> object:
+    """None for what is no JSON."""
+    try:
+        return json.loads(raw.data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _kind(body: dict[str, Any], raw: Raw) -> object:
+    """Its type, as far as it says one."""
+    kind = body.get("mediaType") or raw.media_type
+    if kind in ACCEPTED or kind in _SCHEMA_1 or not _says_nothing(kind):
+        return kind
+    # Registries that do not know a type call it JSON or octets.
+    return INDEX_TYPE if "manifests" in body else MANIFEST_TYPE if "layers" in body else kind
 
 
 def _says_nothing(kind: object) -> bool:

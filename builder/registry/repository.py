@@ -29,6 +29,10 @@ _ERROR_LIMIT = 1 << 16
 _MOST_RESUMES = 100
 
 
+class BadBlob(RegistryError):
+    """The registry answers, but has another blob than it should, or none."""
+
+
 class Repository:
     """One repository of a registry. Methods raise RegistryError for all that network and registry do wrong."""
 
@@ -47,20 +51,21 @@ class Repository:
 
     # Manifests
 
-    def manifest(self, tag: str | Digest) -> Raw | None:
-        """None where the registry has none, or no such repository (or does not say so to us)."""
+    def manifest(self, tag: str | Digest, *, push: bool = False) -> Raw | None:
+        """None where the registry has none, or no such repository (or does not say so to us). `push`: for those who go on to
+        push, and whom it is allowed."""
         for attempt in range(1, self._limits.attempts + 1):
             try:
-                return self._manifest(tag)
+                return self._manifest(tag, push=push)
             except Broken:
                 if attempt == self._limits.attempts:
                     raise
             self._http.nap(self._http.backoff(attempt))
         raise AssertionError("the last attempt returns or raises")
 
-    def _manifest(self, tag: str | Digest) -> Raw | None:
+    def _manifest(self, tag: str | Digest, *, push: bool) -> Raw | None:
         url = f"{self._base}{self.path}/manifests/{tag}"
-        answer = self._request("GET", url, headers={"Accept": ", ".join(ACCEPTED)})
+        answer = self._request("GET", url, push=push, headers={"Accept": ", ".join(ACCEPTED)})
         response = answer.response
         if response.status == 404:
             done(response)
@@ -199,7 +204,7 @@ class Repository:
         response = answer.response
         if response.status == 404:
             done(response)
-            raise self._http.error(f"{self.domain} has no blob {sink.digest} of {self.name}", hint="push the image again")
+            raise BadBlob(f"{self.domain} has no blob {sink.digest} of {self.name}", hint="push the image again")
         self._check(response.status, answer, (200, 206) if begun else (200,))
         sink.skip = 0
         if begun and response.status == 200:
@@ -220,9 +225,7 @@ class Repository:
         finally:
             response.close()
         if sink.size < sink.expected:
-            return self._http.error(
-                f"{self.domain} sent less of the blob {sink.digest} than it has", hint="push the image again"
-            )
+            return BadBlob(f"{self.domain} sent less of the blob {sink.digest} than it has", hint="push the image again")
         return None
 
     # Requests
@@ -274,14 +277,14 @@ class _Sink:
             data = data[old:]
         self.size += len(data)
         if self.size > self.expected:
-            raise RegistryError(f"{self._repository.domain} sent more of the blob {self.digest} than its {self.expected} bytes")
+            raise BadBlob(f"{self._repository.domain} sent more of the blob {self.digest} than its {self.expected} bytes")
         self._hasher.update(data)
         if data:
             self._write(data)
 
     def check(self) -> None:
         if self._hasher.hexdigest() != self.digest.hex:
-            raise RegistryError(
+            raise BadBlob(
                 f"{self._repository.domain} sent a blob of {self._repository.name} that is not {self.digest}",
                 hint="the registry, or something on the way to it, is damaged or hostile",
             )

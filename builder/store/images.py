@@ -11,7 +11,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from builder.store.database import Database, Row
 
@@ -60,6 +60,21 @@ class Images:
                 "INSERT INTO images (name, config, created, blobs) VALUES (?, ?, ?, ?)",
                 (name, str(config), int(time.time()), packed),
             )
+
+    def annotations(self, config: Digest) -> dict[str, str]:
+        row = self._database.one("SELECT annotations FROM annotations WHERE config = ?", str(config))
+        return {} if row is None else dict(canonical.loads(row[0]))
+
+    def annotate(self, config: Digest, annotations: Mapping[str, str]) -> None:
+        if self.annotations(config) == annotations:
+            return
+        with self._database.write() as connection:
+            # Those of images that are gone go with them.
+            forget = "DELETE FROM annotations WHERE config = ? OR config NOT IN (SELECT config FROM images)"
+            connection.execute(forget, (str(config),))
+            if annotations:
+                text = canonical.dumps(dict(annotations))
+                connection.execute("INSERT INTO annotations (config, annotations) VALUES (?, ?)", (str(config), text))
 
     def untag(self, name: str) -> bool:
         with self._database.write(durable=True) as connection:

@@ -84,13 +84,19 @@ _REPOSITORIES: Step = (
     "CREATE TABLE blob_repositories (digest TEXT, repository TEXT, PRIMARY KEY (digest, repository)) WITHOUT ROWID",
 )
 
+_ANNOTATIONS: Step = (
+    # What the manifest of an image says besides, whenever one is made: a JSON object. `config` is the image's id.
+    "CREATE TABLE annotations (config TEXT PRIMARY KEY, annotations TEXT NOT NULL) WITHOUT ROWID",
+)
+
 _OWNERS: Step = (
-    # How the files of a snapshot say whose they are (`builder.layers.owners.form`).
+    # How the files of a snapshot say whose they are (`builder.layers.ownerform`).
     "ALTER TABLE snapshots ADD COLUMN owners TEXT NOT NULL DEFAULT ''",
 )
 
 STEPS: Sequence[Step] = (
-    *(_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES, _OWNERS),
+    *(_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES),
+    *(_ANNOTATIONS, _OWNERS),
 )
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 

@@ -20,7 +20,7 @@ from builder.store.uses import Uses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
     from builder.oci.digest import Descriptor
@@ -136,7 +136,8 @@ class Store:
         self._blobs.verify(digest)
 
     def blob_writer(self, algorithm: str = "sha256") -> BlobWriter:
-        """``with store.blob_writer() as blob: blob.write(data); digest, size = blob.commit(expected)``."""
+        """``with store.blob_writer() as blob: blob.write(data); digest, size = blob.commit(expected)``. `algorithm=""`: who
+        writes hashes the very bytes."""
         return self._blobs.writer(algorithm)
 
     def put_blob(self, data: bytes) -> tuple[Digest, int]:
@@ -340,6 +341,14 @@ class Store:
         """
         self.sync()
         self._images.tag(name, config, blobs)
+
+    def annotations(self, config: Digest) -> dict[str, str]:
+        """What an image's manifest says besides, whenever one is made."""
+        return self._images.annotations(config)
+
+    def annotate(self, config: Digest, annotations: Mapping[str, str]) -> None:
+        """Let the manifest of an image that is there say this, and nothing that it said before."""
+        self._images.annotate(config, annotations)
 
     def untag(self, name: str) -> bool:
         """Remove a name; False where there was none. Its content stays."""

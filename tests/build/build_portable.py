@@ -41,6 +41,10 @@ class Report:
     """Steps and bytes, for each --cache-from."""
     exports: list[dict[str, Any]]
     error: str
+    transfers: list[tuple[str, int]]
+    """What was moved, and how many bytes in all."""
+    sources: dict[str, str]
+    """Of each step that came from another cache, which."""
 
 
 class Room:
@@ -61,10 +65,11 @@ class Room:
             member.size = 2
             archive.addfile(member, io.BytesIO(b"y\n"))
 
-    def __call__(self, store: str, *flags: str) -> Report:
+    def __call__(self, store: str, *flags: str, env: dict[str, str] | None = None) -> Report:
         """Build with the store of that name."""
         self._pybuild.store = self.folder / f"store-{store}"
-        done = self._pybuild("--progress=json", "--build-context", f"base={self.base}", *flags, self.context, cwd=self.folder)
+        base = f"--build-context=base={self.base}"
+        done = self._pybuild("--progress=json", base, *flags, self.context, cwd=self.folder, env=env)
         events = [json.loads(line) for line in done.stderr.splitlines()]
 
         def of(kind: str) -> list[dict[str, Any]]:
@@ -78,6 +83,13 @@ class Room:
             [(event["steps"], event["size"]) for event in of("cache.imported")],
             of("export.finished"),
             "".join(event["error"]["message"] for event in of("build.failed")),
+            [(event["what"], event["total"]) for event in of("transfer") if event["done"] == event["total"]],
+            {
+                event["name"].partition("] ")[2]: reason["text"]
+                for event in of("step.explained")
+                for reason in event["reasons"]
+                if reason["kind"] == "imported"
+            },
         )
 
     @property

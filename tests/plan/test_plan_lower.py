@@ -332,13 +332,14 @@ def test_unused_build_args_are_named_with_what_was_probably_meant() -> None:
             "TARGETARCH": "5",
             "BUILDKIT_SANDBOX_HOSTNAME": "h",
             "BUILDKIT_INLINE_CACHE": "1",
+            "BUILDKIT_MULTI_PLATFORM": "1",
             "HTTPS_PROXY": "6",
             "UNNEEDED": "7",
         }
     )
     plan = plan_of("ARG GLOBAL\nFROM base AS unneeded\nARG UNNEEDED\nFROM base\nARG VERSION\n", settings=settings)
     assert [tuple(warn) for warn in plan.warnings] == [
-        ("UnusedBuildArg", "--build-arg BUILDKIT_INLINE_CACHE has no effect here", None),
+        ("UnusedBuildArg", "--build-arg BUILDKIT_MULTI_PLATFORM has no effect here", None),
         ("UnusedBuildArg", "--build-arg OTHER is not declared by any ARG", None),
         ("UnusedBuildArg", "--build-arg VERSON is not declared by any ARG (did you mean 'VERSION'?)", None),
     ]

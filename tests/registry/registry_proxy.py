@@ -20,6 +20,8 @@ class Answer(NamedTuple):
     """The connection ends after so many bytes of the body."""
     stall: bool = False
     """There the server falls silent, and the connection stays, until the test ends."""
+    drips: float = 0
+    """Seconds between one byte of the body and the next."""
 
 
 class Passed(NamedTuple):
@@ -106,7 +108,12 @@ class FaultProxy:
         for name, value in headers.items():
             request.send_header(name, value)
         request.end_headers()
-        if request.command != "HEAD":
+        if answer.drips:
+            for byte in answer.body:
+                request.wfile.write(bytes([byte]))
+                request.wfile.flush()
+                self.over.wait(answer.drips)
+        elif request.command != "HEAD":
             request.wfile.write(answer.body[: answer.cut])
         if answer.stall:
             request.wfile.flush()

@@ -1,0 +1,130 @@
+"""Reading a portable cache from a registry (`builder.cache`): an artifact under a tag, or an image with one inside.
+
+What a registry gives is hostile as any cache is; here it is compared with the digests and sizes that were asked for. A registry
+that fails is asked no more: one that hangs costs a build its timeout once, and not for each layer. A build that asks no cache
+does not import what speaks to one.
+"""
+
+from __future__ import annotations
+
+import time
+
+from builder.cache.places import Lost
+from builder.errors import BuildError, RegistryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.cache.places import RegistryFrom
+    from builder.cancellation import Cancellation
+    from builder.oci.digest import Descriptor
+    from builder.oci.platform import Platform
+    from builder.registry.access import RegistryAccess
+    from builder.registry.client import Client
+    from builder.registry.manifests import Raw
+    from builder.registry.repository import Repository
+
+_DEEPEST = 3
+"""Indexes in indexes."""
+_SLOWEST = 1000
+"""Bytes a second, on the average."""
+
+
+class RegistrySource:
+    """Of an image for several platforms it is the one for `platform`."""
+
+    def __init__(
+        self, place: RegistryFrom, access: Callable[[], RegistryAccess], platform: Platform, stop: Cancellation
+    ) -> None:
+        self._reference = place.reference
+        self._access = access
+        self._platform = platform
+        self._stop = stop
+        self._patience = 0.0
+        """Seconds of a download that nobody counts."""
+        self._client: Client | None = None
+        self._repository: Repository | None = None
+
+    def warm(self) -> None:
+        # What threads would import at once: Python 3.13 loses that race.
+        import collections.abc  # noqa: F401  for what it leaves behind, as the next ones
+        import urllib.parse  # noqa: F401
+
+        import urllib3  # noqa: F401
+
+        from builder.registry import client  # noqa: F401
+
+    def manifest(self) -> bytes:
+        from builder.cache.format import is_replaceable
+        from builder.registry.client import Client
+        from builder.registry.manifests import is_index
+
+        access = self._access()._replace(stop=self._stop)
+        self._patience = access.limits.idle
+        self._client = Client(access)
+        self._repository = self._client.repository(self._reference)
+        raw = self._repository.manifest(self._reference.digest or self._reference.tag)
+        for _ in range(_DEEPEST):
+            if raw is None:
+                raise BuildError("it is not there")
+            if not is_index(raw) or is_replaceable(raw.data):
+                # BuildKit's caches were indexes: the format says what to do with one.
+                return raw.data
+            raw = self._of_platform(raw, self._repository)
+        raise BuildError("its indexes are nested too deeply")
+
+    def read(self, descriptor: Descriptor, limit: int) -> bytes:
+        if descriptor.size > limit:
+            raise BuildError(f"its blob {descriptor.digest} is larger than {limit} bytes")
+        parts: list[bytes] = []
+        self.copy(descriptor, parts.append)
+        return b"".join(parts)
+
+    def copy(self, descriptor: Descriptor, write: Callable[[bytes], object]) -> None:
+        from builder.registry.repository import BadBlob
+
+        try:
+            self._asked().blob(descriptor, self._paced(write))
+        except BadBlob:
+            # Others may be good.
+            raise
+        except RegistryError as error:
+            raise Lost(error.message, hint=error.hint) from error
+
+    def masked(self, text: str) -> str:
+        return self._client.masked(BuildError(text)).message if self._client is not None else text
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _asked(self) -> Repository:
+        assert self._repository is not None, "the manifest comes first"
+        return self._repository
+
+    def _paced(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        """The same, but a registry that keeps us waiting byte by byte is given up: to do the step is quicker."""
+        begun, size = 0.0, 0
+
+        def checked(data: bytes) -> None:
+            nonlocal begun, size
+            # From the first byte on: what a registry asks us to wait for is no slowness.
+            begun = begun or time.monotonic()
+            size += len(data)
+            if time.monotonic() - begun > self._patience + size / _SLOWEST:
+                raise Lost(f"{self._reference.domain} sends less than {_SLOWEST} bytes a second")
+            write(data)
+
+        return checked
+
+    def _of_platform(self, raw: Raw, repository: Repository) -> Raw | None:
+        from builder.oci.index import suited
+        from builder.registry.manifests import Index, parse
+
+        index = parse(raw, f"'{self._reference.familiar}'")
+        assert isinstance(index, Index)
+        found = suited(index.manifests, self._platform)
+        if not found:
+            raise BuildError(f"it is not there for {self._platform}")
+        return repository.manifest(found[0].digest)
