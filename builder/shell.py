@@ -9,6 +9,7 @@ from builder.engine.container import Process, exec_hint, prepare
 from builder.engine.roots import Root, Roots
 from builder.errors import StepError, UsageError, did_you_mean
 from builder.history import find, last_build, named
+from builder.layers import owners
 from builder.oci.digest import Digest
 from builder.oci.image import DEFAULT_PATH
 from builder.run import attached
@@ -184,9 +185,8 @@ def _cwd(roots: Roots, root: Root, view: View) -> str:
 
 def _like(folder: str, upper: str) -> None:
     """The upper's root *is* the command's `/`."""
-    found = os.lstat(folder)
-    os.chown(upper, found.st_uid, found.st_gid)
-    os.chmod(upper, found.st_mode & 0o7777)
+    owners.give_like(folder, upper)
+    os.chmod(upper, os.lstat(folder).st_mode & 0o7777)
 
 
 def _not_run(process: Process, outcome: Outcome, hint: str | None) -> StepError:

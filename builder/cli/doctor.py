@@ -76,7 +76,11 @@ def _machine_text(machine: Machine) -> str:
     if rung is None:
         lines.append(f"RUN steps: no: {reason}")
     else:
-        how = {"root": "as root, in namespaces of their own", "userns": "without root, in a user namespace"}.get(rung, rung)
+        how = {
+            "root": "as root, in namespaces of their own",
+            "userns": "without root, in a user namespace",
+            "single-uid": "without root, in a user namespace with a single uid",
+        }.get(rung, rung)
         lines.append(f"RUN steps: yes, {how}")
     lines.append("The sandboxes, the strongest first:")
     for verdict in machine.rungs:

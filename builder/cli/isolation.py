@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
 
-_VERSION = "pybuild-rungs-1"
+_VERSION = "pybuild-rungs-2"
 _MAKERS = ("build", "run", "shell", "import", "pull")
 """They make a store where there is none, and fill it."""
 _STORELESS = ("check", "login", "logout", "help", "version")
@@ -41,6 +41,8 @@ class Known(NamedTuple):
 
     verdicts: tuple[Verdict, ...]
     maps: Maps | None
+    own: Maps | None
+    """As `ladder.Found`."""
 
 
 class Entering:
@@ -71,7 +73,7 @@ def wanted(parsed: Parsed, environment: Environment) -> str:
         return "auto"
     where = "--isolation" if flag else "PYBUILD_ISOLATION"
     if value in UNBUILT:
-        raise UsageError(f"{where}={value} is not built yet", hint="root and userns are: see 'pybuild doctor'")
+        raise UsageError(f"{where}={value} is not built yet", hint="root, userns and single-uid are: see 'pybuild doctor'")
     if value != "auto" and value not in RUNGS:
         near = did_you_mean(value, ("auto", *RUNGS))
         raise UsageError(f"'{value}' is not a value of {where}", hint=near or f"one of auto, {', '.join(RUNGS)}")
@@ -93,9 +95,10 @@ def begin(parsed: Parsed, environment: Environment) -> Entering:
     chosen = choose(known.verdicts, want)
     if chosen.rung is None and want != "auto":
         raise SandboxError(chosen.reason, hint=chosen.hint or None)
-    if chosen.rung != "userns" or known.maps is None:
+    maps = known.maps if chosen.rung == "userns" else known.own if chosen.rung == "single-uid" else None
+    if maps is None:
         return Entering(chosen, None, root)
-    entry = Entry(known.maps)
+    entry = Entry(maps)
     try:
         entry.begin()
     except OSError as error:
@@ -166,8 +169,12 @@ def load(root: str) -> tuple[str, Known] | None:
             return None
         rows = [line.split("\t") for line in lines if line]
         verdicts = tuple(Verdict(row[1], row[2] == "yes", row[3], row[4]) for row in rows if row[0] == "rung")  # type: ignore[arg-type]
-        maps = [Maps(row[1], row[2], tuple(row[3].split()), tuple(row[4].split())) for row in rows if row[0] == "maps"]
-        return print_, Known(verdicts, maps[0] if maps else None)
+        maps = {
+            row[0]: Maps(row[1], row[2], tuple(row[3].split()), tuple(row[4].split()))
+            for row in rows
+            if row[0] in ("maps", "own")
+        }
+        return print_, Known(verdicts, maps.get("maps"), maps.get("own"))
     except (OSError, ValueError, IndexError):
         return None
 
@@ -175,8 +182,10 @@ def load(root: str) -> tuple[str, Known] | None:
 def dump(print_: str, known: Known) -> bytes:
     rows = [("rung", name, "yes" if usable else "no", reason, hint) for name, usable, reason, hint in known.verdicts]
     lines = [_VERSION, print_, *("\t".join(" ".join(cell.split()) for cell in row) for row in rows)]
-    if (maps := known.maps) is not None:
-        cells = ("maps", maps.newuidmap, maps.newgidmap, " ".join(maps.uids), " ".join(maps.gids))
+    for kind, maps in (("maps", known.maps), ("own", known.own)):
+        if maps is None:
+            continue
+        cells = (kind, maps.newuidmap, maps.newgidmap, " ".join(maps.uids), " ".join(maps.gids))
         lines.append("\t".join(cells))
     return ("\n".join(lines) + "\n").encode("utf-8", "replace")
 

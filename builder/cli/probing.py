@@ -27,7 +27,7 @@ def probe(root: str, fingerprint: str, path: str) -> Known | None:
     try:
         with lease.scratch() as folder:
             found = ladder.climb(folder, path)
-        known = Known(found.verdicts, found.maps)
+        known = Known(found.verdicts, found.maps, found.own)
         _check_same_owners(root, before[1] if before else None, known)
         _keep(root, lease.new_path(), dump(fingerprint, known))
     finally:

@@ -17,6 +17,7 @@ from builder.engine.provided import Provided
 from builder.engine.roots import Root, damaged
 from builder.engine.sources import StackTree, Stoppable, Unread
 from builder.errors import BuildError, Interrupted, StoreError
+from builder.layers.ownerform import noted
 from builder.layers.source import ContentChanged
 from builder.plan import keys
 from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, WorkdirStep, parents
@@ -147,9 +148,8 @@ class Executor:
         number in events; `use` is of a layer that is made here. Raises BuildError kinds with
         the step's span.
         """
-        if self._isolation.rung is None:
-            # A RUN that cannot run says so itself: no layer is made ready for it.
-            use = use._replace(as_folder=False)
+        # A RUN that cannot run says so itself: no layer is made ready for it.
+        use = use._replace(as_folder=use.as_folder and self._isolation.rung is not None)
         try:
             self.stop.check()
             match step:
@@ -308,7 +308,7 @@ class Executor:
 
                 # How many processes a user may have differs on every machine, and decides no result but a failure.
                 seen += [f"with {limit}" for limit in lowered() if not limit.startswith("NPROC=")]
-            self._rung_class = " ".join(["root", *seen])
+            self._rung_class = " ".join(["single-uid" if noted() else "root", *seen])
         return self._rung_class
 
     def _work(self) -> Worker:

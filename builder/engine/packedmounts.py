@@ -85,7 +85,7 @@ def _packed(folder: str, path: str, emit: Emit, threads: int) -> Blob:
     def tell(message: str) -> None:
         emit(Debug(f"a cache mount in the cache: {message}"))
 
-    items = scan(folder, owners="keep", warn=tell)
+    items = scan(folder, owners="ours", warn=tell)
     tar = f"{path}.tar"
     with open(tar, "wb") as file:
         write_layer(items, file.write, mtime=None)

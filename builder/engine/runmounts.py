@@ -21,8 +21,10 @@ from builder.engine.selection import folder as picked_folder
 from builder.engine.sources import StackTree
 from builder.errors import BuildError, StoreError, UsageError
 from builder.events import StepLog
+from builder.layers import owners
 from builder.layers.folder import materialise, set_root
 from builder.layers.index import Tree
+from builder.layers.ownerform import noted
 from builder.plan.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount
 from builder.redact import redact
 from builder.sandbox import spec
@@ -211,7 +213,7 @@ class RunMounts:
         if source is not None:
             materialise(self._items(source), folder, Tree(), stop=self._tools.stop)
         if source is None or _owned(mount):
-            os.chown(folder, mount.uid, mount.gid)
+            owners.give_path(folder, mount.uid, mount.gid)
             os.chmod(folder, mount.mode)
 
     def _items(self, source: MountSource) -> tuple[Item, ...]:
@@ -249,7 +251,8 @@ class RunMounts:
                 raise missing("ssh agent", mount, given, f"--ssh {mount.id}")
             return
         socket = self._stack.enter_context(Forward(self._tools.agents, agent, self._new_folder("agent"))).path
-        os.chown(socket, mount.uid, mount.gid)
+        if not noted():
+            os.chown(socket, mount.uid, mount.gid)
         os.chmod(socket, mount.mode & 0o777)
         self._attach(mount, spec.BindMount(socket, mount.target), is_folder=False)
 
@@ -267,6 +270,9 @@ def _owned(mount: CacheMount) -> bool:
 def _base(mount: CacheMount, source: MountSource | None) -> str:
     """What tells it from other caches with its id: what a new one begins with, with owner and mode, as in BuildKit."""
     parts = [source.digest] if source is not None else []
+    if noted():
+        # Its files say whose they are in another way, which nobody else would understand.
+        parts.append("noted")
     if _owned(mount):
         parts.append(f"{mount.mode:04o} {mount.uid}:{mount.gid}")
     return " ".join(parts)

@@ -11,6 +11,7 @@ from functools import partial
 
 from builder.engine import accounts
 from builder.engine.container import Process, exec_hint, image_accounts, prepare
+from builder.engine.emulated import emulated
 from builder.engine.mountpoints import unmounted
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.unpacking import unpacker
@@ -140,6 +141,7 @@ class Worker:
             # Who waits for a cache need not wait for the layer.
             stack.close()
             self._tell(outcome.fallbacks)
+            self._report(step, outcome.notes)
             if outcome.code or outcome.failed_at:
                 hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
                 failure = self._with_disk(
@@ -182,6 +184,11 @@ class Worker:
                 self._emit(BuildWarning("WeakerSandbox", _WEAKER[name]))
             else:
                 self._emit(Debug(f"this machine lacks '{name}'; the sandbox does without"))
+
+    def _report(self, step: RunStep, notes: tuple[str, ...]) -> None:
+        """What the emulation of owners could not give this step: said each time, since its layer may depend on it."""
+        for warning in emulated(notes):
+            self._emit(BuildWarning("Emulation", warning, step.span.line))
 
     def _keep(self, upper: str, step: RunStep, number: int, key: Key, failure: StepError) -> None:
         """Keep what the failed command had written, and say how to look at it."""

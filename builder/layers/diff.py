@@ -49,7 +49,7 @@ def commit_upper(upper: str, folders: Sequence[str], below: Tree, *, warn: Calla
     """
     with Beneath(upper) as beneath, Lowers(folders, below) as lowers:
         seen: dict[bytes, Found] = {}
-        for found in walk(beneath, overlay=True):
+        for found in walk(beneath, overlay=True, known=below.lookup):
             report(found, warn)
             seen[found.path] = found
         changes = _compare(beneath, seen, lowers, below)

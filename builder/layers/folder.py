@@ -14,7 +14,7 @@ import stat
 
 from builder.cancellation import NEVER
 from builder.errors import BuildError
-from builder.layers import nodes, xattrs
+from builder.layers import nodes, owners, xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.content import write_content
 from builder.layers.entry import EPOCH, Entry
@@ -169,13 +169,11 @@ class _Writer:
             os.mknod(name, stat.S_IFIFO | 0o600, dir_fd=parent)
         else:
             nodes.make(entry, device, parent, name)
-        os.chown(name, *_owner(entry), dir_fd=parent, follow_symlinks=False)
+        owners.give_name(parent, name, *_owner(entry))
         if entry.kind != "symlink":
             # The name was made a moment ago and is no symlink. chown(2) clears set-id bits: the mode comes after it.
             os.chmod(name, entry.mode, dir_fd=parent)
         _put_attributes(xattrs.child(parent, name), entry)
-        if entry.kind in ("char", "block"):
-            nodes.note(entry, device, parent, name)
         os.utime(name, ns=times(entry), dir_fd=parent, follow_symlinks=False)
 
     def _put_file(self, item: Item, parent: int, name: bytes) -> None:
@@ -186,7 +184,7 @@ class _Writer:
         try:
             write_content(self._sources, item, descriptor)
             # In this order: chown(2) clears set-id bits and file capabilities, writing moves the time.
-            os.fchown(descriptor, *_owner(entry))
+            owners.give(descriptor, *_owner(entry))
             os.fchmod(descriptor, entry.mode)
             _put_attributes(descriptor, entry)
             os.utime(descriptor, ns=times(entry))
@@ -232,7 +230,7 @@ def _explain(error: OSError, path: bytes) -> NoReturn:
 
 
 def _dress_folder(descriptor: int, entry: Entry) -> None:
-    os.fchown(descriptor, *_owner(entry))
+    owners.give(descriptor, *_owner(entry))
     os.fchmod(descriptor, entry.mode)
     _put_attributes(descriptor, entry)
     os.utime(descriptor, ns=times(entry))

@@ -1,53 +1,59 @@
 """Device nodes in the folder form of a layer, where the kernel lets nobody make them: in a user namespace, or in a container.
 
-What stands for one is a socket: it can be neither opened nor read nor written, which is what `nodev` says of a device in a
-sandbox. Which device it is says its `security.capability`, which means nothing on a socket, has room for it, goes along when
-the file is moved or copied up, and can be set by root of the namespace alone, so that no other user of an image makes
-devices in this way.
+What stands for one is an empty file with the attribute `user.pybuild.device`, a text `c MAJOR:MINOR` or `b MAJOR:MINOR`, which
+goes along when the file is moved, linked or copied up, and stays when its owner changes. (No socket with a note in
+`security.capability`, although nobody could open it: chown(2) takes that from whatever it is at.) Only root's files are taken
+for what such a note says, and those that are known to stand for it: else any user of an image could make devices in this way.
+`builder.sandbox.ownernotes` makes the same for mknod(2) of a command.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import struct
 
 from builder.layers import xattrs
+from builder.layers.ownerform import noted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.layers.entry import Entry, Kind
 
-ATTRIBUTE = b"security.capability"
-# struct vfs_cap_data of linux/capability.h: what a program's capabilities would be holds owner, device number and kind.
-_NOTE = struct.Struct("<IIIII")
-_REVISION_2 = 0x02000000
-_MARK = 0x70796200
-_KINDS = ("", "char", "block")
+ATTRIBUTE = b"user.pybuild.device"
+_KINDS: dict[bytes, Kind] = {b"c": "char", b"b": "block"}
 
 
 def make(entry: Entry, device: int, parent: int, name: bytes) -> None:
-    """Make the node of the device entry in the open folder `parent`, without its metadata. OSErrors propagate."""
+    """Make the node of the device entry in the open folder `parent`, or what stands for it, without its other metadata.
+    OSErrors propagate."""
     mode = (stat.S_IFCHR if entry.kind == "char" else stat.S_IFBLK) | 0o600
     try:
         os.mknod(name, mode, device, dir_fd=parent)
     except PermissionError:
-        os.mknod(name, stat.S_IFSOCK | 0o600, dir_fd=parent)
-
-
-def note(entry: Entry, device: int, parent: int, name: bytes) -> None:
-    """Say what a socket that `make` made stands for: after the owner was set, since chown(2) drops the attribute."""
-    if stat.S_ISSOCK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-        value = _NOTE.pack(_REVISION_2, entry.uid, entry.gid, device, _MARK | _KINDS.index(entry.kind))
+        os.mknod(name, stat.S_IFREG | 0o600, dir_fd=parent)
+        value = b"%s %d:%d" % (entry.kind[:1].encode(), *entry.rdev)
         xattrs.put(xattrs.child(parent, name), ATTRIBUTE, value)
 
 
-def stands_for(attributes: xattrs.Xattrs) -> tuple[Kind, tuple[int, int]] | None:
-    """Kind and device of what a socket with these attributes stands for; None for a mere socket."""
-    value = dict(attributes.kept).get(ATTRIBUTE, b"")
-    if len(value) != _NOTE.size:
+def without_note(attributes: xattrs.Xattrs) -> xattrs.Xattrs:
+    """The attributes of what stands for nothing: a note says nothing there, and is none of ours."""
+    if not any(name == ATTRIBUTE for name, _ in attributes.notes):
+        return attributes
+    notes = tuple(note for note in attributes.notes if note[0] != ATTRIBUTE)
+    return attributes._replace(foreign=(*attributes.foreign, ATTRIBUTE), notes=notes)
+
+
+def stands_for(attributes: xattrs.Xattrs, uid: int, known: Entry | None) -> tuple[Kind, tuple[int, int]] | None:
+    """Kind and device of what a file with these attributes, which belongs to `uid`, stands for; None for a mere file. `known`
+    is what was there before."""
+    value = dict(attributes.notes).get(ATTRIBUTE)
+    if value is None:
         return None
-    revision, _, _, device, mark = _NOTE.unpack(value)
-    if revision != _REVISION_2 or mark & ~3 != _MARK or mark & 3 not in (1, 2):
+    kind, _, numbers = value.partition(b" ")
+    major, _, minor = numbers.partition(b":")
+    if kind not in _KINDS or not (major.isdigit() and minor.isdigit() and len(value) < 24):
         return None
-    return "char" if mark & 3 == 1 else "block", (os.major(device), os.minor(device))
+    node = _KINDS[kind], (int(major) & 0xFFF, int(minor) & 0xFFFFF)
+    # Where owners are notes, too, whoever ran as another user could have noted himself as root.
+    trusted = uid == 0 or noted() or (known is not None and (known.kind, known.rdev) == node)
+    return node if trusted else None

@@ -17,13 +17,14 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 
-# clone, keyctl, rt_sigaction
-_OLD = {"x86_64": (56, 250, 13), "aarch64": (220, 219, 134), "riscv64": (220, 219, 134)}
+# clone, keyctl, rt_sigaction, seccomp
+_OLD = {"x86_64": (56, 250, 13, 317), "aarch64": (220, 219, 134, 277), "riscv64": (220, 219, 134, 277)}
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 _CLONE_PIDFD = 0x00001000
@@ -64,6 +65,10 @@ _PR_SET_NAME = 15
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _SECCOMP_MODE_FILTER = 2
+_SECCOMP_SET_MODE_FILTER = 1
+_SECCOMP_NEW_LISTENER = 8
+_SECCOMP_WAIT_KILLABLE_RECV = 32
+_EINVAL = 22
 _CAPABILITY_VERSION_3 = 0x20080522
 _LANDLOCK_SCOPES = 1 | 2  # abstract unix sockets, signals
 _KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -186,6 +191,12 @@ def open_target(root: int, path: bytes) -> int:
     return call(437, root, path, ctypes.addressof(how), ctypes.sizeof(how))
 
 
+def openat2(folder: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
+    """openat2(2), with a closing descriptor whatever `flags` say."""
+    how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, mode, resolve)
+    return call(437, folder, path, ctypes.addressof(how), ctypes.sizeof(how))
+
+
 def close_all_but(kept: tuple[int, ...], *, by_range: bool) -> None:
     """Closes every descriptor from 3 on that is not in `kept`; without close_range (Linux 5.9) one by one."""
     if not by_range:
@@ -260,13 +271,33 @@ def prctl(option: int, value: int, more: int = 0) -> None:
 
 def load_seccomp(program: bytes) -> None:
     """`program` is an array of struct sock_filter. Without no_new_privs it needs CAP_SYS_ADMIN."""
-    code = ctypes.create_string_buffer(program, len(program))
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    value = Program(len(program) // 8, ctypes.addressof(code))
+    value = _Filter(program)
     _checked(_libc.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(value), 0, 0))
+
+
+def load_notifying_seccomp(program: bytes) -> int:
+    """The same for a program that asks: the descriptor on which somebody else answers (seccomp_unotify(2))."""
+    value = _Filter(program)
+    number = _OLD[os.uname().machine][3]
+    try:
+        # A call that is being answered waits for it whatever signals come: done twice, a mkdir(2) fails.
+        flags = _SECCOMP_NEW_LISTENER | _SECCOMP_WAIT_KILLABLE_RECV
+        return call(number, _SECCOMP_SET_MODE_FILTER, flags, ctypes.addressof(value))
+    except OSError as error:
+        if error.errno != _EINVAL:
+            raise
+        # Before Linux 5.19.
+        return call(number, _SECCOMP_SET_MODE_FILTER, _SECCOMP_NEW_LISTENER, ctypes.addressof(value))
+
+
+class _Filter(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+    def __init__(self, program: bytes) -> None:
+        self._code = ctypes.create_string_buffer(program, len(program))
+        super().__init__(len(program) // 8, ctypes.addressof(self._code))
 
 
 def permitted_capabilities() -> int:

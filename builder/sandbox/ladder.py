@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from builder.sandbox.emulation import Emulation
+    from builder.sandbox.spec import SandboxSpec
+
 _PROGRAM = "/nothing"
 _FOLDERS = ("dev", "proc", "sys")
 _NEEDED_IDS = 6
@@ -47,6 +50,8 @@ class Found(NamedTuple):
     verdicts: tuple[Verdict, ...]
     maps: Maps | None
     """Of the user namespace, where that rung works."""
+    own: Maps | None
+    """Of the one with a single uid, likewise."""
     fallbacks: tuple[str, ...]
     """What the strongest rung that works does without (`spec.Outcome`)."""
 
@@ -56,8 +61,10 @@ def climb(folder: str, path: str) -> Found:
     machine = troubles.read_machine()
     root, done = _root(folder, machine)
     userns, maps, done_too = _userns(folder, path, machine)
-    unbuilt = (Verdict("single-uid", False, "not built yet"), Verdict("chroot", False, "not built yet"))
-    return Found((root, userns, *unbuilt), maps, (done if root.usable else done_too).fallbacks)
+    single, own, done_alone = _single_uid(folder, machine)
+    chroot = Verdict("chroot", False, "not built yet")
+    taken = done if root.usable else done_too if userns.usable else done_alone
+    return Found((root, userns, single, chroot), maps, own, taken.fallbacks)
 
 
 def _root(folder: str, machine: troubles.Machine) -> tuple[Verdict, Trial]:
@@ -83,6 +90,27 @@ def _userns(folder: str, path: str, machine: troubles.Machine) -> tuple[Verdict,
     if trial.stage:
         return Verdict("userns", False, *troubles.explain(trial.stage, trial.errno, trial.said, machine)), None, trial
     return Verdict("userns", True, reason), maps, trial
+
+
+def _single_uid(folder: str, machine: troubles.Machine) -> tuple[Verdict, Maps | None, Trial]:
+    own = (str(os.geteuid()), str(os.getegid()))
+    maps = Maps("", "", (own[0], own[0], "1"), (own[1], own[1], "1"))
+    trial = _apart(lambda: _try_namespace(maps, folder, emulate="owners"))
+    if trial.stage in ("supervisor", "user"):
+        hint = "a container's seccomp profile may refuse it; sysctl kernel.yama.ptrace_scope must not be 3"
+        return (
+            Verdict(
+                "single-uid",
+                False,
+                f"no supervisor can answer system calls here: {trial.said or os.strerror(trial.errno)}",
+                hint,
+            ),
+            None,
+            trial,
+        )
+    if trial.stage:
+        return Verdict("single-uid", False, *troubles.explain(trial.stage, trial.errno, trial.said, machine)), None, trial
+    return Verdict("single-uid", True, "a user namespace with one id, where owners and users are emulated"), maps, trial
 
 
 def find_maps(path: str) -> tuple[Maps, str]:
@@ -197,7 +225,7 @@ def _attempt(attempt: Callable[[], Trial], writer: int) -> NoReturn:
         os._exit(0)
 
 
-def _try_namespace(maps: Maps, folder: str) -> Trial:
+def _try_namespace(maps: Maps, folder: str, emulate: Emulation = "") -> Trial:
     entry = Entry(maps)
     try:
         entry.begin()
@@ -207,12 +235,14 @@ def _try_namespace(maps: Maps, folder: str) -> Trial:
     if lacking := capabilities.absent(("CAP_SYS_ADMIN", "CAP_CHOWN"), "CapEff"):
         return Trial("powers", errno.EPERM, ", ".join(lacking))
     # A security module lets a process have them, and refuses each use; NFS and FAT have no owners to give.
-    for stage, give in (("powers", _give_memory), ("owners", lambda: _give_folder(folder))):
+    gives = (("powers", _give_memory), ("owners", lambda: _give_folder(folder)))
+    # Where owners are emulated nothing is given to anybody.
+    for stage, give in gives if not emulate else ():
         try:
             give()
         except PermissionError:
             return Trial(stage, errno.EPERM, "chown")
-    return _try_sandbox(folder)
+    return _try_sandbox(folder, emulate)
 
 
 def _give_memory() -> None:
@@ -228,22 +258,34 @@ def _give_folder(folder: str) -> None:
     os.chown(folder, os.geteuid(), os.getegid())
 
 
-def _try_sandbox(folder: str) -> Trial:
+def _try_sandbox(folder: str, emulate: Emulation = "") -> Trial:
     from shutil import rmtree
 
     from builder.sandbox.launcher import Launcher
-    from builder.sandbox.spec import SandboxSpec
 
     lower, upper, work = (os.path.join(folder, name) for name in ("lower", "upper", "work"))
     try:
         for path in (lower, upper, work, *(os.path.join(lower, name) for name in _FOLDERS)):
             os.mkdir(path, 0o755)
-        os.chown(upper, 0, 0)
+        if emulate == "owners":
+            os.setxattr(upper, "user.pybuild.owner", b"1:1")
+        else:
+            os.chown(upper, 0, 0)
         with Launcher() as launcher:
-            outcome = launcher.run(SandboxSpec((lower,), upper, work, (_PROGRAM,), (), "/"))
+            outcome = launcher.run(_spec(lower, upper, work, emulate))
     finally:
         for path in (lower, upper, work):
             rmtree(path, ignore_errors=True)
+    if emulate == "owners" and outcome.failed_at == "exec" and "switched:1" not in outcome.notes:
+        return Trial("supervisor", 0, next(iter(outcome.notes), "it says nothing"), outcome.fallbacks)
     if outcome.failed_at != "exec":
         return Trial(outcome.failed_at or "exec", outcome.exec_error, "", outcome.fallbacks)
     return Trial("", 0, "", outcome.fallbacks)
+
+
+def _spec(lower: str, upper: str, work: str, emulate: Emulation) -> SandboxSpec:
+    from builder.sandbox.spec import SandboxSpec
+
+    # A user, so that a supervisor has something to answer; a group, which it must read from the command's memory.
+    number, groups = (1, (1,)) if emulate == "owners" else (0, ())
+    return SandboxSpec((lower,), upper, work, (_PROGRAM,), (), "/", number, number, groups, emulate=emulate)

@@ -64,7 +64,8 @@ def become(job: Job) -> None:
     os.setgroups(job.groups)
     os.setresgid(job.gid, job.gid, job.gid)
     os.setresuid(job.uid, job.uid, job.uid)
-    if job.uid == 0 and "capabilities" not in job.without:
+    # Where identities are emulated the kernel sees root all the time, and takes nothing by itself.
+    if (job.uid == 0 or job.emulate == "owners") and "capabilities" not in job.without:
         kernel.capset(job.capabilities)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from builder.sandbox import kernel, overlay
+from builder.sandbox import kernel, overlay, ownernotes
 from builder.sandbox.kernel import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from builder.sandbox.mounts import Mounts, OldMounts, open_below, place_below, target_below
 from builder.sandbox.wire import Mount
@@ -116,7 +116,7 @@ class Root:
             return
         else:
             path = self._job.work + b"/%d" % number
-            _write(path, mount)
+            _write(path, mount, owned=self._job.emulate != "owners")
             tree = self._mounts.clone(path, self._file_attributes(mount))
         self._prepared.append(_Prepared(tree, mount.target, folder, late))
 
@@ -195,8 +195,10 @@ class Root:
             os.symlink(target, link)
         for folder in (b"/dev/pts", b"/dev/shm", b"/dev/mqueue"):
             os.mkdir(folder, 0o755)
-        pts = ((b"newinstance", b""), (b"ptmxmode", b"0666"), (b"mode", b"0620"), (b"gid", b"5"))
-        self._mount(b"devpts", b"/dev/pts", pts, MS_NOSUID | MS_NOEXEC)
+        pts = ((b"newinstance", b""), (b"ptmxmode", b"0666"), (b"mode", b"0620"))
+        # Where a user namespace has a single group, nothing can belong to another.
+        group = ((b"gid", b"5"),) if self._job.emulate != "owners" else ()
+        self._mount(b"devpts", b"/dev/pts", (*pts, *group), MS_NOSUID | MS_NOEXEC)
         self._mount(b"tmpfs", b"/dev/shm", ((b"mode", b"1777"), (b"size", b"%d" % self._job.shm_size)), _QUIET)
         if "mqueue" not in self._missing:
             self._mount(b"mqueue", b"/dev/mqueue", (), _QUIET)
@@ -272,11 +274,14 @@ class _Prepared:
         self.late = late
 
 
-def _write(path: bytes, mount: Mount) -> None:
+def _write(path: bytes, mount: Mount, *, owned: bool) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         # In this order: chown(2) clears set-id bits.
-        os.fchown(fd, mount.uid, mount.gid)
+        if owned:
+            os.fchown(fd, mount.uid, mount.gid)
+        elif mount.uid or mount.gid:
+            ownernotes.note_where_possible(fd, mount.uid, mount.gid)
         os.fchmod(fd, mount.mode)
         content = mount.content
         while content:

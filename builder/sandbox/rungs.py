@@ -1,7 +1,8 @@
 """The ladder of sandboxes as values: what a machine allows, and which rung was taken. Pure.
 
 `root` is a builder that has what it needs by itself. `userns` is a user's own namespace with the subordinate ids of
-/etc/subuid; its results are those of root. `single-uid` and `chroot` are weaker.
+/etc/subuid; its results are those of root. `single-uid` is one without such ids: owners and identities are emulated, and its
+results are its own. `chroot` is weaker still.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 RUNGS: tuple[Rung, ...] = ("root", "userns", "single-uid", "chroot")
 """The strongest first."""
-UNBUILT: tuple[Rung, ...] = ("single-uid", "chroot")
+UNBUILT: tuple[Rung, ...] = ("chroot",)
 
 
 class Verdict(NamedTuple):

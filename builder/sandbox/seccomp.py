@@ -318,6 +318,13 @@ def docker_profile(capabilities: tuple[str, ...], machine: str) -> bytes:
     return program
 
 
+def native_numbers(machine: str) -> dict[str, int]:
+    """The machine's own system calls that the profile knows, by name; ValueError as for `docker_profile`."""
+    if machine not in _EXTRA:
+        raise ValueError(f"no system call numbers for the machine '{machine}'")
+    return _numbers(_X86_64 if machine == "x86_64" else _AARCH64) | _numbers(_COMMON)
+
+
 def _compile(capabilities: tuple[str, ...], machine: str) -> bytes:
     if machine not in _EXTRA:
         raise ValueError(f"no seccomp profile for the machine '{machine}', only for {' and '.join(sorted(_EXTRA))}")

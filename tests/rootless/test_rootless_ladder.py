@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ TROUBLES = {
 }
 
 
+NEEDS_NO_IDS = ("no newuidmap", "newuidmap without rights", "no_new_privs")
+"""A namespace with the user's own id comes to life all the same."""
+
+
 def test_a_store_where_no_overlay_can_be(user: UserPybuild, base: Path, context: Path) -> None:
     """As a container's own root is one."""
     home = user.account.home
@@ -115,8 +120,12 @@ def test_a_store_where_no_overlay_can_be(user: UserPybuild, base: Path, context:
 def test_what_is_missing_is_named_with_what_to_change(name: str, user: UserPybuild) -> None:
     before, reason, hint = TROUBLES[name]
     code, sandbox, rung = asked(user, before)
-    assert (code, sandbox["usable"], rung["usable"]) == (6, False, False)
+    assert not rung["usable"]
     assert reason in rung["reason"] and hint in rung["hint"], rung
+    if name in NEEDS_NO_IDS:
+        assert (code, sandbox["usable"], sandbox["rung"]) == (0, True, "single-uid")
+        return
+    assert (code, sandbox["usable"]) == (6, False)
     assert rung["reason"] in sandbox["reason"] and rung["hint"] in sandbox["hint"]
     done = user("doctor", before=before)
     assert done.stdout.splitlines()[1].startswith("RUN steps: no: no sandbox can be made here (root: the builder is not root; ")
@@ -129,7 +138,7 @@ def test_a_user_without_subordinate_ids(
     user = plain_user
     name = user.account.name
     code, _, rung = asked(user)
-    assert (code, rung["reason"]) == (6, f"/etc/subuid has no line for {name}")
+    assert (code, rung["reason"]) == (0, f"/etc/subuid has no line for {name}")
     command = rung["hint"].removeprefix(f"give {name} ids: ")
     assert command.startswith("sudo usermod --add-subuids ")
 
@@ -163,20 +172,22 @@ def test_a_user_without_subordinate_ids(
         metadata = json.loads((folder / "m").read_text())
         return [metadata["containerimage.config.digest"], metadata["containerimage.digest"]]
 
-    assert digests(user, user.account.home) == digests(pybuild, tmp_path)
+    nowhere = partial(user, before=_NO_NAMESPACES)
+    assert digests(nowhere, user.account.home) == digests(pybuild, tmp_path)
     assert user("doctor", "--store").stdout.endswith("nothing is damaged\n")
 
     # A RUN says what to change.
     (context / "Run").write_text("FROM other\nCOPY Run /\nRUN true\n")
-    done = user(*named, "-f", context / "Run", context)
+    done = nowhere(*named, "-f", context / "Run", context)
     assert done.returncode == 6
     assert (
-        f"Run:3:1: error: no sandbox can be made here (root: the builder is not root; userns: {rung['reason']})" in done.stderr
+        f"Run:3:1: error: no sandbox can be made here (root: the builder is not root; userns: {rung['reason']};"
+        " single-uid: there may be no more user namespaces" in done.stderr
     )
     # Which ids are free changes while other tests make users.
-    told = f"hint: give {name} ids: sudo usermod --add-subuids "
+    told = f"give {name} ids: sudo usermod --add-subuids "
     assert told in done.stderr
-    done = user("run", "n", "true")
+    done = nowhere("run", "n", "true")
     assert done.returncode == 6 and told in done.stderr
     done = user(*named, "--isolation=userns", context)
     assert done.returncode == 6 and "--isolation=userns does not work here: /etc/subuid has no line" in done.stderr
@@ -308,5 +319,7 @@ def test_root_in_a_container_without_its_powers(pybuild: Pybuild, base: Path, co
     if Path("/etc/subuid").read_text().startswith("root:") or "\nroot:" in Path("/etc/subuid").read_text():
         assert done.returncode == 0 and "sandbox: userns" in done.stderr
     else:
+        assert done.returncode == 0 and "sandbox: single-uid" in done.stderr
+        done = run("--isolation=root", "--build-context", f"base={base}", str(context))
         assert done.returncode == 6
-        assert "root: the builder is root without CAP_SYS_ADMIN; userns: /etc/subuid has no line for root" in done.stderr
+        assert "--isolation=root does not work here: the builder is root without CAP_SYS_ADMIN" in done.stderr

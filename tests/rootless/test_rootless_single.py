@@ -1,0 +1,371 @@
+"""Builds of a user without subordinate ids: owners, identities and devices are emulated, and the bytes are root's."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Pybuild
+from tests.rootless.rootless_users import Machine, UserPybuild, new_account
+from tests.rootless.test_rootless_build import DEBIAN, DOCKERFILE, built, fill
+
+SWITCHED = (
+    "programs ran as another user (uid {}), and were refused nothing that root may do: a sandbox with a single uid cannot do"
+    " that. Owners in the layer are right (Emulation)"
+)
+
+
+@pytest.fixture(scope="module")
+def solo(machine: Machine) -> Iterator[UserPybuild]:
+    """A user without subordinate ids, and a store for all tests of this module."""
+    with new_account(machine.room, subordinate=0) as account:
+        yield UserPybuild(machine, account)
+
+
+def bytes_of(metadata: dict[str, Any]) -> list[object]:
+    digests = [metadata["containerimage.config.digest"], metadata["containerimage.digest"]]
+    return [*digests, *((step["name"], step["diff_id"]) for step in metadata["pybuild.steps"])]
+
+
+def test_all_that_a_dockerfile_can_say_gives_the_bytes_that_root_gets(
+    solo: UserPybuild,
+    pybuild: Pybuild,
+    base: Path,
+    context: Path,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    # A program that ran as another user and wrote where it may not: the one thing that is not the same.
+    fill(context, DOCKERFILE.replace("! touch /root/mine 2>/dev/null; ", ""))
+    flags = ("--build-context", f"base={base}", "--secret", f"id=s,src={context}/secret")
+    ours = built(solo, solo.account.home, context, *flags)
+    roots = built(pybuild, tmp_path, context, *flags)
+    assert bytes_of(ours) == bytes_of(roots)
+    # Never a root's result: what RUN gives has a key of its own, and what is copied has root's.
+    for step, other in zip(ours["pybuild.steps"], roots["pybuild.steps"]):
+        assert (step["key"] == other["key"]) == (" RUN " not in f" {step['name']}"), step["name"]
+    log = (solo.account.home / "log").read_text()
+    assert log.count("sandbox: single-uid, a user namespace with one id, where owners and users are emulated\n") == 1
+    assert "uid=1000(app) gid=1000(app)" in log
+    assert [line.partition("warning: ")[2] for line in log.splitlines() if "warning:" in line] == [
+        SWITCHED.format("1000"),
+        SWITCHED.format("4321"),
+    ]
+    done = solo("doctor", "--store")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "nothing is damaged")
+    # Cached, nothing is said.
+    done = solo(*flags, "--progress=plain", context)
+    assert done.returncode == 0 and " 0 ran" in done.stderr and "sandbox" not in done.stderr and "warning" not in done.stderr
+    record_property("rung", "single-uid")
+    record_property("rung", "root")
+
+
+def test_debian_with_its_tools_is_the_same(
+    solo: UserPybuild, pybuild: Pybuild, debian_base: Path, context: Path, tmp_path: Path
+) -> None:
+    """apt-get, dpkg, adduser, useradd, su, tar, install, chown -R, capabilities, pip; and a probe that asks all that there is
+    to ask, whose answers are in the image."""
+    shutil.copy(Path(__file__).with_name("emulation_probe.py"), context)
+    probe = (
+        "USER root\nCOPY emulation_probe.py /probe\nRUN mkdir /left && python3 -B /probe /left > /said\n"
+        "RUN git --version >/dev/null 2>&1; find /left -newer /none 2>/dev/null; cp -a /left /copied && chown -R 9:9 /copied\n"
+    )
+    (context / "Dockerfile").write_text(DEBIAN + probe)
+    results = []
+    for one, folder in ((solo, solo.account.home), (pybuild, tmp_path)):
+        done = one("import", debian_base, "debian:12")
+        assert done.returncode == 0, done.stderr
+        results.append(built(one, folder, context))
+    assert bytes_of(results[0]) == bytes_of(results[1])
+
+
+@pytest.fixture
+def image(solo: UserPybuild, base: Path, context: Path) -> str:
+    (context / "Dockerfile").write_text(
+        "FROM base\nRUN touch /five && chown 5:6 /five && mknod /null c 1 3 && chown 0:7 /null && chmod 640 /null\n"
+        "USER 5\nCMD id\n"
+    )
+    done = solo("-t", "owned", "--build-context", f"base={base}", context)
+    assert done.returncode == 0, done.stderr
+    return "owned"
+
+
+def test_a_container_sees_what_the_image_has(solo: UserPybuild, image: str) -> None:
+    done = solo("run", image)
+    assert (done.returncode, done.stdout) == (0, "uid=5 gid=0(root) groups=0(root)\n")
+    done = solo("run", image, "stat", "-c", "%a %u:%g %F", "/five", "/null", "/bin")
+    assert done.stdout == "644 5:6 regular empty file\n640 0:7 character special file\n755 0:0 directory\n"
+
+
+def test_another_rung_makes_folders_of_its_own(solo: UserPybuild, image: str, base: Path, context: Path) -> None:
+    """Where the admin gives ids later, nothing that was emulated passes for what it says to the kernel."""
+    done = solo("-t", "owned", "--build-context", f"base={base}", "--progress=plain", context)
+    assert done.returncode == 0 and "\n#2 CACHED" in done.stderr
+    folders = set(os.listdir(solo.store / "snapshots"))
+    for file in ("/etc/subuid", "/etc/subgid"):
+        _append(file, f"{solo.account.name}:2000000:65536\n")
+    try:
+        done = solo("-t", "owned", "--build-context", f"base={base}", "--progress=plain", context)
+        assert done.returncode == 0 and "\n#2 CACHED" not in done.stderr and "sandbox: userns" in done.stderr
+        done = solo("run", image, "stat", "-c", "%u:%g", "/five")
+        assert done.stdout == "5:6\n"
+    finally:
+        for file in ("/etc/subuid", "/etc/subgid"):
+            _remove(file, f"{solo.account.name}:")
+    made = set(os.listdir(solo.store / "snapshots")) - folders
+    assert len(made) == 2
+    done = solo("run", image, "stat", "-c", "%u:%g", "/five")
+    assert done.stdout == "5:6\n"
+
+
+def _append(file: str, line: str) -> None:
+    with open(file, "a") as opened:
+        opened.write(line)
+
+
+def _remove(file: str, start: str) -> None:
+    lines = Path(file).read_text().splitlines(keepends=True)
+    Path(file).write_text("".join(line for line in lines if not line.startswith(start)))
+
+
+def test_no_image_and_no_command_brings_a_note_of_ours(
+    solo: UserPybuild, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path
+) -> None:
+    archive = context / "archive.tar"
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("noted")
+        member.pax_headers = {
+            "SCHILY.xattr.user.pybuild.owner": "1:2",
+            "SCHILY.xattr.user.pybuild.device": "b 8:0",
+            "SCHILY.xattr.user.other": "x",
+        }
+        tar.addfile(member, io.BytesIO(b""))
+    (context / "Dockerfile").write_text("FROM base\nADD archive.tar /\nRUN ls -l /noted\n")
+    flags = ("--build-context", f"base={base}", "--no-cache")
+    for one, folder in ((solo, solo.account.home), (pybuild, tmp_path)):
+        built(one, folder, context, *flags)
+        log = (folder / "log").read_text()
+        assert "-rw-r--r--    1 0        0                0" in log.replace("root ", "0    ")
+        assert log.count("noted: extended attribute 'user.pybuild.") == 2
+
+
+LIMITS = r"""FROM debian:12
+RUN mkdir -m 777 /w && chmod 700 /root && touch /root/secret && printf '\177ELF\001\001\001' > /bin/old && chmod 755 /bin/old
+RUN ! /bin/old
+USER 1000
+RUN cat /root/secret && cd /w && touch /proc/self/cwd/mine && echo told > /dev/stderr && python3 -c 'import os; \
+ open(f"/proc/{os.getpid()}/cwd/lost", "w"); f = os.open(".", 0); open(f"/proc/self/fd/{f}/mine too", "w"); \
+ open("/proc/thread-self/root/w/mine as well", "w")' && stat -c '%u %n' *
+RUN true
+"""
+
+
+def test_what_a_single_uid_cannot_do_is_said(solo: UserPybuild, debian_base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text(LIMITS)
+    assert solo("import", debian_base, "debian:12").returncode == 0
+    done = solo("--progress=json", "--no-cache", context)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    switched = SWITCHED.format("1000").removesuffix(" (Emulation)")
+    assert [(each["line"], each["message"]) for each in events if each["type"] == "warning"] == [
+        (3, "a 32-bit program was not run: a sandbox with a single uid cannot answer for it"),
+        (5, switched),
+        (5, "a file that another user made through a link of /proc belongs to root in the layer"),
+        (8, switched),
+    ]
+    said = "".join(event["text"] for event in events if event["type"] == "step.log")
+    assert said == (
+        "/bin/sh: 1: /bin/old: Operation not permitted\ntold\n0 lost\n1000 mine\n1000 mine as well\n1000 mine too\n"
+    )
+
+
+ESCAPES = r"""
+import ctypes, os, sys
+host = sys.argv[1]
+libc = ctypes.CDLL(None, use_errno=True)
+os.symlink(host, "/link")
+os.symlink("../../../../../../../../.." + host, "/climbs")
+os.makedirs("/jail/in")
+os.symlink("/../../etc/passwd", "/jail/in/out")
+def tried(what, call):
+    try:
+        print(what, call())
+    except OSError as error:
+        print(what, error.strerror)
+for path in ("/link", "/climbs", host, "/proc/1/root" + host, "/proc/self/root" + host, "/proc/1/cwd/.." + host):
+    tried("chown", lambda: os.chown(path, 1, 1))
+    tried("stat", lambda: os.stat(path).st_uid)
+    tried("open", lambda: os.open(path, os.O_CREAT | os.O_WRONLY))
+    tried("mknod", lambda: os.mknod(path + "/x", 0o020666, os.makedev(1, 3)))
+# What is not a process's own: the supervisor is in another pid namespace, and its listener is nobody's.
+print([name for name in os.listdir("/proc") if name.isdigit() and name != "1" and int(name) != os.getpid()])
+print(sorted(os.listdir("/proc/self/fd")))
+tried("pidfd", lambda: os.pidfd_open(2))
+# Who changed his root stays below it.
+sys.stdout.flush()
+if not os.fork():
+    os.chroot("/jail")
+    os.chdir("/in")
+    tried("chrooted", lambda: os.chown("out", 2, 2))
+    tried("chrooted", lambda: os.chown("../../../../etc/passwd", 2, 2))
+    tried("chrooted", lambda: os.stat("out").st_uid)
+    sys.stdout.flush()
+    os._exit(0)
+os.wait()
+print(os.stat("/etc/passwd").st_uid)
+# Another filter of its own that allows all changes nothing.
+print(libc.prctl(38, 1, 0, 0, 0))
+code = ctypes.create_string_buffer(b"\x06\0\0\0\0\0\xff\x7f")
+filter = ctypes.create_string_buffer(b"\1\0\0\0\0\0\0\0" + ctypes.addressof(code).to_bytes(8, "little"))
+print(libc.prctl(22, 2, filter, 0, 0))
+os.setuid(5)
+tried("mknod", lambda: os.mknod("/disk", 0o060666, os.makedev(8, 0)))
+tried("mount", lambda: libc.mount(b"proc", b"/mnt", b"proc", 0, None))
+"""
+
+
+def test_the_supervisor_takes_nobody_out_of_the_sandbox(solo: UserPybuild, debian_base: Path, context: Path) -> None:
+    """It has the user's own rights over the host, and uses them for nothing that a command names."""
+    kept = solo.account.home / "kept"
+    kept.write_text("the host's")
+    os.chown(kept, solo.account.uid, solo.account.uid)
+    before = kept.stat()
+    (context / "escapes.py").write_text(ESCAPES)
+    (context / "Dockerfile").write_text(f"FROM debian:12\nCOPY escapes.py /\nRUN exec python3 -I -S /escapes.py {kept}\n")
+    assert solo("import", debian_base, "debian:12").returncode == 0
+    done = solo("--progress=json", "--no-cache", context)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    said = "".join(event["text"] for event in events if event["type"] == "step.log").splitlines()
+    none = "No such file or directory"
+    # The supervisor follows no magic link to another process, and is asked for owners alone.
+    chown = [none, none, none, "Invalid cross-device link", none, "Invalid cross-device link"]
+    tries = [(f"chown {each}", f"stat {none}", f"open {none}", f"mknod {none}") for each in chown]
+    assert said[:24] == [line for each in tries for line in each]
+    assert said[24:] == [
+        *("[]", "['0', '1', '2', '3']", "pidfd No such process"),
+        *(f"chrooted {none}",) * 3,
+        *("0", "0", "0", "mknod Operation not permitted", "mount -1"),
+    ]
+    after = kept.stat()
+    assert (after.st_uid, after.st_ctime_ns, os.listxattr(kept)) == (before.st_uid, before.st_ctime_ns, [])
+
+
+def test_shell_shows_what_a_failed_step_left(solo: UserPybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nRUN mkdir /x && chown 5:6 /x / && false\n")
+    done = solo("--build-context", f"base={base}", context)
+    assert done.returncode == 1
+    done = solo("shell", "-f", context / "Dockerfile", "2", "--", "stat", "-c", "%u:%g", "/", "/x", "/bin")
+    assert done.stdout == "5:6\n5:6\n0:0\n", done.stderr
+
+
+def test_many_at_once_and_a_failing_one(solo: UserPybuild, base: Path, context: Path) -> None:
+    """Each command has a supervisor of its own; none is left, whatever becomes of the command."""
+    stages = "".join(
+        f"FROM base AS s{n}\nRUN for i in 1 2 3 4 5 6 7 8 9; do touch /f$i; chown {n}:$i /f$i; done; stat -c %u:%g /f9 > /out\n"
+        for n in range(6)
+    )
+    copies = "".join(f"COPY --from=s{n} /out /out{n}\n" for n in range(6))
+    (context / "Dockerfile").write_text(f"{stages}FROM base\n{copies}RUN cat /out?\n")
+    done = solo("--build-context", f"base={base}", "--progress=plain", context)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" ")[-1] for line in done.stderr.splitlines() if line.endswith(":9")] == [f"{n}:9" for n in range(6)]
+    (context / "Dockerfile").write_text("FROM base\nRUN chown 4:5 /tmp; sleep 100 & exit 9\n")
+    done = solo("--build-context", f"base={base}", context)
+    assert done.returncode == 1 and "exit code 9" in done.stderr
+    assert _servers_of(solo) == []
+
+
+def test_a_killed_builder_leaves_no_supervisor(solo: UserPybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nUSER 3\nRUN echo begun; sleep 100\n")
+    process = solo.start("--build-context", f"base={base}", "--progress=plain", context)
+    with process:
+        assert process.stderr is not None
+        assert any(b" begun" in line for line in process.stderr if b"RUN" not in line)
+        assert len(_servers_of(solo)) == 2
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+    deadline = time.monotonic() + 10
+    while _servers_of(solo) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert _servers_of(solo) == []
+
+
+def _servers_of(user: UserPybuild) -> list[str]:
+    """Fork servers, and supervisors, which are forked from them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.stat().st_uid == user.account.uid and b"sandbox/main.py" in (process / "cmdline").read_bytes():
+                found.append(process.name)
+        except OSError:
+            continue  # It ended meanwhile.
+    return found
+
+
+def test_a_supervisor_that_is_killed_is_an_error(solo: UserPybuild, base: Path, context: Path) -> None:
+    """For want of memory, say: what the command was told afterwards was wrong, and it may not even have noticed."""
+    (context / "Dockerfile").write_text("FROM base\nRUN touch /a; echo begun; sleep 2; mkdir /b; chown 1:1 /a; true\n")
+    process = solo.start("--build-context", f"base={base}", "--progress=plain", context)
+    with process:
+        assert process.stderr is not None
+        assert any(b" begun" in line for line in process.stderr if b"RUN" not in line)
+        # The younger one: the server forked it.
+        os.kill(max(map(int, _servers_of(solo))), signal.SIGKILL)
+        rest = process.stderr.read().decode()
+    assert process.returncode == 6 and "the supervisor of the sandbox failed: it was killed" in rest
+
+
+def test_doctor_tells_the_rung_and_what_would_be_better(solo: UserPybuild) -> None:
+    done = solo("doctor")
+    lines = done.stdout.splitlines()
+    assert (done.returncode, lines[1]) == (0, "RUN steps: yes, without root, in a user namespace with a single uid")
+    assert "  single-uid:  works, taken: a user namespace with one id, where owners and users are emulated" in lines
+    assert any(f"give {solo.account.name} ids: sudo usermod --add-subuids" in line for line in lines)
+
+
+def test_root_may_ask_for_it(pybuild: Pybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nRUN touch /a && chown 3:4 /a\n")
+    digests = []
+    for rung in ("root", "single-uid"):
+        done = pybuild(f"--isolation={rung}", "-q", "--build-context", f"base={base}", context)
+        assert done.returncode == 0, done.stderr
+        digests.append(done.stdout)
+    assert digests[0] == digests[1]
+
+
+OLDER = (
+    sys.executable, "-c",
+    f"import errno, os, sys; sys.path.insert(0, {str(ROOT / 'tests/sandbox')!r})\n"
+    "from sandbox_bpf import Refusal, refuse\n"
+    "new = os.uname().machine == 'x86_64'\n"
+    "seccomp, ioctl = (317, 16) if new else (277, 29)\n"
+    # SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (Linux 5.19), SECCOMP_IOCTL_NOTIF_SET_FLAGS (6.6).
+    "refuse(Refusal(seccomp, errno.EINVAL, 8 | 32), Refusal(ioctl, errno.EINVAL, 0x40082104))\n"
+    "os.execvp(sys.argv[1], sys.argv[1:])",
+)  # fmt: skip
+
+
+def test_an_older_kernel_is_good_enough(solo: UserPybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        "FROM base\nRUN touch /a && chown 3:4 /a\nUSER 5\nRUN touch /tmp/b; stat -c %u:%g /a /tmp/b\n"
+    )
+    results = []
+    for before in ((), OLDER):
+        done = solo("-q", "--no-cache", "--build-context", f"base={base}", context, before=before)
+        assert done.returncode == 0, done.stderr
+        results.append(done.stdout)
+    assert results[0] == results[1] != ""
