@@ -52,7 +52,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     os.environ[name] = value
 
 
-NEEDED_RUNGS = ("root", "userns")
+NEEDED_RUNGS = ("root", "userns", "single-uid")
 """Each sandbox must have run a command of a user who is not root, else the suite fails: a test's property `rung` says that."""
 
 

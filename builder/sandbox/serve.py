@@ -261,6 +261,12 @@ def _send_descriptor(channel: int, data: bytes, fd: int) -> None:
         connection.detach()
 
 
+def _in_user_namespace() -> bool:
+    """Whether it is another one than the machine's first (user_namespaces(7))."""
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() != [b"0", b"0", b"4294967295"]
+
+
 def main() -> None:
     if single_uid():
         enter_single_uid()
@@ -268,6 +274,7 @@ def main() -> None:
     if os.geteuid() != 0:
         # What the builder handed on in its user namespace is for this process alone.
         kernel.capset(kernel.permitted_capabilities())
+    if _in_user_namespace():
         # Only who owns the mount namespace may use the mount calls, which are asked for next.
         try:
             kernel.unshare(kernel.CLONE_NEWNS)
