@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from builder.engine.agents import Agents, Forward
+from builder.engine.cachebases import here
 from builder.engine.container import new_folder, refuse_too_many
 from builder.engine.mountpoints import Attachment
 from builder.engine.mountsources import FromContext
@@ -270,12 +271,9 @@ def _owned(mount: CacheMount) -> bool:
 def _base(mount: CacheMount, source: MountSource | None) -> str:
     """What tells it from other caches with its id: what a new one begins with, with owner and mode, as in BuildKit."""
     parts = [source.digest] if source is not None else []
-    if noted():
-        # Its files say whose they are in another way, which nobody else would understand.
-        parts.append("noted")
     if _owned(mount):
         parts.append(f"{mount.mode:04o} {mount.uid}:{mount.gid}")
-    return " ".join(parts)
+    return here(" ".join(parts))
 
 
 class _Wait:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tarfile
 import time
@@ -369,3 +370,40 @@ def test_an_older_kernel_is_good_enough(solo: UserPybuild, base: Path, context: 
         assert done.returncode == 0, done.stderr
         results.append(done.stdout)
     assert results[0] == results[1] != ""
+
+
+def test_a_shared_cache_gives_root_no_emulated_result(
+    solo: UserPybuild, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path
+) -> None:
+    """What was copied is anybody's, what ran is not; a cache mount goes along with its owners."""
+    (context / "file").write_text("x")
+    (context / "Dockerfile").write_text(
+        "FROM base\nCOPY file /\nRUN --mount=type=cache,target=/c,id=kept,uid=5 "
+        "test -e /c/a || { touch /c/a; chown 3:4 /c/a; }; stat -c %u:%g /c /c/a\n"
+        "RUN --mount=type=cache,target=/c,id=kept,uid=5 touch /c/b\n"
+    )
+    flags = ("--build-context", f"base={base}", "--progress=json")
+
+    def events(done: subprocess.CompletedProcess[str]) -> tuple[list[str], str]:
+        assert done.returncode == 0, done.stderr
+        found = [json.loads(line) for line in done.stderr.splitlines()]
+        statuses = [each["status"] for each in found if each["type"] == "step.finished"]
+        return statuses, "".join(each["text"] for each in found if each["type"] == "step.log")
+
+    cache = solo.account.home / "cache"
+    statuses, said = events(solo(*flags, "--no-cache", "--cache-to", f"type=local,dest={cache},mounts=kept", context))
+    assert (statuses, said) == (["cached", "done", "done", "done"], "5:0\n3:4\n")
+    # Another that emulates takes all; root takes what needs no sandbox, and the cache mount.
+    taken = ("--cache-from", f"type=local,src={cache}")
+    assert events(solo(*flags, *taken, "--root", solo.account.home / "another", context))[0] == ["cached"] * 4
+    statuses, said = events(pybuild(*flags, *taken, context))
+    assert (statuses, said) == (["cached", "cached", "done", "done"], "5:0\n3:4\n")
+    # And the other way round.
+    roots = tmp_path / "roots"
+    assert events(pybuild(*flags, "--cache-to", f"type=local,dest={roots},mounts=kept", context))[0] == ["cached"] * 4
+    subprocess.run(["cp", "-a", roots, context / "roots"], check=True)
+    subprocess.run(["chmod", "-R", "a+rX", context / "roots"], check=True)
+    (context / ".dockerignore").write_text("roots\n")
+    taken = ("--cache-from", f"type=local,src={context}/roots")
+    statuses, said = events(solo(*flags, *taken, "--root", solo.account.home / "third", context))
+    assert (statuses, said) == (["cached", "cached", "done", "done"], "5:0\n3:4\n")
