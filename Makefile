@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons check docs setup clean web vertx bench times soak
+.PHONY: help demo test test-pythons check docs setup clean web vertx bench bench-registry times soak faults
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -63,12 +63,19 @@ times: .venv/.ready ## the times of small builds, cold and cached, and of the la
 	@.venv/bin/python -m bench.times
 	@.venv/bin/python -m bench.language
 
+bench-registry: .venv/.ready ## pull and push of a large image beside skopeo
+	@.ci/packages docker-registry skopeo umoci
+	@.venv/bin/python -m bench.registry
+
 soak: .venv/.ready ## eight builders on one store, killed at random 200 times (KILLS=200), while others remove what they can
 	@.ci/packages busybox
 	@sample_projects/bases/busybox $(BASES)/busybox
 	@rm -rf .cache/soak
 	@.venv/bin/python -m tests.build.build_soak $(or $(KILLS),200) .cache/soak $(BASES)/busybox
 	@rm -rf .cache/soak
+
+faults: .venv/.ready ## what each fault of a network, registry or image gives: print the table that the tests compare with
+	@.venv/bin/python -m tests.registry.registry_faults | tee tests/golden/registry/faults.txt
 
 check: .venv/.ready ## ruff and mypy
 	@.venv/bin/ruff check .

@@ -67,7 +67,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="bench-") as name:
         scratch = Path(name)
         peers, missing = builders.installed(
-            scratch / "peers", _base(scratch), options.peers.split(",") if options.peers else []
+            scratch / "peers", _base(scratch, Path(options.base)), options.peers.split(",") if options.peers else []
         )
         try:
             for peer in peers:
@@ -97,17 +97,20 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", default="", help="as pybuild,buildah (default: all that are installed)")
     parser.add_argument("--json", default="", help="where the times go")
     parser.add_argument("--check", action="store_true", help="compare with the last committed result")
+    parser.add_argument(
+        "--base", default=str(BUSYBOX), help="a root file system with a busybox, as sample_projects/bases makes it"
+    )
     parser.add_argument("--scratch", default=str(ROOT / ".cache"), help="a folder on the disk that is measured")
     return parser.parse_args()
 
 
-def _base(scratch: Path) -> Path:
+def _base(scratch: Path, busybox: Path) -> Path:
     """The base of all workloads as an OCI layout, for all peers."""
     context = scratch / "base"
     context.mkdir()
     (context / "Dockerfile").write_text("FROM busybox\n")
     store, layout = scratch / "base-store", scratch / "layout"
-    flags = ["-q", "--build-context", f"busybox={BUSYBOX}", "-o", f"type=oci,tar=false,dest={layout}"]
+    flags = ["-q", "--build-context", f"busybox={busybox}", "-o", f"type=oci,tar=false,dest={layout}"]
     builders.call([builders.PYBUILD, "--root", store, *flags, context])
     return layout
 

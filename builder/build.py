@@ -10,12 +10,12 @@ from builder.cancellation import Cancellation
 from builder.contexts import BuildContexts
 from builder.dockerfile import codec
 from builder.engine import scheduler
-from builder.engine.bases import Available, Pulls, resolve
+from builder.engine.bases import Available, Pulls, resolve, to_pull
 from builder.engine.executor import Executor
 from builder.engine.journal import Journal, Subject
 from builder.engine.roots import Roots
 from builder.engine.times import created
-from builder.errors import BuildError
+from builder.errors import BuildError, RegistryError
 from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
 from builder.layers.entry import EPOCH
 from builder.oci.image import assemble
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from builder.events import Emit
     from builder.export.layout import Rendered
     from builder.oci.digest import Digest
+    from builder.oci.platform import Platform
     from builder.oci.reference import Reference
+    from builder.plan.references import External
     from builder.plan.stages import Stages
     from builder.plan.steps import BaseImage, Plan, Warn
     from builder.request import Request
@@ -112,7 +114,16 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
             raise
         config = _assemble(plan, outcome, request)
         annotations = _carried(request, plan, outcome)
-        manifest = _export(request, plan, config, outcome.root, store, roots, emit, annotations=annotations)
+        try:
+            manifest = _export(request, plan, config, outcome.root, store, roots, emit, annotations=annotations)
+        except RegistryError as error:
+            # All is there but at the registry, or in the engine, which may take it later.
+            image_id = _keep(config, plan.base.blobs, request, store)
+            store.sync()
+            name = request.tags[0].familiar if request.tags else image_id
+            kept = f"the image is in the store: pybuild push {name}, or pybuild save {name}"
+            error.hint = "; ".join(hint for hint in (error.hint, kept) if hint)
+            raise
         _export_caches(request, plan, outcome, store, roots, emit)
         # Named last: a build that fails to deliver leaves no image behind.
         image_id = _keep(config, plan.base.blobs, request, store)
@@ -251,8 +262,7 @@ def _plan(
     # A base may ask for more stages and images by its ONBUILD.
     while wanted := [external for external in stages.externals() if external.name not in bases]:
         available = _available(stages, request, contexts, _pulls(request, store, roots, emit))
-        for external in wanted:
-            bases[external.name] = resolve(external, available, store, roots, request.platform)
+        bases |= _resolved(wanted, available, store, roots, request.platform)
         if any(bases[external.name].config.onbuild for external in wanted):
             stages = staged(dockerfile, request, bases, store)
     settings = Settings(
@@ -267,6 +277,23 @@ def _plan(
         request.uncached,
     )
     return lower(stages, bases, settings, dockerfile.directives.escape, warnings=warnings)
+
+
+def _resolved(
+    wanted: Sequence[External], available: Available, store: Store, roots: Roots, platform: Platform
+) -> dict[str, BaseImage]:
+    """The bases: images of registries side by side, and what is wrong is told of the first in the Dockerfile."""
+
+    def each(available: Available) -> dict[str, BaseImage]:
+        return {external.name: resolve(external, available, store, roots, platform) for external in wanted}
+
+    pulls = available.pulls
+    if len(wanted) < 2 or pulls is None or len(references := to_pull(wanted, available, store)) < 2:
+        return each(available)
+    from builder.engine.ahead import Ahead  # for those who pull
+
+    with Ahead(references, pulls.pull) as ahead:
+        return each(available._replace(pulls=pulls._replace(pull=ahead.pull)))
 
 
 def staged(
@@ -296,10 +323,10 @@ def _pulls(request: Request, store: Store, roots: Roots, emit: Emit) -> Pulls | 
     if access is None:
         return None
 
-    def bring(reference: Reference) -> ImageRecord:
+    def bring(reference: Reference, stop: Cancellation | None = None) -> ImageRecord:
         from builder.engine.pulling import pull  # for those who pull
 
-        return pull(reference, access(), store, roots, request.platform, emit)
+        return pull(reference, access(), store, roots, request.platform, emit, stop)
 
     return Pulls(request.pull, bring, lambda message: emit(BuildWarning("PullFailed", message)))
 
@@ -337,15 +364,27 @@ def _export(
     """Write every output; the digest of the manifest, when one had to be made."""
     if not request.outputs:
         return None
-    from builder.engine.exporting import Export
+    from builder.engine.exporting import Export, handing, no_engine
 
     when = created(request.source_date_epoch)
     threads = max(1, request.jobs)
     push = _pusher(request, store, emit)
     export = Export(
-        config, root, plan.base.blobs, store, roots, threads=threads, created=when, push=push, annotations=annotations
+        config,
+        root,
+        plan.base.blobs,
+        store,
+        roots,
+        threads=threads,
+        created=when,
+        push=push,
+        hand_over=handing(store, roots, emit),
+        annotations=annotations,
     )
     for output in request.outputs:
+        if output.type == "engine" and not output.dest:
+            emit(no_engine(output))
+            continue
         begun = time.monotonic()
         size = export.write(output)
         digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""

@@ -12,7 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "builder"
 
 PURE = (
-    *("errors.py", "events.py", "values.py", "redact.py", "oci", "dockerfile", "plan", "cache/format.py", "cache/inline.py"),
+    *("errors.py", "events.py", "values.py", "redact.py", "oci", "dockerfile", "plan", "gotemplate"),
+    *("cache/format.py", "cache/inline.py"),
     *("http/addresses.py", "http/proxies.py", "registry/hosts.py", "registry/manifests.py"),
 )
 # The standard library's modules that only compute; `urllib.parse` does, the rest of urllib does not.

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "builder"
 
 _VALUES = {"errors", "values", "canonical", "redact", "oci", "cancellation"}
 _PURE = _VALUES | {"dockerfile", "plan", "events"}
-_DISK = {"cache", "layers", "store", "context", "export", "sandbox", "registry", "http"}
+_DISK = {"archives", "cache", "docker", "layers", "store", "context", "export", "sandbox", "registry", "http"}
 ALLOWED = {
     "values": set[str](),
     "canonical": set[str](),
@@ -30,6 +30,9 @@ ALLOWED = {
     # Of layers it knows the blobs alone.
     "cache": _VALUES,
     "export": _VALUES | {"layers"},
+    "archives": _VALUES | {"layers"},
+    "docker": _VALUES,
+    "gotemplate": {"errors", "values"},
     "registry": _VALUES | {"http"},
     # A program of its own: it must start in milliseconds, and knows nothing of builds.
     "sandbox": {"errors", "values"},

@@ -158,10 +158,12 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         args.setdefault("SOURCE_DATE_EPOCH", str(epoch))
     args = {**dict(environment.proxies), **args}
     tags = tuple(new_name(text) for text in parsed.texts("tag"))
-    outputs = _outputs(parsed.texts("output"), tags)
+    outputs = _outputs(parsed.texts("output"), tags, environment)
     if parsed.flag("push"):
         # As with buildx: it stands for an output, beside others.
         outputs = tuple(dict.fromkeys([*outputs, _pushed("--push", "gzip", tags)]))
+    if parsed.flag("load"):
+        outputs = tuple(dict.fromkeys([*outputs, _loaded(tags, environment)]))
     # The store's own output names the image as --tag does.
     tags = tuple(dict.fromkeys([*tags, *(name for output in outputs if output.type == "image" for name in output.names)]))
     network = parsed.text("network") or "default"
@@ -249,12 +251,12 @@ def _epoch(parsed: Parsed, environment: Environment, args: Mapping[str, str]) ->
     return environment.source_date_epoch if flag is None else flag
 
 
-def _outputs(texts: tuple[str, ...], tags: tuple[Reference, ...]) -> tuple[Output, ...]:
+def _outputs(texts: tuple[str, ...], tags: tuple[Reference, ...], environment: Environment) -> tuple[Output, ...]:
     if not texts:
         return ()
     from builder.cli.output_spec import parse_output
 
-    return tuple(_output(parse_output(text), tags) for text in texts)
+    return tuple(_output(parse_output(text), tags, environment) for text in texts)
 
 
 def _pushed(shown: str, compression: Form, names: tuple[Reference, ...]) -> Output:
@@ -265,7 +267,14 @@ def _pushed(shown: str, compression: Form, names: tuple[Reference, ...]) -> Outp
     return Output("registry", ", ".join(name.familiar for name in names), compression=compression, names=names)
 
 
-def _output(spec: OutputSpec, tags: tuple[Reference, ...]) -> Output:
+def _loaded(names: tuple[Reference, ...], environment: Environment) -> Output:
+    from builder.cli.dockerhost import engine_socket
+    from builder.engine.exporting import Output
+
+    return Output("engine", engine_socket(environment), names=names)
+
+
+def _output(spec: OutputSpec, tags: tuple[Reference, ...], environment: Environment) -> Output:
     from builder.engine.exporting import Output
     from builder.export.destination import check
 
@@ -281,6 +290,12 @@ def _output(spec: OutputSpec, tags: tuple[Reference, ...]) -> Output:
     if pushes:
         form = spec.attrs.get("compression", "gzip")
         return _pushed(f"type={spec.type}", form, names)  # type: ignore[arg-type]  # parse_output checks the compressions
+    if spec.type == "docker" and not spec.dest:
+        if "compression" in spec.attrs:
+            raise UsageError(
+                "a Docker engine is given layers without compression", hint="add dest=FILE, or leave compression out"
+            )
+        return _loaded(names, environment)
     if spec.dest == "-" and os.isatty(1):
         raise UsageError("an archive does not go to a terminal", hint="add dest=FILE, or redirect stdout")
     check(spec.dest, folder=spec.type == "local" or spec.attrs.get("tar") == "false")

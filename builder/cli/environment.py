@@ -39,6 +39,8 @@ class Environment(NamedTuple):
     proxies: tuple[tuple[str, str], ...]
     """The proxy variables that are set, upper case before lower case, under the names in which they are set."""
     root: str
+    docker_host: str = ""
+    docker_context: str = ""
     path: str = ""
     """PATH: where git and ssh are looked for. Not in the SPEC's list; every program has it."""
     isolation: str = ""
@@ -95,6 +97,8 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         xdg_runtime_dir=_absolute(environ.get("XDG_RUNTIME_DIR", "")),
         proxies=tuple(proxies),
         root=environ.get("PYBUILD_ROOT", ""),
+        docker_host=environ.get("DOCKER_HOST", ""),
+        docker_context=environ.get("DOCKER_CONTEXT", ""),
         path=environ.get("PATH", ""),
         isolation=environ.get("PYBUILD_ISOLATION", ""),
     )

@@ -1,13 +1,12 @@
-"""`pybuild images | inspect | history | tag | rmi`: what the store holds. Results go to stdout."""
+"""`pybuild images | history | tag | rmi`: what the store holds. Results go to stdout."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 
-from builder.cli.columns import table
+from builder.cli.formats import listed
 from builder.cli.lookup import familiar, find, new_name
 from builder.engine.roots import Root, Roots
 from builder.errors import BuildError, UsageError
@@ -18,7 +17,7 @@ from builder.store.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
@@ -26,6 +25,23 @@ if TYPE_CHECKING:
     from builder.store.store import ImageRecord
 
 CONFIG_LIMIT = 16 << 20
+_IMAGES = {
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "Digest": "DIGEST",
+    "ID": "IMAGE ID",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+}
+_HISTORY = {
+    "ID": "IMAGE",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "CreatedBy": "CREATED BY",
+    "Size": "SIZE",
+    "Comment": "COMMENT",
+}
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -33,8 +49,6 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         match parsed.command:
             case "images":
                 _images(parsed, store)
-            case "inspect":
-                _inspect(parsed, store)
             case "history":
                 _history(parsed, store)
             case "tag":
@@ -46,6 +60,10 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
 
 def _images(parsed: Parsed, store: Store) -> None:
     records = store.images()
+    if parsed.texts("filter") or parsed.positionals:
+        from builder.cli.imagefilter import chosen
+
+        records = chosen(records, parsed.texts("filter"), parsed.positionals, store)
     full = parsed.flag("no-trunc")
     if parsed.flag("quiet"):
         _lines(dict.fromkeys(_id(record, full) for record in records))
@@ -53,51 +71,30 @@ def _images(parsed: Parsed, store: Store) -> None:
     rows = []
     damaged = {}
     for record in records:
-        name, tag = _name_and_tag(record)
+        name, tag, digest = _name_tag_digest(record)
         try:
             size = units.size(_size(_parsed(record, store), store))
         except BuildError as error:
             # The others are to be seen, and this one to be named where it is removed.
             size = "damaged"
             damaged[record.config] = error.message
-        rows.append((name, tag, _id(record, full), _ago(record.created), size))
-    _table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows)
+        id, ago, at = _id(record, full), _ago(record.created), _at(record.created)
+        rows.append(dict(zip(_IMAGES, (name, tag, digest, id, ago, at, size), strict=True)))
+    columns = ("Repository", "Tag", *(("Digest",) if parsed.flag("digests") else ()), "ID", "CreatedSince", "Size")
+    sys.stdout.write(listed(rows, _IMAGES, columns, parsed.text("format")))
     for config, message in damaged.items():
         sys.stderr.write(f"warning: the image {config} is damaged: {message}; see: pybuild doctor --store\n")
 
 
-def _name_and_tag(record: ImageRecord) -> tuple[str, str]:
+def _name_tag_digest(record: ImageRecord) -> tuple[str, str, str]:
     """As Docker shows them: an image that was pulled by its digest has no tag."""
     if not record.name:
-        return "<none>", "<none>"
-    name, at, _ = familiar(record).partition("@")
+        return "<none>", "<none>", "<none>"
+    name, at, digest = familiar(record).partition("@")
     if at:
-        return name, "<none>"
+        return name, "<none>", digest
     name, _, tag = name.rpartition(":")
-    return name, tag
-
-
-def _inspect(parsed: Parsed, store: Store) -> None:
-    out = []
-    for name in parsed.positionals:
-        record = find(name, store)
-        data = store.read_blob(record.config, CONFIG_LIMIT)
-        image = parse_config(data)
-        raw = json.loads(data)
-        out.append(
-            {
-                "Id": str(record.config),
-                "RepoTags": [familiar(other) for other in store.images() if other.config == record.config and other.name],
-                "Created": raw.get("created", ""),
-                "Author": raw.get("author", ""),
-                "Architecture": image.config.platform.architecture,
-                "Os": image.config.platform.os,
-                "Size": _size(image, store),
-                "Config": raw.get("config", {}),
-                "RootFS": {"Type": "layers", "Layers": [str(diff_id) for diff_id in image.diff_ids]},
-            }
-        )
-    print(json.dumps(out, indent=4, ensure_ascii=False))
+    return name, tag, "<none>"
 
 
 def _history(parsed: Parsed, store: Store) -> None:
@@ -105,18 +102,31 @@ def _history(parsed: Parsed, store: Store) -> None:
     image = _parsed(record, store)
     roots = Roots(store)
     layers = iter(Root.of(image.diff_ids).layers)
+    human = parsed.text("human") != "false"
+    full = parsed.flag("no-trunc")
+    form = parsed.text("format")
     rows = []
     for line in image.history:
         layer = None if line.get("empty_layer") else next(layers, None)
         size = roots.layer_size(layer) if layer else 0
         text = " ".join(str(line.get("created_by", "")).split())
-        shown = text if parsed.flag("no-trunc") or len(text) <= 60 else text[:59] + "…"
-        rows.append((str(line.get("created", ""))[:19], shown, units.size(size), str(line.get("comment", ""))))
+        created = str(line.get("created", ""))
+        values = (
+            "<missing>",
+            _since(created) if form and human else created[:19] if human else created,
+            created,
+            _visible(text if full or len(text) <= 60 else text[:59] + "…"),
+            units.size(size) if human else str(size),
+            _visible(str(line.get("comment", ""))),
+        )
+        rows.append(dict(zip(_HISTORY, values, strict=True)))
     rows.reverse()
+    if rows:
+        rows[0]["ID"] = _id(record, full)
     if parsed.flag("quiet"):
-        _lines(_id(record, parsed.flag("no-trunc")) if n == 0 else "<missing>" for n in range(len(rows)))
+        _lines(row["ID"] for row in rows)
         return
-    _table(("CREATED", "CREATED BY", "SIZE", "COMMENT"), rows)
+    sys.stdout.write(listed(rows, _HISTORY, ("CreatedSince", "CreatedBy", "Size", "Comment"), form))
 
 
 def _tag(parsed: Parsed, store: Store) -> None:
@@ -126,11 +136,19 @@ def _tag(parsed: Parsed, store: Store) -> None:
 
 
 def _rmi(parsed: Parsed, store: Store) -> None:
+    force = parsed.flag("force")
     for name in parsed.positionals:
-        record = find(name, store)
+        try:
+            record = find(name, store)
+        except UsageError as error:
+            if not force:
+                raise
+            # As with docker: what is not there needs no removing.
+            sys.stderr.write(f"warning: {error.message}\n")
+            continue
         if record.config.hex.startswith(name.removeprefix("sha256:")):
             names = [other.name for other in store.images() if other.config == record.config and other.name]
-            if len(names) > 1:
+            if len(names) > 1 and not force:
                 raise UsageError(
                     f"the image '{name}' has {len(names)} names", hint="remove the names: pybuild rmi " + " ".join(names)
                 )
@@ -157,6 +175,26 @@ def _id(record: ImageRecord, full: bool) -> str:
     return str(record.config) if full else record.config.short
 
 
+def _visible(text: str) -> str:
+    """What others wrote into an image does not act on the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _at(created: int) -> str:
+    """As Go writes a time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(created))
+
+
+def _since(created: str) -> str:
+    """How long ago a time of a config was; itself where it is none."""
+    import calendar
+
+    try:
+        return _ago(calendar.timegm(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S")))
+    except ValueError:
+        return created
+
+
 def _ago(created: int) -> str:
     seconds = max(0, int(time.time()) - created)
     for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
@@ -164,10 +202,6 @@ def _ago(created: int) -> str:
             count = seconds // size
             return f"{count} {name}{'s' if count != 1 else ''} ago"
     return "just now"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    sys.stdout.write(table([head, *rows]))
 
 
 def _lines(lines: Iterable[str]) -> None:

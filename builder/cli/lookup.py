@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from builder.store.store import ImageRecord, Store
 
 
+NONE_NEAR = "see: pybuild images"
+
+
 def find(name: str, store: Store) -> ImageRecord:
     """Raises UsageError when there is none, with a near name."""
     found = None
@@ -27,7 +30,7 @@ def find(name: str, store: Store) -> ImageRecord:
         # What nearly all names end in makes no two of them alike.
         known = [familiar(record).removesuffix(":latest") for record in store.images() if record.name]
         near = did_you_mean(name.removesuffix(":latest"), known)
-        raise UsageError(f"there is no image '{name}' in the store", hint=near or "see: pybuild images")
+        raise UsageError(f"there is no image '{name}' in the store", hint=near or NONE_NEAR)
     return found
 
 

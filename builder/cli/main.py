@@ -91,9 +91,26 @@ def _entering(parsed: Parsed, environment: Environment) -> Entering | None:
 
 def _command(name: str) -> Run:
     # Imported on demand: a cached build must not pay for the other commands.
-    modules = {name: name for name in ("build", "check", "doctor", "du", "prune", "pull", "push", "run", "shell", "why")}
+    modules = {
+        name: name
+        for name in (
+            "build",
+            "check",
+            "doctor",
+            "du",
+            "inspect",
+            "load",
+            "prune",
+            "pull",
+            "push",
+            "run",
+            "save",
+            "shell",
+            "why",
+        )
+    }
     modules |= {"import": "import_", "login": "login", "logout": "login"}
-    modules |= dict.fromkeys(("images", "inspect", "history", "tag", "rmi"), "images")
+    modules |= dict.fromkeys(("images", "history", "tag", "rmi"), "images")
     if name not in modules:
         raise UsageError(f"the command '{name}' is not built yet")
     module = f"builder.cli.{modules[name]}"

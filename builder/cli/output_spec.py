@@ -36,7 +36,8 @@ _NOT_BUILT_KEYS = (
 
 
 class OutputSpec(NamedTuple):
-    """One output. `dest` is a path of the host, ``-`` for stdout, empty for the store (type=image).
+    """One output. `dest` is a path of the host, ``-`` for stdout, empty for the store (type=image) and for a Docker engine
+    (type=docker).
 
     `attrs` has the other keys, checked: bools as ``true`` or ``false``; names of ``annotation.*`` as they are.
     """
@@ -152,10 +153,10 @@ def _value(key: str, value: str) -> str:
 
 
 def _dest(kind: str, dest: str, attrs: dict[str, str], text: str) -> str:
-    """Where the output goes; archives go to stdout when nothing else is said, as with Docker."""
+    """Where the output goes; archives go to stdout when nothing else is said, but Docker's to its engine, as with buildx."""
     if kind in ("image", "registry"):
         return ""
     folder = kind == "local" or attrs.get("tar") == "false"
     if folder and dest in ("", "-"):
         raise UsageError(f"the output '{text}' is a directory and needs one", hint="add dest=DIR")
-    return dest or "-"
+    return dest or ("" if kind == "docker" else "-")

@@ -7,6 +7,7 @@ import sys
 
 from builder.cli.build import platforms
 from builder.cli.context_spec import parse_platform
+from builder.cli.faults import told
 from builder.cli.progress import shown
 from builder.cli.registries import registry_access
 from builder.cli.upkeep import keep_house
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
     from builder.engine.bases import When
+    from builder.events import Emit
     from builder.oci.platform import Platform
+    from builder.registry.access import RegistryAccess
     from builder.store.store import ImageRecord
 
 
@@ -36,7 +39,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     with Store(root) as store, shown(environment, quiet=parsed.flag("quiet")) as reporter:
         roots = Roots(store)
         for reference in references:
-            found = pull(reference, access, store, roots, platform, reporter.emit)
+            found = _brought(reference, access, store, roots, platform, reporter.emit)
             sys.stdout.write(f"{found.config}\n")
         keep_house(store, reporter.emit)
     return 0
@@ -51,12 +54,22 @@ def pulled(
     access = registry_access(parsed, environment)
     with shown(environment, quiet=parsed.flag("quiet")) as reporter:
         try:
-            return pull(reference, access, store, Roots(store), _platform(parsed, environment), reporter.emit)
+            return _brought(reference, access, store, Roots(store), _platform(parsed, environment), reporter.emit)
         except RegistryError as error:
             if known is None or when != "newer":
                 raise
             reporter.emit(BuildWarning("PullFailed", f"{error.message}: the image of the store is used"))
             return known
+
+
+def _brought(
+    reference: Reference, access: RegistryAccess, store: Store, roots: Roots, platform: Platform, emit: Emit
+) -> ImageRecord:
+    try:
+        return pull(reference, access, store, roots, platform, emit)
+    except OSError as error:
+        # Here it is the store's file system that has no room, and not that of our standard output.
+        raise told(error, store.root) from error
 
 
 def _platform(parsed: Parsed, environment: Environment) -> Platform:

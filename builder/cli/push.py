@@ -11,7 +11,7 @@ from builder.cli.registries import registry_access
 from builder.cli.upkeep import keep_house
 from builder.engine.foreign import CONFIG_LIMIT
 from builder.engine.pushing import push
-from builder.engine.rendering import render
+from builder.engine.rendering import kept_blobs, render
 from builder.engine.roots import Root, Roots
 from builder.errors import BuildError, UsageError
 from builder.oci.digest import Digest
@@ -57,10 +57,7 @@ def _own_name(source: str, record: ImageRecord) -> Reference:
 
 def _rendered(record: ImageRecord, form: str, store: Store) -> Rendered:
     config = store.read_blob(record.config, CONFIG_LIMIT)
-    diff_ids = parse_config(config).diff_ids
-    blobs = record.blobs
-    if blobs is None:
-        blobs = tuple(store.foreign(diff_id) for diff_id in diff_ids)
+    root = Root.of(parse_config(config).diff_ids)
     threads = os.cpu_count() or 1
-    said = store.annotations(record.config)
-    return render(config, Root.of(diff_ids), blobs, form, store, Roots(store), threads=threads, annotations=said)  # type: ignore[arg-type]  # one of the flag's choices
+    blobs, said = kept_blobs(record, root, store), store.annotations(record.config)
+    return render(config, root, blobs, form, store, Roots(store), threads=threads, annotations=said)  # type: ignore[arg-type]  # one of the flag's choices

@@ -1,7 +1,11 @@
-"""What registries are reached with: credentials' files by the environment, proxies, and whether TLS is verified."""
+"""What registries are reached with: files of credentials, settings and certificates by the environment, proxies, and whether
+TLS is verified."""
 
 from __future__ import annotations
 
+import os
+
+from builder.cli.registries_file import read_registries
 from builder.errors import UsageError
 from builder.registry.access import RegistryAccess
 
@@ -11,11 +15,34 @@ if TYPE_CHECKING:
     from builder.cli.flags import Parsed
 
 
+_SYSTEM_FILE = "/etc/pybuild/registries.toml"
+_CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
+
+
 def registry_access(parsed: Parsed, environment: Environment) -> RegistryAccess:
+    """Raises UsageError for a file of settings that is wrong."""
+    config = _config(environment)
+    hosts = read_registries((_SYSTEM_FILE, f"{config}/pybuild/registries.toml") if config else (_SYSTEM_FILE,))
+    verify = parsed.text("tls-verify")
+    if verify == "true":
+        # What is said here counts more than what is written there.
+        hosts = {name: host._replace(http=False, insecure=False) for name, host in hosts.items()}
+    folder = parsed.text("cert-dir")
+    if folder is not None and not os.path.isdir(folder):
+        raise UsageError(f"the folder '{folder}' of --cert-dir is not there", hint="it has *.crt, *.cert and *.key")
     access = RegistryAccess(
-        auth_files=auth_files(environment), proxies=environment.proxies, tls_verify=parsed.text("tls-verify") != "false"
+        auth_files=auth_files(environment),
+        proxies=environment.proxies,
+        tls_verify=verify != "false",
+        hosts=hosts,
+        cert_folders=(*((f"{config}/containers/certs.d",) if config else ()), *_CERTIFICATES),
+        cert_folder=folder or "",
     )
     return access._replace(path=environment.path) if environment.path else access
+
+
+def _config(environment: Environment) -> str:
+    return environment.xdg_config_home or (f"{environment.home}/.config" if environment.home else "")
 
 
 def auth_files(environment: Environment) -> tuple[str, ...]:
@@ -26,8 +53,7 @@ def auth_files(environment: Environment) -> tuple[str, ...]:
     files = [f"{environment.docker_config}/config.json"] if environment.docker_config else []
     if environment.xdg_runtime_dir:
         files.append(f"{environment.xdg_runtime_dir}/containers/auth.json")
-    config = environment.xdg_config_home or (f"{environment.home}/.config" if environment.home else "")
-    if config:
+    if config := _config(environment):
         files.append(f"{config}/containers/auth.json")
     if environment.home and not environment.docker_config:
         files.append(f"{environment.home}/.docker/config.json")

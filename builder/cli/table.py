@@ -73,6 +73,8 @@ _TLS_VERIFY = Flag(
     implied="true",
 )
 
+_CERT_DIR = Flag("cert-dir", "", "string", "DIR", "certificates for registries: *.crt, *.cert with *.key", "Inputs")
+
 _ISOLATION = Flag(
     "isolation", "", "string", "RUNG", "the sandbox: auto (default: $PYBUILD_ISOLATION), root, userns, single-uid or chroot"
 )
@@ -92,6 +94,7 @@ _BUILD = (
         implied="always",
     ),
     _TLS_VERIFY,
+    _CERT_DIR,
     Flag("secret", "", "list", "SPEC", "a secret for RUN steps: id=ID,src=FILE or id=ID,env=NAME", "Inputs"),
     Flag("ssh", "", "list", "SPEC", "an ssh agent for RUN steps: default, ID=SOCKET or ID=KEYFILE", "Inputs"),
     Flag("target", "", "string", "STAGE", "the stage to build (default: the last)", "Inputs"),
@@ -100,6 +103,7 @@ _BUILD = (
     Flag("label", "", "pairs", "NAME=VALUE", "add a label to the image", "Results"),
     Flag("output", "o", "list", "SPEC", "write an output: type=oci,dest=FILE; type=local,dest=DIR; a DIR", "Results"),
     Flag("push", "", "bool", "", "push the image to the registries that its names (-t) stand for", "Results"),
+    Flag("load", "", "bool", "", "hand the image to the Docker engine of this machine, if there is one", "Results"),
     Flag("iidfile", "", "string", "FILE", "write the image id to a file", "Results"),
     Flag("metadata-file", "", "string", "FILE", "write what was built to a file, as JSON", "Results"),
     Flag("source-date-epoch", "", "int", "SECONDS", "the time that the image names (default: $SOURCE_DATE_EPOCH)", "Results"),
@@ -153,7 +157,6 @@ _BUILD = (
     _unbuilt("env", "pairs", "NAME=VALUE", "add an ENV to the image"),
     _unbuilt("format", "string", "NAME", "oci or docker manifests", harmless=("oci",)),
     _unbuilt("ignorefile", "string", "FILE", "another .dockerignore"),
-    _unbuilt("load", "bool", "", "load the image into another engine"),
     _unbuilt("logfile", "string", "FILE", "write the log to a file"),
     _unbuilt("memory", "bytes", "SIZE", "limit the memory of RUN steps", short="m"),
     _unbuilt("provenance", "string", "SPEC", "add a provenance attestation", harmless=("false",)),
@@ -184,12 +187,41 @@ _BUILD = (
 
 _QUIET = Flag("quiet", "q", "bool", "", "show image ids alone")
 _NO_TRUNC = Flag("no-trunc", "", "bool", "", "do not shorten what is shown")
-_FORMAT = _unbuilt("format", "string", "TEMPLATE", "choose what is shown", short="f")
+_FORMAT = Flag("format", "", "string", "TEMPLATE", "what is shown: a Go template, a table of one (table ...), or json")
+
+_IMAGES = (
+    Flag("all", "a", "bool", "", "show all; no image is hidden here"),
+    Flag("digests", "", "bool", "", "show digests, of images that were pulled by them"),
+    Flag("filter", "f", "list", "NAME=VALUE", "only what fits: reference=, dangling=, label=, before=, since="),
+    _QUIET,
+    _NO_TRUNC,
+    _FORMAT,
+)
+
+_INSPECT = (
+    _FORMAT._replace(short="f", help="what is shown: a Go template, or json"),
+    Flag("remote", "", "bool", "", "ask the registry, and pull nothing"),
+    Flag("raw", "", "bool", "", "show the manifest, or the index, as it is"),
+    Flag("config", "", "bool", "", "show the image's config as it is"),
+    Flag("platform", "", "string", "OS/ARCH", "which image of several platforms (default: this machine's)"),
+    Flag("type", "", "string", "NAME", "what is inspected: there are only images", choices=("image",)),
+    _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
+    _ignored("size", "bool", short="s"),
+)
+
+_HISTORY = (
+    _QUIET,
+    _NO_TRUNC,
+    _FORMAT,
+    Flag("human", "H", "bool", "", "show sizes and times for people (default: true)"),
+)
 
 _PULL = (
     Flag("platform", "", "string", "OS/ARCH", "the platform (default: this machine's)"),
     Flag("quiet", "q", "bool", "", "show nothing but errors; print image ids alone"),
     _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
     _unbuilt("all-tags", "bool", "", "pull every tag of a repository", short="a"),
     _ignored("disable-content-trust", "bool"),
 )
@@ -200,8 +232,31 @@ _PUSH = (
     Flag("quiet", "q", "bool", "", "show nothing but errors; print the manifest's digest alone"),
     Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
     _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
     _unbuilt("all-tags", "bool", "", "push every tag of a repository", short="a"),
     _ignored("disable-content-trust", "bool"),
+)
+
+_SAVE = (
+    Flag("output", "o", "string", "FILE", "the archive, or the folder (default: standard output)"),
+    Flag(
+        "format",
+        "",
+        "string",
+        "NAME",
+        "docker-archive (default), oci-archive, oci-dir or docker-dir",
+        choices=("docker-archive", "oci-archive", "oci-dir", "docker-dir"),
+    ),
+    Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
+    _ignored("quiet", "bool", short="q"),
+    _ignored("multi-image-archive", "bool", short="m"),
+    _unbuilt("platform", "string", "OS/ARCH", "the platform of an image with several"),
+)
+
+_LOAD = (
+    Flag("input", "i", "string", "FILE", "the archive, or a folder with an image (default: standard input)"),
+    Flag("platform", "", "string", "OS/ARCH", "which image of several platforms (default: this machine's)"),
+    Flag("quiet", "q", "bool", "", "show nothing of the progress"),
 )
 
 _LOGIN = (
@@ -209,6 +264,7 @@ _LOGIN = (
     Flag("password", "p", "string", "PASSWORD", "the password; others may see it in the list of processes"),
     Flag("password-stdin", "", "bool", "", "read the password from standard input"),
     _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
 )
 
 _CHECK = (
@@ -221,6 +277,7 @@ _RUN = (
     Flag("platform", "", "string", "OS/ARCH", "the platform of an image that is pulled (default: this machine's)"),
     Flag("quiet", "q", "bool", "", "show nothing of a pull"),
     _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     Flag("tty", "t", "bool", "", "give the command a terminal"),
     _ISOLATION,
@@ -282,19 +339,24 @@ _ALL = (
     _command("build", "[flags] CONTEXT", "Build an image from a Dockerfile", _BUILD, 1, 1),
     _command("check", "[flags] CONTEXT", "Check a Dockerfile without building it", _CHECK, 1, 1),
     _command("run", "[flags] IMAGE [COMMAND...]", "Run a command in an image", _RUN, 1, -1, stops=True),
-    _command("images", "[flags]", "List the images of the store", (_QUIET, _NO_TRUNC, _FORMAT)),
-    _command("inspect", "[flags] IMAGE...", "Show all about images, as JSON", (_FORMAT,), 1, -1),
-    _command("history", "[flags] IMAGE", "Show how an image was made", (_QUIET, _NO_TRUNC, _FORMAT), 1, 1),
+    _command("images", "[flags] [NAME[:TAG]]", "List the images of the store", _IMAGES, 0, 1),
+    _command("inspect", "[flags] IMAGE...", "Show all about images, as JSON", _INSPECT, 1, -1),
+    _command("history", "[flags] IMAGE", "Show how an image was made", _HISTORY, 1, 1),
     _command("login", "[flags] [REGISTRY]", "Log in to a registry: Docker Hub where none is named", _LOGIN, 0, 1),
     _command("logout", "[REGISTRY]", "Forget the login to a registry", (), 0, 1),
     _command("pull", "[flags] IMAGE...", "Fetch images from registries", _PULL, 1, -1),
     _command("push", "[flags] IMAGE [NAME[:TAG]]", "Take an image to a registry", _PUSH, 1, 2),
+    _command("save", "[flags] IMAGE...", "Write images to an archive", _SAVE, 1, -1),
+    _command("load", "[flags]", "Bring the images of an archive into the store", _LOAD),
     _command("tag", "IMAGE NAME[:TAG]", "Give an image another name", (), 2, 2),
     _command(
         "rmi",
         "[flags] IMAGE...",
         "Remove names of images, and images without a name",
-        (_unbuilt("force", "bool", "", "remove an image with several names", short="f"), _ignored("no-prune", "bool")),
+        (
+            Flag("force", "f", "bool", "", "remove an image with several names, too; one that is not there is no error"),
+            _ignored("no-prune", "bool"),
+        ),
         1,
         -1,
     ),
@@ -338,8 +400,6 @@ _ALL = (
         -1,
     ),
     _later("diff", "Compare two images"),
-    _later("load", "Load images from an archive"),
-    _later("save", "Write images to an archive"),
     _later("verify", "Build again and compare the digests"),
 )
 

@@ -17,9 +17,10 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Literal
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Literal, Protocol
 
+    from builder.cancellation import Cancellation
     from builder.context.oci_layout import Place
     from builder.engine.roots import Roots
     from builder.engine.sources import SourceTree
@@ -29,12 +30,17 @@ if TYPE_CHECKING:
 
     When = Literal["always", "missing", "never", "newer"]
 
+    class Pull(Protocol):
+        """Of the command line, or of what pulls side by side."""
+
+        def __call__(self, reference: Reference, stop: Cancellation | None = None) -> ImageRecord: ...
+
 
 class Pulls(NamedTuple):
     """How images come from registries."""
 
     when: When
-    pull: Callable[[Reference], ImageRecord]
+    pull: Pull
     """Raises RegistryError."""
     warn: Callable[[str], object]
     """Told why an image of the store is used that may be old."""
@@ -106,11 +112,9 @@ def _by_name(
     reference: Reference, by_id: ImageRecord | None, external: External, available: Available, store: Store
 ) -> ImageRecord:
     """The image that counts: what the store has, or what a registry gives. `by_id` is one whose id begins so."""
-    found = store.find_image(reference.identity) or by_id
     pulls = available.pulls
-    # What an id or a digest names cannot change.
-    is_sure = found is not None and (found is by_id or reference.digest is not None)
-    if found is not None and (is_sure or pulls is None or pulls.when in ("missing", "never")):
+    found, counts = _stored(reference, by_id, pulls, store)
+    if found is not None and counts:
         return found
     near = did_you_mean(external.name, available.stage_names)
     if near and external.role == "FROM" and external.name.lower() in (name.lower() for name in available.stage_names):
@@ -130,6 +134,49 @@ def _by_name(
         if found is None:
             lacking(error, reference, near or _near_image(reference, store))
         raise
+
+
+def to_pull(externals: Iterable[External], available: Available, store: Store) -> list[Reference]:
+    """What `resolve` will ask registries for, in order; what is wrong with the rest is for it to say."""
+    found = []
+    for name in (external.name for external in externals):
+        if (
+            available.pulls is None
+            or available.pulls.when == "never"
+            or matching_context(name, available.directories) is not None
+        ):
+            continue
+        image = matching_context(name, available.images)
+        if image is None and (name == "scratch" or matching_context(name, available.layouts) is not None):
+            continue
+        text = name if image is None else available.images[image]
+        try:
+            reference = Reference.parse(text)
+        except BuildError:
+            continue
+        if not all(_stored(reference, _by_id(text, store), available.pulls, store)):
+            found.append(reference)
+    return found
+
+
+def _stored(
+    reference: Reference, by_id: ImageRecord | None, pulls: Pulls | None, store: Store
+) -> tuple[ImageRecord | None, bool]:
+    """What the store has, and whether nobody else has to be asked about it. `by_id` is one whose id begins so."""
+    found = store.find_image(reference.identity) or _by_tag(reference, store) or by_id
+    # What an id or a digest names cannot change.
+    is_sure = found is not None and (found is by_id or reference.digest is not None)
+    return found, is_sure or pulls is None or pulls.when in ("missing", "never")
+
+
+def _by_tag(reference: Reference, store: Store) -> ImageRecord | None:
+    """The image under the tag beside a digest, if it came as that very digest."""
+    if reference.digest is None or not reference.tag:
+        return None
+    tagged = store.find_image(f"{reference.name}:{reference.tag}")
+    return (
+        tagged if tagged is not None and f"{reference.name}@{reference.digest}" in store.repositories(tagged.config) else None
+    )
 
 
 def _missing(reference: Reference, external: External, near: str | None, store: Store, pulls: Pulls | None) -> DockerfileError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from builder.engine.roots import Root
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
 CONFIG_LIMIT = 16 << 20
 """Bytes of a config or manifest that are read at most."""
 
-# A layer that grows by more is made to fill the disk: what people pack seldom shrinks to a tenth. Zeros shrink to a thousandth,
-# hence the allowance for a large empty file.
-_GROWS, _RATIO = 4 << 30, 100
-
 
 def base_image(name: str, parsed: ParsedImage, blobs: Sequence[Descriptor | None]) -> BaseImage:
     history = complete_history(parsed.history, len(parsed.diff_ids))
@@ -42,17 +37,24 @@ def from_layout(name: str, place: Place, store: Store, roots: Roots, platform: P
     layout = Layout(place)
     manifest = layout.manifest(platform)
     parsed = parse_config(layout.read(manifest.config, CONFIG_LIMIT))
-    blobs = bring(name, parsed, manifest.layers, store, roots, lambda descriptor: _fetch(layout, descriptor, store))
+    blobs = bring(name, parsed, manifest.layers, store, roots, lambda descriptor, _: _fetch(layout, descriptor, store))
     return base_image(name, parsed, blobs)
 
 
 def check_layers(name: str, parsed: ParsedImage, layers: Sequence[Descriptor]) -> None:
-    """Raises UsageError for a manifest that does not fit its config."""
+    """Raises UsageError for a manifest that does not fit its config, and for layers that nobody can read here."""
     if len(parsed.diff_ids) != len(layers):
         raise UsageError(
             f"the image '{name}' is damaged: {len(layers)} layers, but {len(parsed.diff_ids)} diff IDs in its config",
             hint="fetch or make it again",
         )
+
+    for layer in layers:
+        if layer.media_type.endswith("+encrypted"):
+            raise UsageError(
+                f"the layer {layer.digest} of the image '{name}' is encrypted, and nothing here has its key",
+                hint="decrypt it first: skopeo copy --decryption-key",
+            )
 
 
 def missing(parsed: ParsedImage, layers: Sequence[Descriptor], store: Store, roots: Roots) -> list[Descriptor]:
@@ -72,17 +74,17 @@ def bring(
     layers: Sequence[Descriptor],
     store: Store,
     roots: Roots,
-    fetch: Callable[[Descriptor], object],
+    fetch: Callable[[Descriptor, Digest], str],
 ) -> list[Descriptor]:
-    """Unpack each layer that is not there, after `fetch` has put its blob into the store. The descriptors that count: their
-    media types say what the blobs are."""
+    """Unpack each layer that is not there, after `fetch` has put its blob into the store, and perhaps made its tar, of the
+    diff ID, whose path it gives. The descriptors that count: their media types say what the blobs are."""
     check_layers(name, parsed, layers)
     root = Root()
     blobs = []
     for diff_id, descriptor in zip(parsed.diff_ids, layers, strict=True):
         if not _is_here(root.on_top(diff_id), descriptor, store, roots):
-            fetch(descriptor)
-            _add_packed(root, diff_id, descriptor, store, roots)
+            tar = fetch(descriptor, diff_id)
+            _add_packed(root, diff_id, descriptor, store, roots, tar)
             store.put_foreign(diff_id, _typed(descriptor, store))
             store.put_rendering(diff_id, _form(descriptor), descriptor.digest, descriptor.size)
         root = root.on_top(diff_id)
@@ -101,10 +103,7 @@ def _form(descriptor: Descriptor) -> str:
 
 def _typed(descriptor: Descriptor, store: Store) -> Descriptor:
     """The layer under OCI's media type for what the blob really is: layouts carry Docker's types too, and wrong ones."""
-    from builder.layers.compression import sniff
-
-    with open(store.blob_path(descriptor.digest), "rb") as file:
-        form = sniff(file.read(16))
+    form = _form_of(descriptor, store)
     if form in ("bzip2", "xz"):
         raise UsageError(
             f"the layer {descriptor.digest} is compressed with {form}, which OCI images do not have",
@@ -113,35 +112,39 @@ def _typed(descriptor: Descriptor, store: Store) -> Descriptor:
     return Descriptor(f"{LAYER_TYPE}+{form}" if form else LAYER_TYPE, descriptor.digest, descriptor.size)
 
 
-def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> None:
+def _form_of(descriptor: Descriptor, store: Store) -> str:
+    """How a blob is compressed; empty for a plain one."""
+    from builder.layers.compression import sniff
+
+    with open(store.blob_path(descriptor.digest), "rb") as file:
+        return sniff(file.read(16))
+
+
+def _fetch(layout: Layout, descriptor: Descriptor, store: Store) -> str:
     try:
         store.verify_blob(descriptor.digest)
-        return
     except StoreError:
-        pass  # Missing, or damaged: it is fetched anew.
-    with store.blob_writer(descriptor.digest.algorithm) as writer:
-        layout.copy(descriptor, writer.write)
-        writer.commit(descriptor.digest)
+        # Missing, or damaged: it is fetched anew.
+        with store.blob_writer(descriptor.digest.algorithm) as writer:
+            layout.copy(descriptor, writer.write)
+            writer.commit(descriptor.digest)
+    return ""
 
 
-def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Store, roots: Roots) -> None:
-    """Put a layer's blob, compressed or not, on `root`. Raises UsageError when its content is not `diff_id`."""
-    from builder.layers.compression import decompress
-
+def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Store, roots: Roots, tar: str) -> None:
+    """Put a layer's blob, compressed or not, on `root`; `tar` is what it holds, where that was made before. Raises UsageError
+    when its content is not `diff_id`."""
+    if not tar and descriptor.digest == diff_id and _form_of(descriptor, store) == "":
+        # A plain tar, which was compared with its digest when it came.
+        roots.add_foreign(root, diff_id, store.blob_path(diff_id), name=str(diff_id))
+        return
     with store.scratch() as scratch:
+        if tar:
+            # It goes with the scratch folder, whatever happens.
+            os.rename(tar, os.path.join(scratch, "layer.tar"))
         tar = os.path.join(scratch, "layer.tar")
-        digest = hashlib.new(diff_id.algorithm)
-        with open(tar, "wb") as file:
+        if not os.path.lexists(tar):
+            from builder.engine.unpacked import make_tar  # for those who unpack
 
-            def write(data: bytes) -> None:
-                digest.update(data)
-                file.write(data)
-
-            limit = _GROWS + _RATIO * descriptor.size
-            decompress(store.blob_path(descriptor.digest), write, limit=limit, name=str(descriptor.digest))
-        if digest.hexdigest() != diff_id.hex:
-            raise UsageError(
-                f"the layer {descriptor.digest} is not what the image's config says: {diff_id}",
-                hint="the image is damaged or hostile: fetch or make it again",
-            )
+            make_tar(descriptor, diff_id, store, tar)
         roots.add_foreign(root, diff_id, tar, name=str(descriptor.digest))

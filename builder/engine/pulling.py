@@ -3,10 +3,15 @@ name only when all of it is there and verified."""
 
 from __future__ import annotations
 
+import os
+
 from builder.cancellation import Cancellation
 from builder.engine import foreign
+from builder.engine.origins import Origins
 from builder.engine.transfers import Transfers
+from builder.engine.unpacked import Unpacked
 from builder.errors import BuildError, Interrupted, RegistryError, StoreError
+from builder.events import BuildWarning
 from builder.oci.image import parse_config
 from builder.oci.index import suited
 from builder.oci.platform import Platform
@@ -37,59 +42,95 @@ class NotThere(RegistryError):
 
 
 def pull(
-    reference: Reference, access: RegistryAccess, store: Store, roots: Roots, platform: Platform, emit: Emit
+    reference: Reference,
+    access: RegistryAccess,
+    store: Store,
+    roots: Roots,
+    platform: Platform,
+    emit: Emit,
+    stop: Cancellation | None = None,
 ) -> ImageRecord:
-    """Bring the image into the store, under its name; what is there already is not fetched again. Raises NotThere,
-    RegistryError for all else that network, registry and image are to blame for, and UsageError for a damaged file with
-    credentials."""
-    stop = Cancellation()
-    with Client(access._replace(stop=stop)) as client:
-        repository = client.repository(reference)
+    """Bring the image into the store, under its name; what is there already is not fetched again. `stop` ends it, and is
+    cancelled when it fails. Raises NotThere, RegistryError for all else that network, registry and image are to blame for, and
+    UsageError for a damaged file with credentials."""
+    stop = stop or Cancellation()
+
+    def warn(message: str) -> None:
+        emit(BuildWarning("Registry", message))
+
+    with Client(access._replace(stop=stop, warn=warn)) as client:
+        origins = Origins(reference, client, warn)
         try:
-            return _pulled(reference, repository, stop, store, roots, platform, emit)
+            return _pulled(reference, origins, stop, store, roots, platform, emit)
         except (RegistryError, StoreError, Interrupted):
             raise
         except BuildError as error:
+            if error is origins.unusable:
+                raise
             # What the registry gave is no image.
             raise RegistryError(error.message, hint=error.hint) from error
 
 
 def _pulled(
     reference: Reference,
-    repository: Repository,
+    origins: Origins,
     stop: Cancellation,
     store: Store,
     roots: Roots,
     platform: Platform,
     emit: Emit,
 ) -> ImageRecord:
-    manifest = image_manifest(reference, repository, platform)
+    # Resolved once: whatever becomes of the tag meanwhile, the rest is fetched by digest.
+    repository, raw, manifest = origins.ask(lambda place: _found(reference, place, platform))
     shown = reference.familiar
-    config = _config(manifest.config, repository, store)
+    config = _config(manifest.config, origins, store)
     parsed = parse_config(config)
     foreign.check_layers(shown, parsed, manifest.layers)
     wanted = foreign.missing(parsed, manifest.layers, store, roots)
+    diff_ids = dict(zip((layer.digest for layer in manifest.layers), parsed.diff_ids, strict=True))
 
     def fetch(descriptor: Descriptor, count: Callable[[int], object]) -> None:
-        if _has(descriptor, store):
-            count(descriptor.size)
-            return
-        with store.blob_writer(descriptor.digest.algorithm) as writer:
+        # Another image that is pulled, here or by another process, may have the same layer.
+        lock = store.lock(descriptor.digest.hex, f"process {os.getpid()}, pulling {shown}")
+        lock.acquire(lambda _: stop.check())
+        try:
+            if _has(descriptor, store):
+                count(descriptor.size)
+            else:
+                download(descriptor, count)
+        finally:
+            lock.release()
 
-            def write(data: bytes) -> None:
-                writer.write(data)
-                count(len(data))
+    def download(descriptor: Descriptor, count: Callable[[int], object]) -> None:
+        furthest = 0
 
-            repository.blob(descriptor, write)
-            writer.commit(descriptor.digest)
+        def bring(place: Repository) -> None:
+            nonlocal furthest
+            size = 0
+            with store.blob_writer(descriptor.digest.algorithm) as writer:
 
-    with Transfers(f"pulling {shown}", wanted, fetch, stop, emit) as transfers:
-        blobs = foreign.bring(
-            shown, parsed, manifest.layers, store, roots, lambda descriptor: transfers.wait(descriptor.digest)
-        )
+                def write(data: bytes) -> None:
+                    nonlocal furthest, size
+                    writer.write(data)
+                    size += len(data)
+                    # What another one begins anew does not count again.
+                    count(max(0, size - furthest))
+                    furthest = max(furthest, size)
+
+                place.blob(descriptor, write)
+                writer.commit(descriptor.digest)
+
+        origins.ask(bring)
+
+    layers = [(layer, diff_ids[layer.digest]) for layer in wanted]
+    with store.scratch() as scratch, Transfers(f"pulling {shown}", wanted, fetch, stop, emit) as transfers:
+        with Unpacked(layers, lambda layer: transfers.wait(layer.digest), store, scratch, stop) as tars:
+            blobs = foreign.bring(shown, parsed, manifest.layers, store, roots, tars.take)
         transfers.finish()
     store.put_repository([layer.digest for layer in manifest.layers], repository.name)
     image_id, _ = store.put_blob(config)
+    for digest in (raw.digest, manifest.digest):
+        store.put_repository([image_id], f"{reference.name}@{digest}")
     name = reference.identity
     store.tag(name, image_id, blobs)
     found = store.find_image(name)
@@ -110,17 +151,22 @@ def lacking(error: RegistryError, reference: Reference, near: str | None) -> Non
 
 def image_manifest(reference: Reference, repository: Repository, platform: Platform) -> ImageManifest:
     """The manifest of the image for `platform`. Raises NotThere and RegistryError."""
+    return _found(reference, repository, platform)[2]
+
+
+def _found(reference: Reference, repository: Repository, platform: Platform) -> tuple[Repository, Raw, ImageManifest]:
     raw = repository.manifest(reference.digest or reference.tag)
     if raw is None:
-        raise NotThere(f"{reference.domain} has no image '{reference.familiar}'", hint="check its name and tag")
-    return _for_platform(raw, reference, repository, platform)
+        raise NotThere(f"{repository.domain} has no image '{reference.familiar}'", hint="check its name and tag")
+    return repository, raw, chosen_manifest(raw, reference, repository, platform)[1]
 
 
-def _for_platform(raw: Raw, reference: Reference, repository: Repository, platform: Platform) -> ImageManifest:
+def chosen_manifest(raw: Raw, reference: Reference, repository: Repository, platform: Platform) -> tuple[Raw, ImageManifest]:
+    """The manifest that `raw` is, or that it, an index, has for `platform`. Raises RegistryError."""
     for _ in range(_DEEPEST):
         parsed = parse(raw, f"'{reference.familiar}'")
         if not isinstance(parsed, Index):
-            return parsed
+            return raw, parsed
         found = suited(parsed.manifests, platform)
         if not found:
             others = [str(Platform(*one.platform)) for one in parsed.manifests if one.platform and one.platform[0] != "unknown"]
@@ -137,10 +183,10 @@ def _for_platform(raw: Raw, reference: Reference, repository: Repository, platfo
     raise RegistryError(f"the indexes of '{reference.familiar}' are nested too deeply")
 
 
-def _config(descriptor: Descriptor, repository: Repository, store: Store) -> bytes:
+def _config(descriptor: Descriptor, origins: Origins, store: Store) -> bytes:
     if _has(descriptor, store):
         return store.read_blob(descriptor.digest, foreign.CONFIG_LIMIT)
-    return repository.read(descriptor, foreign.CONFIG_LIMIT)
+    return origins.ask(lambda place: place.read(descriptor, foreign.CONFIG_LIMIT))
 
 
 def _has(descriptor: Descriptor, store: Store) -> bool:

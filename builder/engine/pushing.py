@@ -100,7 +100,9 @@ def _all(what: str, descriptors: list[Descriptor], work: Work, stop: Cancellatio
 def _source(digest: Digest, repository: Repository, store: Store) -> str:
     """Another repository of the same registry that has the blob; empty where none is known."""
     start = f"{repository.domain}/"
-    known = (name for name in store.repositories(digest) if name.startswith(start) and name != repository.name)
+    names = store.repositories(digest)
+    # Of a config it is also known what its manifests were called.
+    known = (name for name in names if name.startswith(start) and name != repository.name and "@" not in name)
     return next(known, "").removeprefix(start)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from builder.engine.roots import Layer, Root, Roots
-    from builder.store.store import Store
+    from builder.store.store import ImageRecord, Store
 
 if TYPE_CHECKING:
     Form = Literal["gzip", "zstd", "uncompressed"]
@@ -50,6 +50,11 @@ def render(
     )
     descriptor = Descriptor(CONFIG_TYPE, Digest.of(config), len(config))
     return Rendered(config, manifest(descriptor, [d for d, _ in layers], annotations), layers)
+
+
+def kept_blobs(record: ImageRecord, root: Root, store: Store) -> Blobs:
+    """The blobs that an image's layers came in; an older pybuild did not write down which."""
+    return record.blobs if record.blobs is not None else [store.foreign(layer.diff_id) for layer in root.layers]
 
 
 def flatten(root: Root, roots: Roots) -> list[Item]:

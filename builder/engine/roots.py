@@ -228,7 +228,7 @@ class Roots:
         from builder.layers.folder import materialise
         from builder.layers.settle import fill, settle
         from builder.layers.tarreader import read_tar
-        from builder.layers.tarwriter import write_layer
+        from builder.layers.tarwriter import digested
 
         result = root.on_top(diff_id)
         layer = result.layers[-1]
@@ -239,8 +239,8 @@ class Roots:
         items = fill(settled.items, lambda *found: self.content(root, *found))
         # The writer knows no opaque marks, and a mark has its folder's path.
         plain = [item for item in items if item.entry.kind != "opaque"]
-        digested = iter(write_layer(plain, None, stop=self._stop).entries)
-        items = [item if item.entry.kind == "opaque" else item._replace(entry=next(digested)) for item in items]
+        entries = iter(digested(plain, stop=self._stop))
+        items = [item if item.entry.kind == "opaque" else item._replace(entry=next(entries)) for item in items]
         if capabilities.absent(("CAP_CHOWN",), "CapEff"):
             # Without root, and without a namespace, no folder can have the owners that its files have: the tar must do.
             self._keep_tar(tar, diff_id)

@@ -19,11 +19,14 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from builder.layers.entry import Source
     from builder.oci.digest import Descriptor
+
+    Files = Mapping[str, tuple[Digest | None, int, Source]]
+    """By path: the digest where it is known, size and content."""
 
 NAME_ANNOTATION = "io.containerd.image.name"
 REF_ANNOTATION = "org.opencontainers.image.ref.name"
@@ -51,37 +54,58 @@ def write_oci_layout(image: Rendered, dest: str, *, tar: bool = True, stdout: in
     A folder that holds a layout already keeps its other images. Raises UsageError for a destination that cannot be
     written so, StoreError where a blob is damaged.
     """
+    return write_oci_layouts((image,), dest, tar=tar, stdout=stdout)
+
+
+def write_oci_layouts(images: Sequence[Rendered], dest: str, *, tar: bool = True, stdout: int = 1) -> int:
+    """The same with several images in one layout."""
     if tar:
-        return write_archive(layout_files(image, []), image, dest, stdout=stdout)
+        return write_archive(layout_files(images, []), images, dest, stdout=stdout)
+    return write_files(layout_files(images, _others(images, dest)), images, dest)
+
+
+def write_files(files: Files, images: Sequence[Rendered], dest: str) -> int:
+    """Write files into a folder; their bytes. Raises as `write_oci_layout`."""
     try:
-        return write_local(_items(layout_files(image, _others(image, dest))), dest)
+        return write_local(_items(files), dest)
     except BuildError as error:
-        raise _diagnosed(error, image) from error
+        raise _diagnosed(error, images) from error
 
 
-def write_archive(files: Mapping[str, tuple[Digest | None, int, Source]], image: Rendered, dest: str, *, stdout: int) -> int:
+def write_archive(files: Files, images: Sequence[Rendered], dest: str, *, stdout: int) -> int:
     """Write files as a canonical tar; its bytes. Raises as `write_oci_layout`."""
     with Destination(dest, stdout=stdout) as out:
-        try:
-            tarwriter.write_archive(_items(files), out.write)
-        except BuildError as error:
-            raise _diagnosed(error, image) from error
+        write_tar_of(files, images, out.write)
     return out.size
 
 
-def layout_files(image: Rendered, others: list[dict[str, Any]]) -> dict[str, tuple[Digest | None, int, Source]]:
+def write_tar_of(files: Files, images: Sequence[Rendered], write: Callable[[bytes], object]) -> None:
+    """The same to whatever takes it."""
+    try:
+        tarwriter.write_archive(_items(files), write)
+    except BuildError as error:
+        raise _diagnosed(error, images) from error
+
+
+def layout_files(images: Sequence[Rendered], others: list[dict[str, Any]]) -> dict[str, tuple[Digest | None, int, Source]]:
     """The files of the layout: path -> known digest, size and content. `others` are further descriptors of the index."""
-    index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*others, *_descriptors(image)]}
+    descriptors = [descriptor for image in images for descriptor in _descriptors(image)]
+    index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*others, *descriptors]}
     files: dict[str, tuple[Digest | None, int, Source]] = {}
-    for data in (image.config, image.manifest):
-        digest = Digest.of(data)
-        files[blob_path(digest)] = (digest, len(data), BytesSource(data))
-    for descriptor, path in image.layers:
-        folder, name = os.path.split(os.path.abspath(path))
-        files[blob_path(descriptor.digest)] = (descriptor.digest, descriptor.size, FileSource(folder, os.fsencode(name)))
+    for image in images:
+        for data in (image.config, image.manifest):
+            digest = Digest.of(data)
+            files[blob_path(digest)] = (digest, len(data), BytesSource(data))
+        for descriptor, path in image.layers:
+            files[blob_path(descriptor.digest)] = (descriptor.digest, descriptor.size, file_at(path))
     for name, data in (("index.json", to_json(index)), ("oci-layout", to_json({"imageLayoutVersion": "1.0.0"}))):
         files[name] = (None, len(data), BytesSource(data))
     return files
+
+
+def file_at(path: str) -> FileSource:
+    folder, name = os.path.split(os.path.abspath(path))
+    return FileSource(folder, os.fsencode(name))
 
 
 def blob_path(digest: Digest) -> str:
@@ -120,7 +144,7 @@ def _items(files: Mapping[str, tuple[Digest | None, int, Source]]) -> list[Item]
     return sort_items(items)
 
 
-def _others(image: Rendered, dest: str) -> list[dict[str, Any]]:
+def _others(images: Sequence[Rendered], dest: str) -> list[dict[str, Any]]:
     """The descriptors of other images in the layout at `dest`; none where there is no layout yet."""
     try:
         if not os.path.lexists(os.path.join(dest, "oci-layout")):
@@ -137,7 +161,7 @@ def _others(image: Rendered, dest: str) -> list[dict[str, Any]]:
         found = json.loads(text)["manifests"]
         if len(text) > _INDEX_LIMIT or not all(isinstance(one, dict) for one in found):
             raise TypeError
-        return [one for one in found if not _is_replaced(one, image)]
+        return [one for one in found if not any(_is_replaced(one, image) for image in images)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise UsageError(
             f"the index.json of the OCI layout '{dest}' is damaged", hint="choose another folder, or remove this one"
@@ -156,9 +180,9 @@ def _is_replaced(descriptor: Mapping[str, Any], image: Rendered) -> bool:
     return bool(descriptor.get("digest") == str(Digest.of(image.manifest)))
 
 
-def _diagnosed(error: BuildError, image: Rendered) -> BuildError:
+def _diagnosed(error: BuildError, images: Sequence[Rendered]) -> BuildError:
     """The same error, or what is behind it: a blob of the store whose content is not its digest's."""
-    for descriptor, path in image.layers:
+    for descriptor, path in (layer for image in images for layer in image.layers):
         try:
             with open(path, "rb") as file:
                 damaged = hashlib.file_digest(file, descriptor.digest.algorithm).hexdigest() != descriptor.digest.hex

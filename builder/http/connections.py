@@ -54,6 +54,13 @@ class Connections:
             return known
 
     def _new_manager(self, proxy: str, *, secure: bool) -> urllib3.PoolManager:
+        from builder.http.names import bound
+
+        manager = self._made(proxy, secure=secure)
+        bound(manager)
+        return manager
+
+    def _made(self, proxy: str, *, secure: bool) -> urllib3.PoolManager:
         import urllib3
 
         timeout = urllib3.Timeout(connect=self._times[0], read=self._times[1])

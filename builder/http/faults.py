@@ -22,12 +22,21 @@ def told(shown: str, *, connect: float, idle: float, tls_hint: str = _TLS) -> It
     """What urllib3 raises inside, as a RegistryError. `shown` is the URL without credentials; the times are the timeouts."""
     from urllib3 import exceptions as errors
 
+    from builder.http.names import Unanswered
+
     try:
         yield
+    except Unanswered as error:
+        said = f"the name '{host(shown)}' cannot be looked up: the name servers do not answer"
+        raise RegistryError(f"{shown}: {said}", hint="check the network and /etc/resolv.conf, or try again later") from error
     except errors.NameResolutionError as error:
         raise RegistryError(f"{shown}: the name '{host(shown)}' is not known", hint=_OFFLINE) from error
     except errors.SSLError as error:
-        raise RegistryError(f"{shown}: the secure connection failed: {reason(error)}", hint=tls_hint) from error
+        said = reason(error)
+        if "ALERT" in said and "CERTIFICATE" in said:
+            # What it says by it differs: that there is none, or that it is not known there.
+            said = "the server wants a certificate of ours that it knows"
+        raise RegistryError(f"{shown}: the secure connection failed: {said}", hint=tls_hint) from error
     # Before the timeouts, of which it is a kind there.
     except errors.NewConnectionError as error:
         raise RegistryError(f"{shown}: no connection: {reason(error)}", hint="check the host and the port") from error
@@ -42,10 +51,14 @@ def told(shown: str, *, connect: float, idle: float, tls_hint: str = _TLS) -> It
 
 def reason(error: BaseException) -> str:
     """The innermost cause, as the system says it: urllib3 wraps it several times."""
+    from http.client import RemoteDisconnected  # urllib3 has it already
+
     seen = [error]
     while (inner := seen[-1].__cause__ or seen[-1].__context__) is not None and inner not in seen:
         seen.append(inner)
     for cause in reversed(seen):
+        if isinstance(cause, RemoteDisconnected):
+            return "the server closed the connection"
         said = getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or getattr(cause, "reason", "")
         if isinstance(said, str) and said:
             return said[:200].lower() if said[:1].isupper() and said[1:2].islower() else said[:200]

@@ -63,21 +63,28 @@ def decompress(
     shown = name if name is not None else source_path
     descriptor = os.open(source_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        reader = _Reader(descriptor)
-        head = reader.peek(6)  # Not by pread(2): what is imported may be a pipe.
         written = 0
-        try:
-            for chunk in _DECODERS[sniff(head)](reader):
-                written += len(chunk)
-                if limit is not None and written > limit:
-                    raise BuildError(
-                        f"'{shown}' unpacks to more than {limit} bytes", hint="it may be damaged, or made to fill the disk"
-                    )
-                write(chunk)
-        except _Damaged as error:
-            raise BuildError(f"'{shown}' is damaged: {error}", hint="fetch or make it again") from error
+        for chunk in decompressed(descriptor, shown):
+            written += len(chunk)
+            if limit is not None and written > limit:
+                raise too_much(shown, limit)
+            write(chunk)
     finally:
         os.close(descriptor)
+
+
+def decompressed(descriptor: int, shown: str, told: Callable[[int], object] = lambda _: None) -> Iterator[bytes]:
+    """The content of an open file or pipe, in pieces, as `decompress` writes it; `told` hears of the bytes that were read."""
+    reader = _Reader(descriptor, told)
+    head = reader.peek(6)  # Not by pread(2): what is imported may be a pipe.
+    try:
+        yield from _DECODERS[sniff(head)](reader)
+    except _Damaged as error:
+        raise BuildError(f"'{shown}' is damaged: {error}", hint="fetch or make it again") from error
+
+
+def too_much(shown: str, limit: int) -> BuildError:
+    return BuildError(f"'{shown}' unpacks to more than {limit} bytes", hint="it may be damaged, or made to fill the disk")
 
 
 class _Damaged(Exception):
@@ -87,8 +94,9 @@ class _Damaged(Exception):
 class _Reader:
     """The input, in pieces, with what a decoder handed back coming first."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, told: Callable[[int], object]) -> None:
         self._descriptor = descriptor
+        self._told = told
         self._back = b""
 
     def read(self) -> bytes:
@@ -96,7 +104,12 @@ class _Reader:
         if self._back:
             data, self._back = self._back, b""
             return data
-        return os.read(self._descriptor, _IN)
+        return self._more()
+
+    def _more(self) -> bytes:
+        data = os.read(self._descriptor, _IN)
+        self._told(len(data))
+        return data
 
     def unread(self, data: bytes) -> None:
         self._back = data + self._back
@@ -104,7 +117,7 @@ class _Reader:
     def peek(self, size: int) -> bytes:
         """The next `size` bytes, fewer at the end; they stay to be read."""
         while len(self._back) < size:
-            more = os.read(self._descriptor, _IN)
+            more = self._more()
             if not more:
                 break
             self._back += more

@@ -57,7 +57,11 @@ def members(descriptor: int, on_global: Callable[[list[tuple[bytes, bytes]]], No
 
     An archive ends with two zero blocks, or with the file (as Go and GNU tar take it); what follows zero blocks is not read.
     """
-    archive = _Archive(descriptor)
+    yield from walk(Archive(descriptor), on_global)
+
+
+def walk(archive: Archive, on_global: Callable[[list[tuple[bytes, bytes]]], None]) -> Iterator[Member]:
+    """The same of an archive that may still be coming."""
     records: dict[bytes, bytes] | None = None
     sparse: list[int] = []
     long: dict[bytes, bytes] = {}
@@ -77,7 +81,7 @@ def members(descriptor: int, on_global: Callable[[list[tuple[bytes, bytes]]], No
         raise Bad("it ends after an extended header")
 
 
-class _Archive:
+class Archive:
     """The file and how far it was read."""
 
     def __init__(self, descriptor: int) -> None:
@@ -85,7 +89,12 @@ class _Archive:
         self._end = os.fstat(descriptor).st_size
         self.at = 0
 
+    def reach(self, end: int) -> int:
+        """How far the file goes, but no more than `end`; one that is still coming is waited for."""
+        return min(end, self._end)
+
     def read_at(self, at: int, size: int) -> bytes:
+        self.reach(at + size)
         return os.pread(self._descriptor, size, at)
 
     def block(self) -> bytes:
@@ -97,21 +106,21 @@ class _Archive:
 
     def header_block(self) -> bytes | None:
         """The next header; None at the end of the archive."""
-        if self.at == self._end:
+        if self.reach(self.at + 1) == self.at:
             return None
         block = self.block()
         if any(block):
             return block
-        if self.at < self._end and any(self.block()):
+        if self.reach(self.at + 1) > self.at and any(self.block()):
             raise Bad("a single zero block stands in its middle")
         return None
 
     def skip(self, size: int) -> None:
         """Pass over content and its padding, which the last member may lack: umoci leaves it out, Go does not miss it."""
         end = self.at + size
-        if size < 0 or end > self._end:
+        if size < 0 or self.reach(end) < end:
             raise Bad("a negative size" if size < 0 else "it ends too early")
-        self.at = min(end + -size % BLOCK, self._end)
+        self.at = self.reach(end + -size % BLOCK)
 
     def extension(self, size: int) -> bytes:
         if not 0 <= size <= MAX_EXTENSION:
@@ -145,7 +154,7 @@ def _renamed(header: Header, records: dict[bytes, bytes], long: dict[bytes, byte
     return header._replace(name=name, link=link, uid=uid, gid=gid, size=size)
 
 
-def _member(archive: _Archive, block: bytes, header: Header, records: dict[bytes, bytes], sparse: list[int]) -> Member:
+def _member(archive: Archive, block: bytes, header: Header, records: dict[bytes, bytes], sparse: list[int]) -> Member:
     kind = header.kind
     if kind not in _FILES and kind not in _WITHOUT_DATA:
         raise Bad(f"entries of type {kind!r} are not supported"[:80])
@@ -162,7 +171,7 @@ def _member(archive: _Archive, block: bytes, header: Header, records: dict[bytes
     return Member(header, records, size, start, None)
 
 
-def _old_gnu_sparse(archive: _Archive, block: bytes, header: Header, records: dict[bytes, bytes]) -> Member:
+def _old_gnu_sparse(archive: Archive, block: bytes, header: Header, records: dict[bytes, bytes]) -> Member:
     if header.form != "gnu":
         raise Bad("a sparse file has no GNU header")
     numbers, more = old_gnu_map(block)
@@ -177,7 +186,7 @@ def _old_gnu_sparse(archive: _Archive, block: bytes, header: Header, records: di
     return Member(header, records, size, start, pieces(numbers, size, header.size, start))
 
 
-def _pax_sparse(archive: _Archive, header: Header, records: dict[bytes, bytes], sparse: list[int]) -> Member | None:
+def _pax_sparse(archive: Archive, header: Header, records: dict[bytes, bytes], sparse: list[int]) -> Member | None:
     """GNU's sparse formats 0.0, 0.1 and 1.0 in PAX records; None where the records are of another version."""
     version = (records.get(b"GNU.sparse.major", b""), records.get(b"GNU.sparse.minor", b""))
     table = records.get(b"GNU.sparse.map", b"")
@@ -199,7 +208,7 @@ def _pax_sparse(archive: _Archive, header: Header, records: dict[bytes, bytes], 
     return Member(header, records, size, data, pieces(numbers, size, start + header.size - data, data))
 
 
-def _map_in_data(archive: _Archive, start: int, end: int) -> tuple[list[int], int]:
+def _map_in_data(archive: Archive, start: int, end: int) -> tuple[list[int], int]:
     """Format 1.0: decimal lines at the start of the content (count, then offset and length of each), padded to a block."""
     numbers: list[int] = []
     tail = b""

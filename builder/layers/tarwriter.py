@@ -73,16 +73,24 @@ def write_layer(
 
     with Pipeline(take) as pipeline:
         tar = _Tar(pipeline.put)
-        entries = _write(items, tar, mtime, Sources(stop, opened))
-    return LayerSum(Digest("sha256", digest.hexdigest()), tar.size, tuple(entries))
+        entries = _put_all(tar, items, mtime, Sources(stop, opened))
+        tar.finish()
+    return LayerSum(Digest("sha256", digest.hexdigest()), tar.size, entries)
 
 
 def write_archive(items: Iterable[Item], write: Callable[[bytes], object], *, mtime: int | None = EPOCH) -> None:
     """The same tar, for outputs: nobody asks for its digest."""
-    _write(items, _Tar(write), mtime, Sources())
+    tar = _Tar(write)
+    _put_all(tar, items, mtime, Sources())
+    tar.finish()
 
 
-def _write(items: Iterable[Item], tar: _Tar, mtime: int | None, sources: Sources) -> list[Entry]:
+def digested(items: Iterable[Item], *, stop: Cancellation = NEVER) -> tuple[Entry, ...]:
+    """The entries that `write_layer` gives, without a tar: for a layer whose diff ID is known. Raises as `write_layer`."""
+    return _put_all(_Nowhere(bytes), items, EPOCH, Sources(stop))
+
+
+def _put_all(tar: _Tar, items: Iterable[Item], mtime: int | None, sources: Sources) -> tuple[Entry, ...]:
     entries: list[Entry] = []
     owners: dict[bytes, Entry] = {}
     last: bytes | None = None
@@ -111,8 +119,7 @@ def _write(items: Iterable[Item], tar: _Tar, mtime: int | None, sources: Sources
             if entry.kind not in ("dir", "hardlink", "whiteout"):
                 owners[entry.path] = entry
             entries.append(entry)
-    tar.finish()
-    return entries
+    return tuple(entries)
 
 
 class _Tar:
@@ -147,6 +154,16 @@ class _Tar:
         self.size += len(data)
         self._parts.clear()
         self._waiting = 0
+
+
+class _Nowhere(_Tar):
+    """Nothing is written, nor hashed as a whole."""
+
+    def put(self, part: bytes) -> None:
+        pass
+
+    def put_large(self, part: bytes) -> None:
+        pass
 
 
 def _check(entry: Entry, source: Source | None) -> None:

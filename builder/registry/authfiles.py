@@ -15,6 +15,7 @@ from builder.registry.hosts import DOCKER_HUB, HUB_KEY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _LIMIT = 4 << 20
@@ -25,12 +26,19 @@ _TOKEN_USER = "<token>"
 _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
-def find(files: tuple[str, ...], domain: str, repository: str, path: str) -> Credentials:
+class NoHelper(RegistryError):
+    """A credential helper that a file names is not installed."""
+
+
+def find(
+    files: tuple[str, ...], domain: str, repository: str, path: str, warn: Callable[[str], object] | None = None
+) -> Credentials:
     """What the first file says that knows the registry `domain`, or in `auth.json` a namespace that holds `repository`; empty
-    where none does. `path` is where helpers are looked for. Raises UsageError for a damaged file, RegistryError for a helper
-    that fails."""
+    where none does. `path` is where helpers are looked for. With `warn`, which is told, one that is not installed knows
+    nothing: `config.json` may be another machine's, and what is public needs none. Raises UsageError for a damaged file,
+    RegistryError for a helper that fails."""
     for name in files:
-        found = _in_file(name, domain, repository, path)
+        found = _in_file(name, domain, repository, path, warn)
         if found is not None:
             return found
     return Credentials()
@@ -92,11 +100,17 @@ def read(file: str) -> dict[str, Any]:
     return raw
 
 
-def _in_file(file: str, domain: str, repository: str, path: str) -> Credentials | None:
+def _in_file(file: str, domain: str, repository: str, path: str, warn: Callable[[str], object] | None) -> Credentials | None:
     config = read(file)
     helper = _helper(config, domain)
     if helper:
-        found = _from_helper(helper, domain, path)
+        try:
+            found = _from_helper(helper, domain, path)
+        except NoHelper as error:
+            if warn is None:
+                raise
+            warn(f"{error.message}, and '{file}' names it: {domain} is asked without its credentials")
+            found = None
         if found is not None:
             return found
     entries = {_plain(key): entry for key, entry in _entries(config, file).items()}
@@ -211,7 +225,7 @@ def _run(helper: str, verb: str, stdin: bytes, path: str, *, missing: str | None
     program = f"docker-credential-{helper}"
     found = shutil.which(program, path=path) if "/" not in helper else None
     if found is None:
-        raise RegistryError(f"the credential helper '{program}' is not on the PATH", hint=_HELPED)
+        raise NoHelper(f"the credential helper '{program}' is not on the PATH", hint=_HELPED)
     try:
         done = subprocess.run([found, verb], input=stdin, capture_output=True, timeout=_HELPER_SECONDS)
     except subprocess.TimeoutExpired:

@@ -10,6 +10,11 @@ HUB_KEY = "https://index.docker.io/v1/"
 """What Docker's files and helpers call Docker Hub, since the days of its first API."""
 
 
+def hub_name(domain: str) -> str:
+    """The name in references; Docker Hub has several."""
+    return DOCKER_HUB if domain in ("index.docker.io", _HUB_HOST) else domain
+
+
 def server(domain: str) -> str:
     """`host[:port]` of the registry's API."""
     return _HUB_HOST if domain == DOCKER_HUB else domain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from _thread import allocate_lock
 from contextlib import contextmanager
 
 from builder.errors import RegistryError
@@ -11,6 +12,7 @@ from builder.http.addresses import origin, split
 from builder.http.connections import Connections
 from builder.http.faults import told
 from builder.redact import MASK, redact
+from builder.registry.trust import Trust, context
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -22,18 +24,22 @@ if TYPE_CHECKING:
     from urllib3 import exceptions as errors
 
     from builder.errors import BuildError
-    from builder.registry.access import RegistryAccess
+    from builder.registry.access import Host, RegistryAccess
 
 TRANSIENT = (429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
 # Longer than an interrupt may take to be seen.
 _NAP = 0.2
-_CHUNK = 1 << 18
 _LONGEST_READ = 300.0
 """Seconds that a small answer may take, which may come byte by byte."""
+# Each is to be taken within the timeout of a connection: not more than slow lines manage.
+_CHUNK = 1 << 16
 TOGETHER = 4
 """Connections to a registry at once."""
-_TLS_HINT = "a registry with a certificate of its own: --tls-verify=false, which trusts whoever answers"
+_TLS_HINT = (
+    "certificates for it: --cert-dir DIR with *.crt (authorities), *.cert and *.key (ours), or a folder of certs.d;"
+    " --tls-verify=false trusts whoever answers"
+)
 
 
 class Body(NamedTuple):
@@ -57,29 +63,28 @@ class Broken(RegistryError):
 
 
 class Http:
-    """For several threads. `secrets` are masked in all that is raised."""
+    """Requests to one registry, and to where it leads. For several threads. `secrets` are masked in all that is raised."""
 
-    def __init__(self, access: RegistryAccess) -> None:
-        from builder.http.certificates import trusted, untrusting
-
-        if not access.tls_verify:
-            import urllib3
-
-            # The user asked for it, and need not be told at each request.
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    def __init__(self, access: RegistryAccess, domain: str, secrets: set[str]) -> None:
+        """Raises UsageError for certificates that are no good."""
         self._access = access
-        self._limits = limits = access.limits
-        self._connections = Connections(
-            access.proxies,
-            connect=limits.connect,
-            idle=limits.idle,
-            context=trusted if access.tls_verify else untrusting,
-            together=TOGETHER,
-        )
-        self.secrets: set[str] = set()
+        self._limits = access.limits
+        self._trust = Trust(access, domain)
+        if self.host.ca or self.host.keypairs:
+            # What is wrong with them is not the registry's fault, and known before it is asked.
+            context(self.host)
+        self._lock = allocate_lock()
+        self._connections: dict[Host, Connections] = {}
+        self.secrets = secrets
+
+    @property
+    def host(self) -> Host:
+        """What is known of the registry's server."""
+        return self._trust.own
 
     def close(self) -> None:
-        self._connections.close()
+        for connections in self._connections.values():
+            connections.close()
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str], *, body: Body | None = None, once: bool = False
@@ -91,7 +96,7 @@ class Http:
         from urllib.parse import urljoin
 
         sent = {"User-Agent": "pybuild", "Accept-Encoding": "identity", **headers}
-        first = redact(url)
+        first = shown(url)
         for _ in range(self._limits.redirects + 1):
             response = self._answer(method, url, sent, body, once=once)
             target = response.headers.get("Location", "")
@@ -105,7 +110,7 @@ class Http:
             except ValueError:
                 after = ("", "", None)
             if after[0] not in ("http", "https") or not after[1]:
-                raise self.error(f"{first} redirects to '{redact(url)[:200]}', which is no URL")
+                raise self.error(f"{first} redirects to '{shown(url)[:200]}', which is no URL")
             if after[0] == "http" != before[0]:
                 raise self.error(f"{first} redirects from https to http, to {after[1]}", hint="the registry is set up wrongly")
             if after != before:
@@ -129,7 +134,7 @@ class Http:
                     if time.monotonic() > until:
                         raise self.error(f"{redact(url)}: the answer does not end", hint="try again later")
                     if size > limit:
-                        raise self.error(f"{redact(url)}: the answer is larger than {limit >> 20} MiB")
+                        raise self.error(f"{shown(url)}: the answer is larger than {limit >> 20} MiB")
                     parts.append(chunk)
         except RegistryError as error:
             if error.__cause__ is None:
@@ -140,11 +145,10 @@ class Http:
         return b"".join(parts)
 
     @contextmanager
-    def told(self, url: str) -> Iterator[None]:
+    def told(self, url: str, method: str = "GET") -> Iterator[None]:
         """What the network does wrong inside is a RegistryError without credentials."""
-        limits = self._limits
         try:
-            with told(redact(url), connect=limits.connect, idle=limits.idle, tls_hint=_TLS_HINT):
+            with told(shown(url), connect=self._limits.connect, idle=self._patience(method), tls_hint=_TLS_HINT):
                 yield
         except RegistryError as error:
             raise self.error(error.message, hint=error.hint) from error.__cause__
@@ -169,7 +173,7 @@ class Http:
         attempts = 1 if once else self._limits.attempts
         for attempt in range(1, attempts + 1):
             self._access.stop.check()
-            with self.told(url):
+            with self.told(url, method):
                 try:
                     response = self._sent(method, url, headers, body)
                 except (errors.NameResolutionError, errors.SSLError, errors.LocationParseError):
@@ -187,8 +191,30 @@ class Http:
             self.nap(wait)
         raise AssertionError("the last attempt returns or raises")
 
+    def _manager(self, url: str) -> urllib3.PoolManager:
+        host = self._trust.of(url)
+        with self._lock:
+            known = self._connections.get(host)
+            if known is None:
+                if host.insecure:
+                    import urllib3
+
+                    # The user asked for it, and need not be told at each request.
+                    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+                limits = self._limits
+                known = self._connections[host] = Connections(
+                    self._access.proxies,
+                    connect=limits.connect,
+                    idle=limits.idle,
+                    context=lambda: context(host),
+                    together=TOGETHER,
+                )
+        return known.manager(url)
+
     def _sent(self, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> urllib3.BaseHTTPResponse:
-        manager = self._connections.manager(url)
+        import urllib3
+
+        manager = self._manager(url)
         if body is None:
             sent = {**headers, "Content-Length": "0"} if method in ("POST", "PUT") else headers
             return manager.request(
@@ -200,25 +226,40 @@ class Http:
                 url,
                 headers={**headers, "Content-Length": str(body.size)},
                 body=_pieces(file, body.told, self._access.stop.check),
+                timeout=urllib3.Timeout(connect=self._limits.connect, read=self._patience(method)),
                 redirect=False,
                 retries=False,
                 preload_content=False,
                 decode_content=False,
             )
 
-    def mask(self, error: BuildError) -> None:
-        """Take the credentials out of an error that was made of what a registry said."""
-        error.message = self._masked(error.message)
-        error.hint = self._masked(error.hint) if error.hint else None
+    def _patience(self, method: str) -> float:
+        """Seconds of silence that are borne; what was put somewhere is verified there."""
+        return self._limits.verify if method == "PUT" else self._limits.idle
 
     def _masked(self, text: str) -> str:
-        from urllib.parse import quote
+        return _masked(text, self.secrets)
 
-        # The longest first: one may be a piece of another. In a URL they look otherwise.
-        for secret in sorted(self.secrets, key=len, reverse=True):
-            for form in (secret, quote(secret), quote(secret, safe="")):
-                text = text.replace(form, MASK)
-        return text
+
+def shown(url: str) -> str:
+    """For messages: what follows a `?` is sessions and signatures, by which whoever reads them may do the same."""
+    return redact(url).partition("?")[0]
+
+
+def mask(error: BuildError, secrets: set[str]) -> None:
+    """Take the credentials out of an error that was made of what a registry said."""
+    error.message = _masked(error.message, secrets)
+    error.hint = _masked(error.hint, secrets) if error.hint else None
+
+
+def _masked(text: str, secrets: set[str]) -> str:
+    from urllib.parse import quote
+
+    # The longest first: one may be a piece of another. In a URL they look otherwise.
+    for secret in sorted(secrets, key=len, reverse=True):
+        for form in (secret, quote(secret), quote(secret, safe="")):
+            text = text.replace(form, MASK)
+    return text
 
 
 def _may_be_better(error: errors.HTTPError, attempt: int) -> bool:

@@ -7,9 +7,8 @@ import hashlib
 from builder.errors import BuildError, RegistryError
 from builder.http.addresses import origin
 from builder.oci.digest import Digest
-from builder.redact import redact
 from builder.registry.auth import asked, bytes_body
-from builder.registry.http import TRANSIENT, Broken, done
+from builder.registry.http import TRANSIENT, Broken, done, shown
 from builder.registry.manifests import ACCEPTED, LIMIT, Raw
 
 TYPE_CHECKING = False
@@ -27,6 +26,10 @@ _CHUNK = 1 << 18
 _ERROR_LIMIT = 1 << 16
 # However little each connection brings.
 _MOST_RESUMES = 100
+_MORE = 5
+_ELSEWHERE = (
+    "its type says that registries may not have it, and no other place is asked: push the image again with all its layers"
+)
 
 
 class BadBlob(RegistryError):
@@ -109,7 +112,7 @@ class Repository:
         counts once this returns: size and digest are right then."""
         url = f"{self._base}{self.path}/blobs/{descriptor.digest}"
         sink = _Sink(self, descriptor, write)
-        attempt = resumes = 0
+        attempt = resumes = silent = 0
         while sink.size < descriptor.size or not resumes:
             before = sink.size
             broken = self._piece(url, sink)
@@ -117,7 +120,10 @@ class Repository:
                 break
             resumes += 1
             attempt = 1 if sink.size > before else attempt + 1
-            if attempt >= self._limits.attempts or resumes > _MOST_RESUMES:
+            silent += is_silence(broken)
+            # Each silence was waited for as long as is borne.
+            patience = self._limits.silences * (1 if attempt > 1 else _MORE)
+            if attempt >= self._limits.attempts or resumes > _MOST_RESUMES or silent >= patience:
                 raise broken
             self._http.nap(self._http.backoff(attempt))
         sink.check()
@@ -141,6 +147,7 @@ class Repository:
 
     def upload(self, descriptor: Descriptor, body: Body, source: str = "") -> bool:
         """Put a blob there; False where the registry took it over from `source`, another repository of it, and no byte went."""
+        silent = 0
         for attempt in range(1, self._limits.attempts + 1):
             try:
                 location = self._begin(descriptor.digest, source)
@@ -156,8 +163,13 @@ class Repository:
             headers = {"Content-Type": "application/octet-stream"}
             try:
                 answer = self._request("PUT", url, push=True, headers=headers, body=body, once=True)
-            except RegistryError:
-                if attempt == self._limits.attempts:
+            except RegistryError as error:
+                # It may have taken all, and been too slow to say so.
+                if isinstance(error.__cause__, _lost()) and self._has_quietly(descriptor.digest):
+                    body.told(descriptor.size)
+                    return True
+                silent += is_silence(error)
+                if attempt == self._limits.attempts or silent == self._limits.silences:
                     raise
             else:
                 if attempt == self._limits.attempts or answer.response.status not in TRANSIENT:
@@ -168,6 +180,13 @@ class Repository:
             # What became of the first attempt nobody knows: a new session, and all again.
             self._http.nap(self._http.backoff(attempt))
         raise AssertionError("the last attempt returns or raises")
+
+    def _has_quietly(self, digest: Digest) -> bool:
+        """Whether the blob is there; False where nobody says so."""
+        try:
+            return self.has_blob(digest)
+        except RegistryError:
+            return False
 
     def _begin(self, digest: Digest, source: str) -> str:
         """The address of an upload; empty where the blob was mounted instead."""
@@ -189,7 +208,7 @@ class Repository:
             scheme = host = ""
         if scheme not in ("http", "https") or not host:
             raise self._http.error(
-                f"{self.domain} wants uploads at '{redact(given)[:200]}', which is no URL",
+                f"{self.domain} wants uploads at '{shown(given)[:200]}', which is no URL",
                 hint="the registry is set up wrongly",
             )
         if location.startswith("http:") and url.startswith("https:"):
@@ -204,7 +223,8 @@ class Repository:
         response = answer.response
         if response.status == 404:
             done(response)
-            raise BadBlob(f"{self.domain} has no blob {sink.digest} of {self.name}", hint="push the image again")
+            hint = _ELSEWHERE if _is_foreign(sink.media_type) else "push the image again"
+            raise BadBlob(f"{self.domain} has no blob {sink.digest} of {self.name}", hint=hint)
         self._check(response.status, answer, (200, 206) if begun else (200,))
         sink.skip = 0
         if begun and response.status == 200:
@@ -266,6 +286,7 @@ class _Sink:
         self._hasher = hashlib.new(descriptor.digest.algorithm)
         self.digest = descriptor.digest
         self.expected = descriptor.size
+        self.media_type = descriptor.media_type
         self.size = 0
         self.skip = 0
         """Bytes of the next pieces that are here already."""
@@ -290,12 +311,30 @@ class _Sink:
             )
 
 
+def is_silence(error: RegistryError) -> bool:
+    """Whether the server said nothing for as long as is borne."""
+    from urllib3 import exceptions as errors
+
+    return isinstance(error.__cause__, errors.ReadTimeoutError)
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """What ends a request after it was sent, perhaps whole."""
+    from urllib3 import exceptions as errors
+
+    return errors.ReadTimeoutError, errors.ProtocolError
+
+
 def _cut(response: urllib3.BaseHTTPResponse) -> None:
     """Let whoever reads the body wait no longer."""
     try:
         response.shutdown()
     except (OSError, ValueError):
         pass  # It is over already.
+
+
+def _is_foreign(media_type: str) -> bool:
+    return ".nondistributable." in media_type or ".foreign." in media_type
 
 
 def _digest(text: str) -> Digest | None:

@@ -98,10 +98,19 @@ class Layers:
     def add_snapshot(self, folder: str, diff_id: Digest, chain: Digest | None) -> str:
         """Take `folder` as a snapshot; where an equal one is there already, that one wins and `folder` is removed."""
         self._uses.add(str(diff_id))
-        with self._database.write() as connection:
-            existing = self.find_snapshot(diff_id, chain)
-            if existing is None:
-                return self._insert(connection, folder, str(diff_id), None if chain is None else str(chain))
+        name = ""
+        try:
+            with self._database.write() as connection:
+                existing = self.find_snapshot(diff_id, chain)
+                if existing is None:
+                    name = self._insert(connection, folder, str(diff_id), None if chain is None else str(chain))
+        except StoreError:
+            # The commit had no room: a folder without its row is nobody's.
+            if name:
+                remove_tree(self.snapshot_path(name))
+            raise
+        if existing is None:
+            return name
         with self._database.faults:
             remove_tree(folder)
         return existing

@@ -106,6 +106,7 @@ def test_inspect(pybuild: Pybuild, app: str) -> None:
     assert shown == {
         "Id": app,
         "RepoTags": ["app:1"],
+        "RepoDigests": [],
         "Created": "1980-01-02T00:00:00Z",
         "Author": "",
         "Architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],

@@ -28,8 +28,8 @@ SPEC_BUILD_FLAGS = """-f -t --build-arg --build-context --target --platform --no
 SPEC_COMMANDS = """build images inspect history tag rmi import save load pull push login logout run verify diff check why shell
 du prune doctor"""
 BUILT = (
-    *("build", "check", "doctor", "du", "images", "inspect", "history", "import", "login", "logout", "prune", "pull", "push"),
-    *("rmi", "run", "shell", "tag", "why"),
+    *("build", "check", "doctor", "du", "images", "inspect", "history", "import", "load", "login", "logout", "prune", "pull"),
+    *("push", "rmi", "run", "save", "shell", "tag", "why"),
 )
 
 
@@ -174,9 +174,12 @@ def test_commands(argv: list[str], command: str, positionals: tuple[str, ...]) -
         (["-q"], "error: the context is missing\n  hint: usage: pybuild build [flags] CONTEXT, as in 'pybuild .'"),
         ([".", "x"], "error: 'build' does not take the argument 'x'\n  hint: usage: pybuild build [flags] CONTEXT"),
         (["tag", "a"], "error: 'tag' needs more arguments\n  hint: usage: pybuild tag IMAGE NAME[:TAG]"),
-        (["images", "a"], "error: 'images' does not take the argument 'a'\n  hint: usage: pybuild images [flags]"),
+        (
+            ["images", "a", "b"],
+            "error: 'images' does not take the argument 'b'\n  hint: usage: pybuild images [flags] [NAME[:TAG]]",
+        ),
         (["run"], "error: 'run' needs more arguments\n  hint: usage: pybuild run [flags] IMAGE [COMMAND...]"),
-        (["save", "--all-tags", "x"], "error: the command 'save' is not built yet (write images to an archive)"),
+        (["verify", "--all-tags", "x"], "error: the command 'verify' is not built yet (build again and compare the digests)"),
         (["-m1g", "."], "error: the flag '-m' is not built yet (limit the memory of RUN steps)\n  hint: leave it out"),
         (
             ["--provenance=mode=max", "."],
@@ -343,7 +346,7 @@ def test_version() -> None:
         ('"dest=a""b",type=tar', OutputSpec("tar", 'a"b', {})),
         ("type=oci,dest=dir,tar=false", OutputSpec("oci", "dir", {"tar": "false"})),
         ("type=oci", OutputSpec("oci", "-", {})),
-        ("type=docker", OutputSpec("docker", "-", {})),
+        ("type=docker", OutputSpec("docker", "", {})),
         ("type=local,dest=a=b", OutputSpec("local", "a=b", {})),
         ("TYPE=image, Name=x", OutputSpec("image", "", {"name": "x"})),
         (
@@ -631,6 +634,8 @@ def test_a_full_environment() -> None:
             "HTTPS_PROXY": "http://q",
             "NO_PROXY": "",
             "PYBUILD_ROOT": "/r",
+            "DOCKER_HOST": "unix:///e",
+            "DOCKER_CONTEXT": "c",
             "PATH": "/b",
             "PYBUILD_ISOLATION": "userns",
         }
@@ -653,6 +658,8 @@ def test_a_full_environment() -> None:
         "xdg_runtime_dir": "",
         "proxies": (("http_proxy", "http://p"), ("HTTPS_PROXY", "http://q")),
         "root": "/r",
+        "docker_host": "unix:///e",
+        "docker_context": "c",
         "path": "/b",
         "isolation": "userns",
         "sandbox": ("root", "", ""),

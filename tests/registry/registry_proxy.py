@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
@@ -39,11 +41,15 @@ class FaultProxy:
     `faults` are used up in their order, each by the next request that `hit` names by a piece of `METHOD path`.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, certificate: Path | None = None) -> None:
+        """`certificate`: it speaks TLS, with this and its key."""
         self.passed: list[Passed] = []
         self._faults: list[tuple[str, Fault]] = []
+        self._together: list[tuple[str, Fault]] = []
+        self._late: list[tuple[str, float, bool]] = []
         self._lock = threading.Lock()
         self.over = threading.Event()
+        self.upstream = upstream
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -64,6 +70,12 @@ class FaultProxy:
                 """Clients that hang up are what is tested."""
 
         self._http = Quiet(("127.0.0.1", 0), Handler)
+        self.tls = certificate is not None
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            # In the thread of the request: a client may not finish its handshake.
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
         self.host = f"127.0.0.1:{self._http.server_address[1]}"
 
     def __enter__(self) -> FaultProxy:
@@ -78,9 +90,40 @@ class FaultProxy:
     def hit(self, what: str, fault: Fault, times: int = 1) -> None:
         self._faults += [(what, fault)] * times
 
+    def together(self, what: str, fault: Fault) -> None:
+        """As `hit`, for a fault that takes its time: other requests go on beside it."""
+        self._together.append((what, fault))
+
+    def late(self, what: str, seconds: float, times: int = 1, *, lose: bool = False) -> None:
+        """The next answers to what `hit` would name come so much later; what is to be lost does not reach the registry."""
+        self._late += [(what, seconds, lose)] * times
+
+    def _is_lost(self, passed: Passed) -> tuple[bool, float]:
+        with self._lock:
+            for number, (what, seconds, lose) in enumerate(self._late):
+                if what in f"{passed.method} {passed.path}":
+                    del self._late[number]
+                    return lose, seconds
+        return False, 0
+
+    def _slow(self, passed: Passed) -> Fault | None:
+        with self._lock:
+            for number, (what, fault) in enumerate(self._together):
+                if what in f"{passed.method} {passed.path}":
+                    del self._together[number]
+                    return fault
+        return None
+
     def handle(self, request: BaseHTTPRequestHandler, upstream: str) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         passed = Passed(request.command, request.path, dict(request.headers.items()))
+        lost, late = self._is_lost(passed)
+        if lost:
+            with self._lock:
+                self.passed.append(passed)
+            self.over.wait(late)
+            request.close_connection = True
+            return
         connection = http.client.HTTPConnection(upstream, timeout=30)
         connection.putrequest(request.command, request.path, skip_host=True, skip_accept_encoding=True)
         for name, value in request.headers.items():
@@ -98,6 +141,9 @@ class FaultProxy:
                     del self._faults[number]
                     answer = fault(passed, answer)
                     break
+        slow = self._slow(passed)
+        answer = answer if slow is None else slow(passed, answer)
+        self.over.wait(late)
         self._send(request, answer)
 
     def _send(self, request: BaseHTTPRequestHandler, answer: Answer) -> None:

@@ -33,8 +33,10 @@ class Asked(NamedTuple):
 class RegistryServer:
     """``with RegistryServer(folder) as registry: registry.host``; `auth` is one of `none`, `htpasswd` and `token`."""
 
-    def __init__(self, folder: Path, auth: str = "none", *, tls: bool = False) -> None:
+    def __init__(self, folder: Path, auth: str = "none", *, tls: bool = False, known_only: bool = False) -> None:
+        """`known_only`: clients need a certificate, which the registry's own is."""
         self.folder = folder
+        self._known_only = known_only
         self._auth = auth
         self.certificate = folder / "certificate.pem"
         self._tls = tls
@@ -91,7 +93,8 @@ class RegistryServer:
     def _config(self) -> dict[str, object]:
         http: dict[str, object] = {"addr": "127.0.0.1:0", "secret": "s"}
         if self._tls:
-            http["tls"] = {"certificate": str(self.certificate), "key": str(self.certificate)}
+            known = {"clientcas": [str(self.certificate)]} if self._known_only else {}
+            http["tls"] = {"certificate": str(self.certificate), "key": str(self.certificate), **known}
         config: dict[str, object] = {
             "version": "0.1",
             "log": {"accesslog": {"disabled": False}, "level": "info"},

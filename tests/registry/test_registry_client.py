@@ -226,7 +226,7 @@ def test_a_registry_that_is_down(client: Client, tmp_path: Path) -> None:
 
 def test_a_server_that_takes_connections_and_says_nothing_is_asked_once() -> None:
     """Each time costs a minute; so does each connection that a firewall lets vanish, which is told by the same error."""
-    http = Http(QUICK._replace(limits=QUICK.limits._replace(idle=0.2)))
+    http = Http(QUICK._replace(limits=QUICK.limits._replace(idle=0.2)), "127.0.0.1", set())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.setblocking(False)
         with pytest.raises(RegistryError, match=r"the server did not answer for 0\.2 s"):

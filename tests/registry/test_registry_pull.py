@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from builder.engine import foreign
+from builder.engine import unpacked
 from builder.engine.pulling import pull
 from builder.engine.roots import Roots
 from builder.errors import RegistryError
@@ -305,6 +305,25 @@ def test_credentials_by_the_environment(pybuild: Pybuild, secured: RegistryServe
         refused(pybuild, "pull", name, env=env)
 
 
+def test_a_credential_helper_that_is_not_installed(pybuild: Pybuild, registry: RegistryServer, tmp_path: Path) -> None:
+    """What is public needs no credentials, and `config.json` may have come from a desktop."""
+    name = f"{registry.host}/public:1"
+    push(layout(tmp_path / "layout", [{"file": b"x"}]), name)
+    config = tmp_path / "docker"
+    config.mkdir()
+    (config / "config.json").write_text(json.dumps({"credsStore": "desktop.exe"}))
+    env = {"DOCKER_CONFIG": str(config)}
+    missing = "the credential helper 'docker-credential-desktop.exe' is not on the PATH"
+    told = done(pybuild, "pull", name, env=env).stderr
+    assert (
+        f"{missing}, and '{config}/config.json' names it: {registry.host} is asked without its credentials (Registry)" in told
+    )
+    done(pybuild, "--pull", context(tmp_path / "context", f"FROM {name}\n"), env=env)
+    # Who pushes or logs in has credentials.
+    assert refused(pybuild, "push", name, env=env).startswith(f"error: {missing}\n")
+    assert refused(pybuild, "login", "-u", USER, "-p", PASSWORD, registry.host, env=env).startswith(f"error: {missing}\n")
+
+
 # Faults
 
 
@@ -373,7 +392,7 @@ def test_a_layer_that_is_made_to_fill_the_disk(
     registry: RegistryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same limits but for the gigabytes that every layer may grow by."""
-    monkeypatch.setattr(foreign, "_GROWS", 1 << 20)
+    monkeypatch.setattr(unpacked, "GROWS", 1 << 20)
     push(layout(tmp_path / "layout", [{"zeros": bytes(8 << 20)}]), f"{registry.host}/bomb:1")
     with Store(str(tmp_path / "store")) as store, pytest.raises(RegistryError, match="unpacks to more than"):
         reference = Reference.parse(f"{registry.host}/bomb:1")

@@ -1,0 +1,109 @@
+"""Images of archives, brought into the store: what comes is compared with its digests and diff IDs before it counts, and no
+image of an archive has a name before all of them are there."""
+
+from __future__ import annotations
+
+from builder.engine import foreign
+from builder.engine.roots import Root
+from builder.errors import BuildError, UsageError
+from builder.events import Notice, Transfer
+from builder.oci.digest import Digest
+from builder.oci.image import LAYER_TYPE, parse_config
+from builder.oci.reference import Reference
+from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.archives.archive import Archive
+    from builder.archives.found import Found
+    from builder.engine.rendering import Blobs
+    from builder.engine.roots import Roots
+    from builder.events import Emit
+    from builder.oci.digest import Descriptor
+    from builder.store.store import Store
+
+
+class Loaded(NamedTuple):
+    id: Digest
+    names: tuple[str, ...]
+    """Normalised."""
+    tag: str
+    """As in `Found`."""
+
+
+def load(archive: Archive, images: Sequence[Found], store: Store, roots: Roots, emit: Emit) -> list[Loaded]:
+    """Bring the images into the store, under their names. Raises UsageError for what is damaged, StoreError."""
+    ready = []
+    known = {record.config: record.blobs for record in store.images()}
+    for image in images:
+        id = Digest.of(image.config)
+        try:
+            blobs = known[id] if id in known else _bring(archive, image, store, roots, emit)
+        except BuildError as error:
+            if type(error) is not BuildError:
+                raise
+            raise UsageError(f"'{archive.shown}' is damaged: {error.message}", hint=error.hint) from error
+        ready.append((image, id, blobs))
+    loaded = []
+    for image, id, blobs in ready:
+        store.put_blob(image.config)
+        for name in image.names:
+            before = store.find_image(name)
+            if before is not None and before.config != id:
+                emit(Notice(f"{Reference.parse(name).familiar} was the name of {before.config.short}, which stays without it"))
+            store.tag(name, id, blobs)
+        if not image.names:
+            store.tag("", id, blobs)
+        loaded.append(Loaded(id, image.names, image.tag))
+    return loaded
+
+
+def _bring(archive: Archive, image: Found, store: Store, roots: Roots, emit: Emit) -> Blobs:
+    parsed = parse_config(image.config)
+    shown = Reference.parse(image.names[0]).familiar if image.names else image.tag or Digest.of(image.config).short
+    foreign.check_layers(shown, parsed, image.layers)
+    layers = _known(image, parsed.diff_ids, store, roots)
+    wanted = foreign.missing(parsed, layers, store, roots)
+    moved, total = 0, sum(layer.size for layer in wanted)
+    emit(Transfer(f"loading {shown}", 0, total))
+
+    def fetch(descriptor: Descriptor, _diff_id: Digest) -> str:
+        nonlocal moved
+        _copy(archive, image.places[descriptor.digest], descriptor, store)
+        moved = min(total, moved + descriptor.size)
+        emit(Transfer(f"loading {shown}", moved, total))
+        return ""
+
+    blobs = foreign.bring(shown, parsed, layers, store, roots, fetch)
+    if not image.packs:
+        return blobs
+    # As with an import: the tar stays, and is packed when an output asks for it.
+    plain = [
+        blob.media_type == LAYER_TYPE and blob.digest == diff_id for blob, diff_id in zip(blobs, parsed.diff_ids, strict=True)
+    ]
+    return [None if is_plain else blob for blob, is_plain in zip(blobs, plain, strict=True)]
+
+
+def _known(image: Found, diff_ids: Sequence[Digest], store: Store, roots: Roots) -> list[Descriptor]:
+    """The layers to bring. What the store has in the form in which it once came needs no tar beside it."""
+    layers = []
+    root = Root()
+    for layer, diff_id in zip(image.layers, diff_ids, strict=True):
+        root = root.on_top(diff_id)
+        came = store.foreign(diff_id) if image.packs and layer.digest == diff_id and roots.has(root) else None
+        layers.append(came if came is not None and store.has_blob(came.digest) else layer)
+    return layers
+
+
+def _copy(archive: Archive, place: str, descriptor: Descriptor, store: Store) -> None:
+    with store.blob_writer(descriptor.digest.algorithm) as writer:
+        for chunk in archive.chunks(place):
+            writer.write(chunk)
+        try:
+            writer.commit(descriptor.digest)
+        except BuildError as error:
+            if type(error) is not BuildError:
+                raise
+            raise archive.wrong(f"the layer '{place}' is not {descriptor.digest}") from error

@@ -1,0 +1,54 @@
+"""The bench in its short form: what it measures it writes down, and what it cannot run it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT, SEARCH_PATH
+
+RESULTS = ROOT / "bench" / "results.json"
+
+
+def run(*flags: str, path: str = SEARCH_PATH) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench.compare", "--runs", "1", *flags],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def test_a_workload_by_two_builders_and_the_table_of_it(busybox_base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    flags = ["--workloads", "W1", "--json", str(out), "--scratch", str(tmp_path), "--base", str(busybox_base)]
+    done = run(*flags, "--peers", "pybuild,buildah,buildkit")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("buildkit: not measured, buildctl, buildkitd is not installed")
+    found = json.loads(out.read_text())
+    assert set(found["versions"]) == {"pybuild", "buildah"}
+    assert list(found["rows"]) == ["W1 cold", "W1 cached"]
+    for row in found["rows"].values():
+        assert {peer: len(times) for peer, times in row["seconds"].items()} == {"pybuild": 1, "buildah": 1}
+        ours, theirs = (row["seconds"][peer][0] for peer in ("pybuild", "buildah"))
+        assert row["ratios"]["buildah"] == round(ours / theirs, 3) or abs(row["ratios"]["buildah"] - ours / theirs) < 0.01
+    assert os.listdir(tmp_path) == ["bench.json"]
+
+
+def test_what_is_committed_has_a_ratio_for_every_workload() -> None:
+    """`--check` compares with it: a row that is not there would never be found to have become worse."""
+    from bench.workloads import WORKLOADS, measured
+
+    rows = json.loads(RESULTS.read_text())["rows"]
+    assert list(rows) == [f"{workload.name} {kind}" for workload in WORKLOADS for kind in measured(workload)]
+    assert all(set(row["ratios"]) >= {"buildah", "docker"} for row in rows.values())
+
+
+def test_an_unknown_workload_is_named() -> None:
+    done = run("--workloads", "W9")
+    assert (done.returncode, done.stderr) == (1, "no workload is called W9\n")
