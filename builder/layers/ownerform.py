@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 _known: list[str] = []
 
 
 def form() -> str:
-    """Empty where the kernel says it; `noted` where notes do, in a user namespace with a single user; in a namespace that a
-    user entered with more ids, its map: what is another id there is another owner on the disk.
+    """Empty where the kernel says it; `noted` where notes do, in a user namespace with a single user; in one with more ids its
+    map: what is another id there is another owner on the disk.
 
     A folder of one form says nothing in another. A process does not change its namespace once it has looked into a store.
     """
@@ -18,7 +16,7 @@ def form() -> str:
             extents = [line.split() for line in file]
         if len(extents) == 1 and extents[0][2] == b"1":
             _known.append("noted")
-        elif os.geteuid() == 0 or extents == [[b"0", b"0", b"4294967295"]]:
+        elif extents == [[b"0", b"0", b"4294967295"]]:
             _known.append("")
         else:
             _known.append(",".join(b":".join(extent).decode() for extent in extents))

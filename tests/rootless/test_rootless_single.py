@@ -338,7 +338,7 @@ def test_doctor_tells_the_rung_and_what_would_be_better(solo: UserPybuild) -> No
     assert any(f"give {solo.account.name} ids: sudo usermod --add-subuids" in line for line in lines)
 
 
-def test_root_may_ask_for_it(pybuild: Pybuild, base: Path, context: Path) -> None:
+def test_root_may_ask_for_it(pybuild: Pybuild, base: Path, context: Path, tmp_path: Path) -> None:
     (context / "Dockerfile").write_text("FROM base\nRUN touch /a && chown 3:4 /a\n")
     digests = []
     for rung in ("root", "single-uid"):
@@ -346,6 +346,18 @@ def test_root_may_ask_for_it(pybuild: Pybuild, base: Path, context: Path) -> Non
         assert done.returncode == 0, done.stderr
         digests.append(done.stdout)
     assert digests[0] == digests[1]
+    # What it cannot give it does not try to: files for others are its own, as a user's.
+    done = pybuild("--isolation=single-uid", "--build-context", f"base={base}", "-o", tmp_path / "out", context)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/a").stat().st_uid == 0
+    (context / "other").touch()
+    os.chown(context / "other", 77, 77)
+    assert pybuild("import", context, "folder", env={"PYBUILD_ISOLATION": "single-uid"}).returncode == 0
+    assert pybuild("run", "--isolation=single-uid", "folder", "/x").returncode == 127
+    (context / "Dockerfile").write_text("FROM folder\n")
+    assert pybuild("--isolation=single-uid", "-o", f"type=tar,dest={tmp_path}/folder.tar", context).returncode == 0
+    with tarfile.open(tmp_path / "folder.tar") as tar:
+        assert tar.getmember("other").uid == 0
 
 
 OLDER = (
