@@ -84,7 +84,7 @@ _PASS: _Code = [(_RETURN, 0, 0, _ALLOW)]
 
 def program(emulate: Emulation, machine: str) -> tuple[bytes, tuple[tuple[int, str], ...]]:
     """The program for seccomp(2) (struct sock_filter, 8 bytes an instruction), and the handler's name for each number that it
-    asks about. Raises ValueError for a machine other than ``x86_64`` and ``aarch64``."""
+    asks about. Raises KeyError for a machine other than ``x86_64`` and ``aarch64``."""
     numbers = native_numbers(machine)
     wanted = _OWNERS if emulate == "owners" else _DEVICES
     calls = sorted((numbers[name], name) for name in wanted if name in numbers)

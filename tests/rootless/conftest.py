@@ -55,6 +55,13 @@ def plain_user(machine: Machine) -> Iterator[UserPybuild]:
         yield UserPybuild(machine, account)
 
 
+@pytest.fixture(scope="module")
+def solo(machine: Machine) -> Iterator[UserPybuild]:
+    """A user without subordinate ids, and a store for all tests of a module."""
+    with new_account(machine.room, subordinate=0) as account:
+        yield UserPybuild(machine, account)
+
+
 @pytest.fixture
 def context(room: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder that users can read, and that root writes."""
