@@ -197,3 +197,22 @@ def test_an_agent_of_the_user_and_a_terminal(user: UserPybuild, base: Path, cont
     done = user.sh(f"script -qec '{PYBUILD} run -t agent sh -c \"tty; id -u\"' /dev/null")
     # What `script` was given to read, the end of an empty file, is shown first.
     assert done.stdout.replace("\r", "").removeprefix("^@").splitlines() == ["/dev/pts/0", "1000"]
+
+
+def test_archives_are_roots_bytes(
+    new_user: UserPybuild, user: UserPybuild, pybuild: Pybuild, base: Path, context: Path
+) -> None:
+    """What one saves another loads: files of many owners, in a folder that only the namespace may read."""
+    (context / "Dockerfile").write_text(
+        "FROM base\nRUN mkdir -m 700 /c; echo in > /c/f; chmod 600 /c/f; chown -R 77:78 /c\nCMD cat /c/f\n"
+    )
+    flags = ("-t", "saved", "--build-context", f"base={base}", context)
+    ok(new_user(*flags))
+    ok(pybuild(*flags))
+    ok(new_user("save", "saved", "-o", context.parent / new_user.account.name / "saved.tar"))
+    ok(pybuild("save", "saved", "-o", context / "saved.tar"))
+    saved = new_user.account.home / "saved.tar"
+    assert saved.read_bytes() == (context / "saved.tar").read_bytes()
+    (context / "saved.tar").chmod(0o644)
+    ok(user("load", "-i", context / "saved.tar"))
+    assert ok(user("run", "saved")) == "in\n"
