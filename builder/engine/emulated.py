@@ -27,3 +27,8 @@ def emulated(notes: tuple[str, ...]) -> list[str]:
     if "unresolved" in notes:
         out.append("a file that another user made through a link of /proc belongs to root in the layer")
     return out
+
+
+def made_devices(notes: tuple[str, ...]) -> frozenset[bytes]:
+    """The devices that one command made, as `layers.nodes` writes them."""
+    return frozenset(note.partition(":")[2].encode() for note in notes if note.startswith("device:"))

@@ -11,7 +11,7 @@ from functools import partial
 
 from builder.engine import accounts
 from builder.engine.container import Process, exec_hint, image_accounts, prepare
-from builder.engine.emulated import emulated
+from builder.engine.emulated import emulated, made_devices
 from builder.engine.mountpoints import unmounted
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.unpacking import unpacker
@@ -151,7 +151,9 @@ class Worker:
                     self._keep(prepared.spec.upper, step, number, key, failure)
                 raise failure
             upper = prepared.spec.upper
-            committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step))
+            committed = commit_upper(
+                upper, prepared.folders, self._roots.tree(root), warn=self._warn(step), devices=made_devices(outcome.notes)
+            )
             return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)
 
     def _mount_tools(self) -> MountTools:

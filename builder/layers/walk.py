@@ -44,18 +44,24 @@ _ALONE = (0, 0)
 
 
 def walk(
-    beneath: Beneath, *, overlay: bool, ours: bool | None = None, known: Callable[[bytes], Entry | None] = lambda path: None
+    beneath: Beneath,
+    *,
+    overlay: bool,
+    ours: bool | None = None,
+    known: Callable[[bytes], Entry | None] = lambda path: None,
+    made: nodes.Made | None = None,
 ) -> Iterator[Found]:
     """All that is below the root, the root first, folders before what they hold, in no other order.
 
     With `overlay` the folder is in overlayfs' own form: a char device 0:0 is a whiteout. Owners are noted in it where the store
-    notes them (`owners`); so they are where it is merely `ours`. `known` says what was at a path before (`nodes`). Hard links
-    are not resolved: each name is a file with its `inode`. Raises BuildError for what vanished meanwhile or may not be read,
-    and for names that begin with `.wh.`: a layer cannot carry them (OCI image-spec layer.md, "Whiteouts").
+    notes them (`owners`); so they are where it is merely `ours`. `known` says what was at a path before, `made` which devices
+    were made since (`nodes`). Hard links are not resolved: each name is a file with its `inode`. Raises BuildError for what
+    vanished meanwhile or may not be read, and for names that begin with `.wh.`: a layer cannot carry them (OCI image-spec
+    layer.md, "Whiteouts").
     """
     ours = overlay if ours is None else ours
     root = beneath.root
-    yield _found(b"", os.fstat(root), xattrs.read(root), b"", known, overlay=overlay, ours=ours)
+    yield _found(b"", os.fstat(root), xattrs.read(root), b"", known, made, overlay=overlay, ours=ours)
     folders = [b""]
     while folders:
         folder = folders.pop()
@@ -72,7 +78,7 @@ def walk(
                 status = seen.stat(follow_symlinks=False)
                 target = os.readlink(name, dir_fd=descriptor) if stat.S_ISLNK(status.st_mode) else b""
                 found = _found(
-                    path, status, xattrs.read(xattrs.child(descriptor, name)), target, known, overlay=overlay, ours=ours
+                    path, status, xattrs.read(xattrs.child(descriptor, name)), target, known, made, overlay=overlay, ours=ours
                 )
             except OSError as error:
                 explain(error, path)
@@ -92,6 +98,7 @@ def _found(
     attributes: Xattrs,
     target: bytes,
     known: Callable[[bytes], Entry | None],
+    made: nodes.Made | None,
     *,
     overlay: bool,
     ours: bool,
@@ -106,7 +113,7 @@ def _found(
         return Found(path, None, attributes, _ALONE)
     device = (0, 0)
     if attributes.notes:
-        node = nodes.stands_for(attributes, uid, known(path)) if kind == "file" else None
+        node = nodes.stands_for(attributes, uid, known(path), made) if kind == "file" else None
         if node is not None:
             kind, device = node
         else:

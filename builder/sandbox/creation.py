@@ -13,7 +13,7 @@ import os
 import stat
 
 from builder.sandbox import tasks
-from builder.sandbox.ownernotes import put_device
+from builder.sandbox.ownernotes import DEVICE, device_note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,11 +128,12 @@ class Creation:
         path = self._memory.path(pid, address)
         if path.endswith(b"/"):
             return None
-        stands_for: tuple[int, int] | None = None
+        stands_for = b""
         if kind in _DEVICES and _is_device(mode, device):
             if not self._ids(pid).privileged:
                 raise OSError(errno.EPERM, "")
-            stands_for = kind, device & 0xFFFFFFFF
+            stands_for = device_note(kind, device & 0xFFFFFFFF)
+            self._supervisor.tell_device(stands_for)
             mode = mode & 0o7777 | stat.S_IFREG
         return self._make(pid, folder, path, lambda parent, name: os.mknod(name, mode, 0, dir_fd=parent), stands_for)
 
@@ -149,6 +150,8 @@ class Creation:
             uid, gid = tasks.file_ids(pid)
             if uid != 0:
                 raise OSError(errno.EPERM, "")
+            stands_for = device_note(stat.S_IFMT(mode & 0xFFFF), device & 0xFFFFFFFF)
+            self._supervisor.tell_device(stands_for)
             os.umask(tasks.umask(pid))
             self._supervisor.check()
             os.mknod(name, mode & 0o7777 | stat.S_IFREG, 0, dir_fd=parent)
@@ -157,16 +160,14 @@ class Creation:
                 link = b"/proc/self/fd/%d" % made
                 # The supervisor may be another user of the same namespace.
                 os.chown(link, uid, -1 if os.stat(parent).st_mode & stat.S_ISGID else gid)
-                put_device(link, stat.S_IFMT(mode & 0xFFFF), device & 0xFFFFFFFF)
+                os.setxattr(link, DEVICE, stands_for)
             finally:
                 os.close(made)
         finally:
             os.close(parent)
         return 0
 
-    def _make(
-        self, pid: int, folder: int, path: bytes, make: Callable[[int, bytes], None], device: tuple[int, int] | None = None
-    ) -> int | None:
+    def _make(self, pid: int, folder: int, path: bytes, make: Callable[[int, bytes], None], device: bytes = b"") -> int | None:
         try:
             where, name = tasks.split(path)
             parent = self._parent(pid, folder, where)
@@ -176,7 +177,7 @@ class Creation:
             return None
         try:
             owner = self._owner(pid, parent)
-            if owner == (0, 0) and device is None:
+            if owner == (0, 0) and not device:
                 return None
             os.umask(tasks.umask(pid))
             self._supervisor.check()
@@ -186,8 +187,8 @@ class Creation:
                 link = b"/proc/self/fd/%d" % made
                 if owner != (0, 0):
                     self._notes.put(link, os.stat(made).st_mode, *owner)
-                if device is not None:
-                    put_device(link, *device)
+                if device:
+                    os.setxattr(link, DEVICE, device)
             finally:
                 os.close(made)
         finally:

@@ -78,9 +78,9 @@ class Notes:
             self._others[_inode(path)] = uid, gid
 
 
-def put_device(path: int | bytes, kind: int, device: int) -> None:
-    """Note what the empty file stands for: `kind` is S_IFCHR or S_IFBLK, `device` as st_rdev. OSErrors propagate."""
-    os.setxattr(path, DEVICE, b"%s %d:%d" % (_KINDS[kind], os.major(device), os.minor(device)))
+def device_note(kind: int, device: int) -> bytes:
+    """What is noted of an empty file that stands for a device: `kind` is S_IFCHR or S_IFBLK, `device` as st_rdev."""
+    return b"%s %d:%d" % (_KINDS[kind], os.major(device), os.minor(device))
 
 
 def note_where_possible(descriptor: int, uid: int, gid: int) -> None:

@@ -139,4 +139,5 @@ class Outcome(NamedTuple):
     `limits` (the builder's own are lower), `capabilities` (the builder has fewer), `mknod` (no devices in a user namespace)."""
     notes: tuple[str, ...] = ()
     """What the supervisor has to say: `switched:UID` (a program ran as another user and was refused nothing), `32-bit` (such a
-    program was not run), `unresolved` (somebody's new file was not noted as his), `internal:...` (its own fault)."""
+    program was not run), `unresolved` (somebody's new file was not noted as his), `internal:...` (its own fault), and
+    `device:c 1:3`, which a command made."""

@@ -42,6 +42,8 @@ _ANSWER = struct.Struct("=QqiI")
 _DESCRIPTOR = struct.Struct("=QIIII")
 _NOTHING = bytes(_QUESTION.size)
 _MOST_NOTES = 32
+# All notes must have room in a pipe.
+_MOST_DEVICES = 1500
 
 
 class Gone(Exception):
@@ -55,6 +57,7 @@ class Supervisor:
         self._listener = listener
         self._notes = notes
         self._told: set[bytes] = set()
+        self._devices: set[bytes] = set()
         self._id = 0
         self.handlers: dict[int, Handler] = {}
         try:
@@ -68,6 +71,14 @@ class Supervisor:
         if note not in self._told and len(self._told) < _MOST_NOTES:
             self._told.add(note)
             os.write(self._notes, note[:200] + b"\0")
+
+    def tell_device(self, note: bytes) -> None:
+        """The same for a device before it is made: one that the builder does not hear of is none. ENOSPC beyond a thousand."""
+        if note not in self._devices:
+            if len(self._devices) == _MOST_DEVICES:
+                raise OSError(errno.ENOSPC, "")
+            self._devices.add(note)
+            os.write(self._notes, b"device:" + note + b"\0")
 
     def check(self) -> None:
         """Raises Gone when the process is not the one any more that asked: to be called after the last look at it."""

@@ -50,20 +50,25 @@ def test_devices_are_devices_in_the_layer(
 
 PLANTED = """FROM base
 COPY setxattr.py /
-RUN mkdir -m 777 /open
+RUN mkdir -m 777 /open && touch /open/roots && chmod 666 /open/roots && mknod /open/real c 1 3 && chmod 666 /open/real
 USER 1000
-RUN touch /open/planted && python3 -I -S /setxattr.py /open/planted
+RUN cd /open && touch planted && for file in planted roots real; do python3 -I -S /setxattr.py $file; done
 """
 
 
 def test_nobody_but_root_makes_a_device(user: UserPybuild, debian_base: Path, context: Path) -> None:
-    """Any user may write such a note; only at root's files it says something."""
+    """Any user may write such a note where it may write: it counts at root's files alone, for what root made."""
     (context / "setxattr.py").write_text("import os, sys\nos.setxattr(sys.argv[1], 'user.pybuild.device', b'b 8:0')\n")
     (context / "Dockerfile").write_text(PLANTED.replace("FROM base", "FROM debian:12"))
     assert user("import", debian_base, "debian:12").returncode == 0
     metadata = built(user, user.account.home, context, "-o", f"type=tar,dest={user.account.home}/rootfs.tar")
     assert metadata
-    done = user.sh("tar -tvf rootfs.tar open/planted")
-    assert done.stdout.startswith("-rw-r--r-- 1000/0 ")
+    done = user.sh("tar --numeric-owner -tvf rootfs.tar open/planted open/roots open/real")
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["-rw-r--r--", "1000/0"],
+        ["-rw-rw-rw-", "0/0"],
+        ["-rw-rw-rw-", "0/0"],
+    ]
     log = (user.account.home / "log").read_text()
-    assert "the extended attribute user.pybuild.device of 'open/planted' is left out" in log
+    for name in ("planted", "roots", "real"):
+        assert f"the extended attribute user.pybuild.device of 'open/{name}' is left out" in log

@@ -159,11 +159,16 @@ def test_both_sides_write_the_same_devices(kind: str, major: int, minor: int) ->
     assert ownernotes._parse_device(value) == (mode, os.makedev(major, minor))
     attributes = xattrs.Xattrs(notes=((nodes.ATTRIBUTE, value),))
     assert ownernotes.DEVICE.encode() == nodes.ATTRIBUTE and ownernotes.OWNER.encode() == owners.OWNER
-    assert nodes.stands_for(attributes, 0, None) == (kind, (major, minor))
-    # Any user could write that: it counts at a file of root's, and where it was known before.
-    assert nodes.stands_for(attributes, 5, None) is None
-    assert nodes.stands_for(attributes, 5, Entry(b"x", kind, rdev=(major, minor))) is not None  # type: ignore[arg-type]
-    assert nodes.stands_for(attributes, 5, Entry(b"x", "file")) is None
+    assert ownernotes.device_note(mode, os.makedev(major, minor)) == value
+    assert nodes.stands_for(attributes, 0, None, None) == (kind, (major, minor))
+    # Any user could write that: it counts at a file of root's, if root made such a device, and where it was known before.
+    before = Entry(b"x", kind, rdev=(major, minor))  # type: ignore[arg-type]
+    assert nodes.note(before) == value
+    assert nodes.stands_for(attributes, 0, None, {value}.__contains__) == (kind, (major, minor))
+    assert nodes.stands_for(attributes, 0, None, {b"c 9999:1"}.__contains__) is None
+    assert nodes.stands_for(attributes, 5, None, {value}.__contains__) is None
+    assert nodes.stands_for(attributes, 5, before, None) is not None
+    assert nodes.stands_for(attributes, 5, Entry(b"x", "file"), None) is None
 
 
 @given(st.binary(max_size=30))
@@ -172,7 +177,7 @@ def test_no_value_is_too_odd(value: bytes) -> None:
     owner, node, device = ownernotes._parse_owner(value), ownernotes._parse_node(value), ownernotes._parse_device(value)
     assert owner == owners._parse(value) and node == owners._parse_node(value)
     assert device[0] in (0, stat.S_IFCHR, stat.S_IFBLK)
-    nodes.stands_for(xattrs.Xattrs(notes=((nodes.ATTRIBUTE, value),)), 0, None)
+    nodes.stands_for(xattrs.Xattrs(notes=((nodes.ATTRIBUTE, value),)), 0, None, None)
 
 
 # Identities
