@@ -123,15 +123,19 @@ class DirectoryContext:
         return FileSource(self.root, entry.path)
 
     def digest(self, entry: Entry) -> str:
-        return self.known(entry) or self._read(entry.path)
+        return self.digest_of(entry.path)
 
-    def known(self, entry: Entry) -> str:
+    def digest_of(self, path: bytes) -> str:
+        """sha256 of the content of the file, which was looked up, in hex."""
+        return self.known(path) or self._read(path)
+
+    def known(self, path: bytes) -> str:
         """The file's digest where it need not be read for it, else nothing."""
-        known = self._digests.get(entry.path, "")
+        known = self._digests.get(path, "")
         if not known and self._hints is not None:
-            info = self._stats.get(entry.path)
-            if info is not None and (known := self._hints.recall(entry.path, info)):
-                self._digests[entry.path] = known
+            info = self._stats.get(path)
+            if info is not None and (known := self._hints.recall(path, info)):
+                self._digests[path] = known
         return known
 
     def opened(self, source: FileSource, file: int) -> None:

@@ -209,7 +209,7 @@ class Executor:
         if folder is not None and unread is not None and unread.files:
             if unread.is_much and not (step.unpack or use.as_folder):
                 return self._written(step, number, picked, folder, root, use)
-            picked = selection.digested(picked, folder, self.stop)
+            picked = selection.digested(picked, folder.digest_of, self.stop)
         key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
         result = self._cached(step, key, root) or self._made(
             _Job(key, step, number, below, root), lambda: self._work().copy(step, picked, below, use)
@@ -269,7 +269,7 @@ class Executor:
         """A COPY of much that must be read to know whether the cache has it: the layer is written in the same pass."""
         below = Root() if step.link else root
         with self._work().written(step, picked, below, use, folder) as layer:
-            picked = selection.digested(picked, folder, self.stop)
+            picked = selection.digested(picked, folder.digest_of, self.stop)
             key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
             return self._cached(step, key, root) or self._made(_Job(key, step, number, below, root), lambda: layer.keep(below))
 
