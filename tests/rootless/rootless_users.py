@@ -135,7 +135,7 @@ def new_account(room: Path, *, subordinate: int = 65536) -> Iterator[Account]:
         os.chown(home, uid, uid)
         yield Account(name, uid, home)
     finally:
-        _account_tool("userdel", name)
+        _account_tool("userdel", "--force", name)
         subprocess.run(["rm", "-rf", home], check=True)
 
 
