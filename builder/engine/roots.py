@@ -300,7 +300,7 @@ class Roots:
 
         folder = self._folder(layer)
         if folder is None:
-            raise StoreError(f"layer {layer.diff_id} has neither folder nor tar", hint="build once more with --no-cache")
+            raise self._store.formless(layer.diff_id)
         items = [Item(e, FileSource(folder, e.path) if e.kind == "file" else None) for e in self.entries(layer)]
         with stored():
             summary = write_layer(items, write, mtime=EPOCH)
@@ -333,8 +333,7 @@ class Roots:
 
         with self._store.scratch() as scratch:
             folder = _new_folder(scratch)
-            implied = materialise(items(scratch), folder, self.tree(below), stop=self._stop)
-            tied = implied or self.is_foreign(layer)
+            tied = materialise(items(scratch), folder, self.tree(below), stop=self._stop) or self.is_foreign(layer)
             self._store.add_snapshot(folder, layer.diff_id, layer.chain if tied else None)
 
     def _reader(self, below: Root, layer: Layer) -> Callable[[str], list[Item]]:
@@ -356,7 +355,7 @@ class Roots:
         """The content of each file and each hard link: a link outlives the name it repeats, if a later layer takes that."""
         from builder.layers.tarreader import read_tar
 
-        self._store.verify_blob(layer.diff_id)
+        self._store.verify_tar(layer.diff_id)
         sources: dict[bytes, Source] = {}
         items = read_tar(self._store.blob_path(layer.diff_id), whiteouts=True)
         if self.is_foreign(layer):

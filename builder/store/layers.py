@@ -137,6 +137,16 @@ class Layers:
         )
         return next((str(row[0]) for row in rows if os.path.isdir(self.snapshot_path(str(row[0])))), None)
 
+    def formless(self, diff_id: Digest) -> StoreError:
+        """The error for a layer without a form that is of use here."""
+        rows = self._database.all("SELECT id FROM snapshots WHERE diff_id = ? AND owners <> ?", str(diff_id), form())
+        if any(os.path.isdir(self.snapshot_path(str(row[0]))) for row in rows):
+            return StoreError(
+                f"layer {diff_id} was made in another kind of sandbox, which says in its own way whose files are whose",
+                hint="build the image again, or choose the sandbox that made it with --isolation (see 'pybuild doctor')",
+            )
+        return StoreError(f"layer {diff_id} has neither folder nor tar", hint="build once more with --no-cache")
+
     def snapshot_path(self, name: str) -> str:
         return f"{self._root}/snapshots/{name}"
 

@@ -106,6 +106,9 @@ def test_another_rung_makes_folders_of_its_own(solo: UserPybuild, image: str, ba
     for file in ("/etc/subuid", "/etc/subgid"):
         _append(file, f"{solo.account.name}:2000000:65536\n")
     try:
+        done = solo("run", image)
+        assert done.returncode == 7 and "was made in another kind of sandbox" in done.stderr
+        assert solo("run", "--isolation=single-uid", image).returncode == 0
         done = solo("-t", "owned", "--build-context", f"base={base}", "--progress=plain", context)
         assert done.returncode == 0 and "\n#2 CACHED" not in done.stderr and "sandbox: userns" in done.stderr
         done = solo("run", image, "stat", "-c", "%u:%g", "/five")
