@@ -94,6 +94,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
             imports=imports,
             access=request.access,
             provided=request.provided,
+            isolation=request.isolation,
             stop=stop,
             journal=journal,
         ) as executor,

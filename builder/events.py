@@ -82,6 +82,14 @@ class Notice(NamedTuple):
     message: str
 
 
+class SandboxChosen(NamedTuple):
+    """What RUN steps run in, told before the first one where it is not root's own."""
+
+    rung: str
+    """As `--isolation` has it."""
+    message: str
+
+
 class Debug(NamedTuple):
     message: str
 
@@ -141,6 +149,7 @@ Event = (
     | StepFinished
     | BuildWarning
     | Notice
+    | SandboxChosen
     | Debug
     | Transfer
     | CacheImported

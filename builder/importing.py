@@ -9,6 +9,7 @@ from builder.engine.roots import Root, Roots, Use
 from builder.errors import BuildError, UsageError
 from builder.layers.compression import decompress
 from builder.layers.entry import EPOCH, Item
+from builder.layers.ownerform import noted
 from builder.layers.scan import scan
 from builder.oci.digest import Digest
 from builder.oci.image import ImageConfig, assemble
@@ -43,7 +44,7 @@ def import_image(source: str, store: Store, platform: Platform, *, created: str,
 
 
 def _directory(source: str, roots: Roots, warn: Callable[[str], None]) -> Root:
-    owners = "keep" if os.geteuid() == 0 else "root"
+    owners = "keep" if os.geteuid() == 0 and not noted() else "root"
     items = scan(source, owners=owners, warn=warn)  # type: ignore[arg-type]  # a Literal either way
     return roots.add(Root(), [Item(i.entry._replace(mtime=EPOCH * 10**9), i.source) for i in items], Use(as_folder=False))
 

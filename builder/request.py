@@ -5,6 +5,7 @@ from __future__ import annotations
 from builder.context.access import Access
 from builder.engine.provided import Provided
 from builder.oci.platform import Platform
+from builder.sandbox.rungs import Isolation
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -62,6 +63,8 @@ class Request(NamedTuple):
     """What registries are reached with, found out when one is; None: not at all."""
     provided: Provided = Provided()
     """Secrets and ssh agents, for RUN --mount."""
+    isolation: Isolation = Isolation()
+    """The sandbox that RUN steps have."""
     ssh_auth_sock: str = ""
     """The user's agent, for contexts that the user named; ADD never has it. Empty for none."""
 

@@ -11,6 +11,7 @@ from builder.errors import StepError, UsageError
 from builder.oci.image import DEFAULT_PATH, parse_config
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
+from builder.sandbox.rungs import Isolation
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -30,6 +31,7 @@ class RunRequest(NamedTuple):
     network: Literal["host", "none"] = "host"
     terminal: bool = False
     """The command gets a terminal, and the user's is lent to it."""
+    isolation: Isolation = Isolation()
 
 
 def run(request: RunRequest, store: Store) -> int:
@@ -46,7 +48,7 @@ def run(request: RunRequest, store: Store) -> int:
         # As Docker has it.
         env.setdefault("TERM", "xterm")
     process = Process(argv, tuple(env.items()), config.workdir or "/", config.user, hostname, request.network, (), 64 << 20)
-    require()
+    require(request.isolation)
     roots = Roots(store)
     with store.scratch() as scratch, Launcher() as launcher:
         prepared = prepare(roots, Root.of(parsed.diff_ids), scratch, process)

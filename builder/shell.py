@@ -9,11 +9,13 @@ from builder.engine.container import Process, exec_hint, prepare
 from builder.engine.roots import Root, Roots
 from builder.errors import StepError, UsageError, did_you_mean
 from builder.history import find, last_build, named
+from builder.layers import owners
 from builder.oci.digest import Digest
 from builder.oci.image import DEFAULT_PATH
 from builder.run import attached
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
+from builder.sandbox.rungs import Isolation
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -40,6 +42,7 @@ class ShellRequest(NamedTuple):
     """None for the step's own."""
     proxies: tuple[tuple[str, str], ...]
     terminal: bool
+    isolation: Isolation = Isolation()
 
 
 class View(NamedTuple):
@@ -91,7 +94,7 @@ def choose(request: ShellRequest, store: Store) -> View:
 def shell(view: View, request: ShellRequest, store: Store) -> int:
     """Run the command to its end; its exit code. What it writes is thrown away. Raises UsageError where the file system is
     gone, StepError for a command that cannot be started."""
-    require()
+    require(request.isolation)
     roots = Roots(store)
     root = _root(view, roots, store)
     process = _process(view.step, request)
@@ -182,9 +185,8 @@ def _cwd(roots: Roots, root: Root, view: View) -> str:
 
 def _like(folder: str, upper: str) -> None:
     """The upper's root *is* the command's `/`."""
-    found = os.lstat(folder)
-    os.chown(upper, found.st_uid, found.st_gid)
-    os.chmod(upper, found.st_mode & 0o7777)
+    owners.give_like(folder, upper)
+    os.chmod(upper, os.lstat(folder).st_mode & 0o7777)
 
 
 def _not_run(process: Process, outcome: Outcome, hint: str | None) -> StepError:

@@ -45,11 +45,38 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if not (CACHE / "docker-profile" / "default.json").is_file():
         missing.append("Docker's seccomp profile (.ci/docker-profile)")
     if os.geteuid() != 0:
-        missing.append("root: the sandbox needs it for now")
+        missing.append("root: it makes the users and the machines of the tests")
     if missing:
         raise pytest.UsageError(f"the tests need: {', '.join(missing)}. `make setup` sees to it, or says what to install.")
     name, _, value = _MARK.partition("=")
     os.environ[name] = value
+
+
+NEEDED_RUNGS = ("root", "userns", "single-uid")
+"""Each sandbox must have run a command of a user who is not root, else the suite fails: a test's property `rung` says that."""
+
+
+def _exercised(config: pytest.Config) -> list[str]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    passed = reporter.stats.get("passed", []) if reporter is not None else []
+    return sorted({str(value) for report in passed for name, value in report.user_properties if name == "rung"})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if exercised := _exercised(config):
+        terminalreporter.write_line(f"rungs exercised: {', '.join(exercised)}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    config = session.config
+    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not (
+        config.option.keyword or config.option.markexpr or config.option.collectonly or hasattr(config, "workerinput")
+    )
+    lacking = set(NEEDED_RUNGS).difference(_exercised(config)) if whole and exitstatus == 0 else ()
+    if lacking:
+        config.get_terminal_writer().line(f"no RUN ran as another user than root in the sandbox: {', '.join(sorted(lacking))}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _present(command: str) -> bool:

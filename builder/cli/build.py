@@ -189,6 +189,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         pull=when(parsed),
         registry=lambda: _registry(parsed, environment),
         provided=provided,
+        isolation=environment.sandbox,
         ssh_auth_sock=environment.ssh_auth_sock,
     )
 

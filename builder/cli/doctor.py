@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 
+from builder.cli.isolation import wanted
 from builder.errors import SandboxError, StoreError
-from builder.sandbox import capabilities, features, probe
+from builder.sandbox import capabilities, ladder
+from builder.sandbox.rungs import choose
 from builder.store.store import Store
 from builder.values import NamedTuple
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
+    from builder.sandbox.rungs import Isolation, Verdict
     from builder.store.verify import Report
 
 
@@ -23,10 +27,11 @@ class Machine(NamedTuple):
     """What RUN steps can count on here."""
 
     kernel: str
-    trouble: SandboxError | None
-    """Why there can be no sandbox at all."""
+    taken: Isolation
+    """The sandbox that RUN steps get."""
+    rungs: tuple[Verdict, ...]
     lacks: tuple[str, ...]
-    """Newer calls of the kernel that the sandbox does without (`sandbox.features`)."""
+    """Newer calls of the kernel, and other things, that the sandbox does without (`sandbox.spec.Outcome`)."""
     withheld: tuple[str, ...]
     """Capabilities that RUN has with Docker and that this process cannot give."""
 
@@ -42,41 +47,62 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
             report = store.verify()
         sys.stdout.write(_store_json(report) if as_json else _store_text(root, report))
         return StoreError.exit_code if report.problems else 0
-    machine = _machine()
+    machine = _machine(parsed, environment)
     sys.stdout.write(_machine_json(machine) if as_json else _machine_text(machine))
-    return SandboxError.exit_code if machine.trouble is not None else 0
+    return SandboxError.exit_code if machine.taken.rung is None else 0
 
 
-def _machine() -> Machine:
-    trouble = None
-    try:
-        probe.require()
-    except SandboxError as error:
-        trouble = error
-    return Machine(os.uname().release, trouble, features.missing(), tuple(capabilities.withheld()))
+def _machine(parsed: Parsed, environment: Environment) -> Machine:
+    place = _place(environment.store_root(parsed.text("root"), os.geteuid()), environment.tmpdir)
+    with tempfile.TemporaryDirectory(prefix=".pybuild-doctor-", dir=place) as folder:
+        found = ladder.climb(folder, environment.path)
+    taken = choose(found.verdicts, wanted(parsed, environment))
+    withheld = tuple(capabilities.withheld()) if taken.rung == "root" else ()
+    return Machine(os.uname().release, taken, found.verdicts, found.fallbacks, withheld)
+
+
+def _place(root: str, tmpdir: str) -> str:
+    """Where to try: on the file system of the store, which need not be there yet; elsewhere where nothing can be made there."""
+    folder = os.path.abspath(root)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    places = (folder, tmpdir, "/tmp", "/dev/shm")
+    return next((place for place in places if place and os.access(place, os.W_OK | os.X_OK)), folder)
 
 
 def _machine_text(machine: Machine) -> str:
+    rung, reason, _ = machine.taken
     lines = [f"Linux {machine.kernel}"]
-    if machine.trouble is not None:
-        lines.append(f"RUN steps: no: {machine.trouble.message}")
-        lines += [f"  hint: {machine.trouble.hint}"] if machine.trouble.hint else []
+    if rung is None:
+        lines.append(f"RUN steps: no: {reason}")
     else:
-        lines.append("RUN steps: yes, as root, in namespaces of their own")
-    lines += [f"  the kernel lacks '{name}'; the sandbox does without" for name in machine.lacks]
+        how = {
+            "root": "as root, in namespaces of their own",
+            "userns": "without root, in a user namespace",
+            "single-uid": "without root, in a user namespace with a single uid",
+        }.get(rung, rung)
+        lines.append(f"RUN steps: yes, {how}")
+    lines.append("The sandboxes, the strongest first:")
+    for verdict in machine.rungs:
+        works = "works" if verdict.usable else "no"
+        lines.append(f"  {verdict.rung + ':':<12} {works}{', taken' if verdict.rung == rung else ''}: {verdict.reason}")
+        lines += [f"    hint: {verdict.hint}"] if verdict.hint and not verdict.usable else []
+    lines += [f"  this machine lacks '{name}'; the sandbox does without" for name in machine.lacks]
     lines += [f"  {name} is withheld from the builder: a step that needs it fails" for name in machine.withheld]
-    lines.append("Asked of the kernel, not tried: no sandbox was made. 'pybuild doctor --store' looks at the store.")
+    lines.append("Each was tried. 'pybuild doctor --store' looks at the store.")
     return "".join(f"{line}\n" for line in lines)
 
 
 def _machine_json(machine: Machine) -> str:
-    trouble = machine.trouble
+    rung, reason, hint = machine.taken
     return _document(
         kernel=machine.kernel,
         sandbox={
-            "usable": trouble is None,
-            "reason": trouble.message if trouble else None,
-            "hint": trouble.hint if trouble else None,
+            "usable": rung is not None,
+            "rung": rung,
+            "reason": None if rung else reason,
+            "hint": None if rung else hint or None,
+            "rungs": [verdict._asdict() for verdict in machine.rungs],
             "missing": list(machine.lacks),
             "withheld": list(machine.withheld),
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builder.errors import UsageError, did_you_mean
+from builder.sandbox.rungs import Isolation
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -42,6 +43,10 @@ class Environment(NamedTuple):
     docker_context: str = ""
     path: str = ""
     """PATH: where git and ssh are looked for. Not in the SPEC's list; every program has it."""
+    isolation: str = ""
+    """PYBUILD_ISOLATION: the sandbox that is wanted where no flag says it."""
+    sandbox: Isolation = Isolation()
+    """The sandbox that commands get (`builder.cli.isolation`), once that is known."""
 
     def store_root(self, flag: str | None, uid: int) -> str:
         """The store's folder (SPEC section 6): ``--root``, PYBUILD_ROOT, or the user's own. Raises UsageError."""
@@ -95,6 +100,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         docker_host=environ.get("DOCKER_HOST", ""),
         docker_context=environ.get("DOCKER_CONTEXT", ""),
         path=environ.get("PATH", ""),
+        isolation=environ.get("PYBUILD_ISOLATION", ""),
     )
 
 

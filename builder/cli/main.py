@@ -10,6 +10,7 @@ from builder.cli.environment import read_environment
 from builder.cli.faults import complain, discard, install, streams, told
 from builder.cli.flags import parse
 from builder.errors import BuildError, UsageError, render
+from builder.sandbox.capabilities import lacking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
+    from builder.cli.isolation import Entering
 
     Run = Callable[[Parsed, Environment, Mapping[str, str]], int]
 
@@ -42,7 +44,12 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         parsed = parse(argv)
         if parsed.command in ("help", "version"):
             return _explain(parsed)
-        code = _command(parsed.command)(parsed, environment, environ)
+        # It takes as long as the command's imports, and goes on beside them.
+        entering = _entering(parsed, environment)
+        command = _command(parsed.command)
+        if entering is not None:
+            environment = environment._replace(sandbox=entering.finish())
+        code = command(parsed, environment, environ)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -71,6 +78,15 @@ def _explain(parsed: Parsed) -> int:
     text = version() if parsed.command == "version" else help_text(*parsed.positionals)
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     return 0
+
+
+def _entering(parsed: Parsed, environment: Environment) -> Entering | None:
+    """None for root with all its rights, who needs no namespace to be let into."""
+    if os.geteuid() == 0 and not (parsed.values.get("isolation") or environment.isolation) and not lacking():
+        return None
+    from builder.cli.isolation import begin
+
+    return begin(parsed, environment)
 
 
 def _command(name: str) -> Run:

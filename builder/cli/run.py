@@ -27,7 +27,8 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         raise UsageError("--tty needs a terminal on stdin and stdout", hint="leave -t out: streams are handed on as they are")
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
         image = _image(name, parsed, environment, store)
-        return run(RunRequest(image, tuple(argv), "none" if parsed.text("network") == "none" else "host", terminal), store)
+        none = parsed.text("network") == "none"
+        return run(RunRequest(image, tuple(argv), "none" if none else "host", terminal, environment.sandbox), store)
 
 
 def _image(name: str, parsed: Parsed, environment: Environment, store: Store) -> ImageRecord:

@@ -40,6 +40,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         None if network is None else "none" if network == "none" else "host",
         environment.proxies,
         interactive,
+        environment.sandbox,
     )
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
         try:

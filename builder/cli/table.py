@@ -75,6 +75,10 @@ _TLS_VERIFY = Flag(
 
 _CERT_DIR = Flag("cert-dir", "", "string", "DIR", "certificates for registries: *.crt, *.cert with *.key", "Inputs")
 
+_ISOLATION = Flag(
+    "isolation", "", "string", "RUNG", "the sandbox: auto (default: $PYBUILD_ISOLATION), root, userns, single-uid or chroot"
+)
+
 _BUILD = (
     Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
     Flag("build-arg", "", "pairs", "NAME[=VALUE]", "set an ARG; without a value it comes from the environment", "Inputs"),
@@ -128,6 +132,7 @@ _BUILD = (
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts of RUN steps", "Steps"),
     Flag("network", "", "string", "MODE", "the network of RUN steps", "Steps", choices=("default", "host", "none")),
     Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm in RUN steps, as 64m", "Steps"),
+    _ISOLATION._replace(group="Steps"),
     Flag(
         "progress",
         "",
@@ -171,7 +176,6 @@ _BUILD = (
     _ignored("disable-compression", "bool"),
     _ignored("disable-content-trust", "bool"),
     _ignored("force-rm", "bool"),
-    _ignored("isolation", "string"),
     _ignored("layers", "bool"),
     _ignored("memory-swap", "string"),
     _ignored("rm", "bool"),
@@ -276,6 +280,7 @@ _RUN = (
     _CERT_DIR._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     Flag("tty", "t", "bool", "", "give the command a terminal"),
+    _ISOLATION,
     _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
     _unbuilt("entrypoint", "string", "COMMAND", "replace the image's ENTRYPOINT"),
     _unbuilt("user", "string", "USER", "run as another user", short="u"),
@@ -389,6 +394,7 @@ _ALL = (
             Flag("file", "f", "string", "PATH", "the last build of this Dockerfile (default: of the store)"),
             Flag("shell", "", "string", "PROGRAM", "what is run without a COMMAND (default: /bin/sh)"),
             Flag("network", "", "string", "MODE", "the network (default: the step's)", choices=("default", "host", "none")),
+            _ISOLATION,
         ),
         1,
         -1,

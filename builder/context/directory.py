@@ -123,15 +123,19 @@ class DirectoryContext:
         return FileSource(self.root, entry.path)
 
     def digest(self, entry: Entry) -> str:
-        return self.known(entry) or self._read(entry.path)
+        return self.digest_of(entry.path)
 
-    def known(self, entry: Entry) -> str:
+    def digest_of(self, path: bytes) -> str:
+        """sha256 of the content of the file, which was looked up, in hex."""
+        return self.known(path) or self._read(path)
+
+    def known(self, path: bytes) -> str:
         """The file's digest where it need not be read for it, else nothing."""
-        known = self._digests.get(entry.path, "")
+        known = self._digests.get(path, "")
         if not known and self._hints is not None:
-            info = self._stats.get(entry.path)
-            if info is not None and (known := self._hints.recall(entry.path, info)):
-                self._digests[entry.path] = known
+            info = self._stats.get(path)
+            if info is not None and (known := self._hints.recall(path, info)):
+                self._digests[path] = known
         return known
 
     def opened(self, source: FileSource, file: int) -> None:
@@ -187,8 +191,11 @@ class DirectoryContext:
         hints = self._hints
         if hints is None:
             return
+        told = self._told(sources)
+        if not all(self._is_sure(path, info) for _, path, info in told):
+            return
         try:
-            looks = lookback.digest(self._told(sources), self._vouched, hints.device())
+            looks = lookback.digest(told, self._vouched, hints.device())
         except lookback.Unsure:
             return
         hints.keep_selection(spec, looks, content)
@@ -210,17 +217,22 @@ class DirectoryContext:
 
     def _vouched(self, folder: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
         """What was in the folder when it was listed. Raises Unsure for what may have changed since without another stat."""
-        hints = self._hints
         for name in self._children.get(folder, ()):
             path = folder + b"/" + name if folder else name
             info = self._stats[path]
-            if stat.S_ISREG(info.st_mode):
-                sure = hints is not None and hints.vouches(path, info)
-            else:
-                sure = stat.S_ISDIR(info.st_mode) or (hints is not None and hints.is_old(info))
-            if not sure:
+            if not self._is_sure(path, info):
                 raise lookback.Unsure
             yield name, info
+
+    def _is_sure(self, path: bytes, info: os.stat_result) -> bool:
+        """Whether a change since this look at it would show."""
+        hints = self._hints
+        if stat.S_ISDIR(info.st_mode):
+            # Its mode is compared, and its names.
+            return True
+        if hints is None:
+            return False
+        return hints.vouches(path, info) if stat.S_ISREG(info.st_mode) else hints.is_old(info)
 
     def inode(self, entry: Entry) -> Hashable | None:
         return self._inodes.get(entry.path)

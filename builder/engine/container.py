@@ -12,6 +12,7 @@ from contextlib import suppress
 from builder.engine import accounts, mountpoints
 from builder.errors import BuildError
 from builder.layers.folder import set_root
+from builder.layers.ownerform import form, noted
 from builder.sandbox.spec import FileMount, SandboxSpec
 from builder.values import NamedTuple
 
@@ -94,6 +95,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         hostname=process.hostname,
         network=process.network,
         shm_size=process.shm_size,
+        emulate="owners" if noted() else "mknod" if form() else "",
         mounts=(
             *(FileMount(path, contents[name]) for name, path in points.files),
             *process.scripts,

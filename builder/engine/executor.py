@@ -17,9 +17,11 @@ from builder.engine.provided import Provided
 from builder.engine.roots import Root, damaged
 from builder.engine.sources import StackTree, Stoppable, Unread
 from builder.errors import BuildError, Interrupted, StoreError
+from builder.layers.ownerform import noted
 from builder.layers.source import ContentChanged
 from builder.plan import keys
 from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, WorkdirStep, parents
+from builder.sandbox.rungs import Isolation
 from builder.store.store import Record
 from builder.values import NamedTuple
 
@@ -90,6 +92,7 @@ class Executor:
         imports: Imports | None = None,
         access: Access = Access(),  # noqa: B008  a frozen value
         provided: Provided = Provided(),  # noqa: B008  a frozen value
+        isolation: Isolation = Isolation(),  # noqa: B008  a frozen value
         stop: Cancellation | None = None,
         journal: Journal | None = None,
     ) -> None:
@@ -107,6 +110,7 @@ class Executor:
         # Guards what is made once, at the first step that needs it.
         self._lock = allocate_lock()
         self._provided = provided
+        self._isolation = isolation
         self._remotes: Remotes | None = None
         self._worker: Worker | None = None
         self._rung_class = ""
@@ -144,6 +148,8 @@ class Executor:
         number in events; `use` is of a layer that is made here. Raises BuildError kinds with
         the step's span.
         """
+        # A RUN that cannot run says so itself: no layer is made ready for it.
+        use = use._replace(as_folder=use.as_folder and self._isolation.rung is not None)
         try:
             self.stop.check()
             match step:
@@ -203,7 +209,7 @@ class Executor:
         if folder is not None and unread is not None and unread.files:
             if unread.is_much and not (step.unpack or use.as_folder):
                 return self._written(step, number, picked, folder, root, use)
-            picked = selection.digested(picked, folder, self.stop)
+            picked = selection.digested(picked, folder.digest_of, self.stop)
         key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
         result = self._cached(step, key, root) or self._made(
             _Job(key, step, number, below, root), lambda: self._work().copy(step, picked, below, use)
@@ -263,7 +269,7 @@ class Executor:
         """A COPY of much that must be read to know whether the cache has it: the layer is written in the same pass."""
         below = Root() if step.link else root
         with self._work().written(step, picked, below, use, folder) as layer:
-            picked = selection.digested(picked, folder, self.stop)
+            picked = selection.digested(picked, folder.digest_of, self.stop)
             key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
             return self._cached(step, key, root) or self._made(_Job(key, step, number, below, root), lambda: layer.keep(below))
 
@@ -297,11 +303,12 @@ class Executor:
             from builder.sandbox import capabilities
 
             seen = [f"without {name}" for name in capabilities.withheld()]
-            if capabilities.absent(("CAP_SYS_RESOURCE",), "CapEff"):
+            if self._isolation.rung == "userns" or capabilities.absent(("CAP_SYS_RESOURCE",), "CapEff"):
                 from builder.sandbox.limits import lowered
 
-                seen += [f"with {limit}" for limit in lowered()]
-            self._rung_class = " ".join(["root", *seen])
+                # How many processes a user may have differs on every machine, and decides no result but a failure.
+                seen += [f"with {limit}" for limit in lowered() if not limit.startswith("NPROC=")]
+            self._rung_class = " ".join(["single-uid" if noted() else "root", *seen])
         return self._rung_class
 
     def _work(self) -> Worker:
@@ -312,7 +319,7 @@ class Executor:
             if self._closed:
                 raise Interrupted(_SIGINT)
             if self._worker is None:
-                self._worker = Worker(self._store, self._roots, self._emit, self._provided, self.stop)
+                self._worker = Worker(self._store, self._roots, self._emit, self._provided, self._isolation, self.stop)
             return self._worker
 
     def _fetcher(self) -> Remotes:

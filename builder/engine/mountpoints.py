@@ -11,6 +11,7 @@ import errno
 import os
 
 from builder.errors import BuildError, DockerfileError
+from builder.layers import owners
 from builder.layers.folder import times
 from builder.layers.names import MAX_NAME, MAX_PATH, show
 from builder.layers.resolve import resolve
@@ -208,7 +209,7 @@ def _dress(tree: Tree, stub: str) -> None:
     root = os.fsencode(stub)
     for at, _, _ in os.walk(root, topdown=False):
         entry = tree.lookup(os.path.relpath(at, root) if at != root else b"")
-        os.chown(at, entry.uid if entry else 0, entry.gid if entry else 0)
+        owners.give_path(os.fsdecode(at), entry.uid if entry else 0, entry.gid if entry else 0)
         os.chmod(at, entry.mode if entry else 0o755)
         if entry is not None:
             for name, value in entry.xattrs:

@@ -12,6 +12,7 @@ import os
 
 from builder.cache.format import MOUNT_TYPE, CachedMount
 from builder.cache.places import Blob
+from builder.engine.cachebases import elsewhere, here
 from builder.errors import BuildError, did_you_mean
 from builder.events import BuildWarning, Debug
 from builder.layers.compression import decompress, zstd_file
@@ -37,7 +38,7 @@ def pack(ids: Sequence[str], store: Store, scratch: str, emit: Emit, *, threads:
     """The cache mounts with these ids as blobs, whose files lie in the folder `scratch`. Of several that the store has for the
     same use (`sharing=private`) it is one. Warns of an id that there is none of. Raises BuildError for a file that no archive
     of ours can hold."""
-    known = store.cache_mounts()
+    known = [record for record in store.cache_mounts() if elsewhere(record.base) is not None]
     for id in ids:
         if not any(record.id == id for record in known):
             hint = did_you_mean(id, {record.id for record in known})
@@ -56,14 +57,15 @@ def pack(ids: Sequence[str], store: Store, scratch: str, emit: Emit, *, threads:
             raise
         finally:
             use.release()
-        packed[CachedMount(id, base)] = blob
+        packed[CachedMount(id, elsewhere(base) or "")] = blob
     return packed
 
 
 def unpack(mount: CachedMount, blob: Descriptor, source: Source, store: Store, stoppable: Stoppable, *, limit: int) -> int:
     """Make the cache mount of what `source` has; the bytes that were fetched. Nothing happens where the store has one. It may
     unpack to `limit` bytes. Raises BuildError and ValueError for what is damaged, missing, or not written as `pack` does."""
-    if any((record.id, record.base) == mount for record in store.cache_mounts()):
+    base = here(mount.base)
+    if any((record.id, record.base) == (mount.id, base) for record in store.cache_mounts()):
         return 0
     with store.scratch() as scratch:
         packed, tar = os.path.join(scratch, "packed"), os.path.join(scratch, "mount.tar")
@@ -75,7 +77,7 @@ def unpack(mount: CachedMount, blob: Descriptor, source: Source, store: Store, s
         # What has another order, or names twice, is none of ours: the writer refuses it.
         write_layer(items, None, mtime=None)
         # `private` waits for nobody: where another made one meanwhile, and uses it, there are two.
-        use = store.cache_mount(mount.id, mount.base, "private", f"process {os.getpid()}, which takes it from a cache")
+        use = store.cache_mount(mount.id, base, "private", f"process {os.getpid()}, which takes it from a cache")
         use.acquire(lambda folder: materialise(items, folder, Tree()))
         use.release()
     return blob.size
@@ -85,7 +87,7 @@ def _packed(folder: str, path: str, emit: Emit, threads: int) -> Blob:
     def tell(message: str) -> None:
         emit(Debug(f"a cache mount in the cache: {message}"))
 
-    items = scan(folder, owners="keep", warn=tell)
+    items = scan(folder, owners="ours", warn=tell)
     tar = f"{path}.tar"
     with open(tar, "wb") as file:
         write_layer(items, file.write, mtime=None)

@@ -46,10 +46,13 @@ class Dress(NamedTuple):
         return Entry(path, "dir", 0o755 if self.mode is None else self.mode, uid, gid, mtime=self.now)
 
     def copied(self, entry: Entry, path: bytes) -> Entry:
-        entry = self.owned(entry)
-        if self.mode is not None and entry.kind != "symlink":
-            entry = entry._replace(mode=self.mode)
-        return entry._replace(path=path)
+        # Written out: `_replace` costs three times as much, and there may be many files.
+        _, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime = entry
+        if self.owner is not None:
+            uid, gid = self.owner
+        if self.mode is not None and kind != "symlink":
+            mode = self.mode
+        return Entry(path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime)
 
     def owned(self, entry: Entry) -> Entry:
         return entry if self.owner is None else entry._replace(uid=self.owner.uid, gid=self.owner.gid)

@@ -10,7 +10,7 @@ The readers and writers of layers are imported where they are used: a fully cach
 from __future__ import annotations
 
 import os
-from _thread import _local, allocate_lock  # `threading` costs 1 ms at start
+from _thread import RLock, _local, allocate_lock  # `threading` costs 1 ms at start
 
 from builder.cancellation import NEVER
 from builder.errors import BuildError, StoreError
@@ -18,6 +18,7 @@ from builder.layers.entry import EPOCH, FileSource, Item
 from builder.layers.names import show
 from builder.layers.source import ContentChanged
 from builder.oci.digest import chain_id
+from builder.sandbox import capabilities
 from builder.store.layers import foreign_index
 from builder.values import NamedTuple
 
@@ -83,7 +84,7 @@ class Roots:
         # Held while the folder of a layer is made that is missing: what two would make at once is made by one.
         self._making = allocate_lock()
         # Held while a tar is looked through, and inside of the other at most.
-        self._reading = allocate_lock()
+        self._reading = RLock()
         self._entries: dict[Digest, list[Entry]] = {}
         self._tars: dict[Digest, dict[bytes, Source]] = {}
         self._pending: dict[Digest, Callable[[str], list[Item]]] = {}
@@ -155,7 +156,7 @@ class Roots:
         folder = self._folder(layer)
         if folder is not None:
             return FileSource(folder, entry.path)
-        return self._tar_sources(layer)[entry.path]
+        return self._tar_sources(Root(root.layers[:number]), layer)[entry.path]
 
     # Keeping
 
@@ -240,17 +241,27 @@ class Roots:
         plain = [item for item in items if item.entry.kind != "opaque"]
         entries = iter(digested(plain, stop=self._stop))
         items = [item if item.entry.kind == "opaque" else item._replace(entry=next(entries)) for item in items]
-        with self._store.scratch() as scratch:
-            folder = _new_folder(scratch)
-            materialise(items, folder, below, stop=self._stop)
-            self._store.add_snapshot(folder, diff_id, layer.chain)
+        if capabilities.absent(("CAP_CHOWN",), "CapEff"):
+            # Without root, and without a namespace, no folder can have the owners that its files have: the tar must do.
+            self._keep_tar(tar, diff_id)
+        else:
+            with self._store.scratch() as scratch:
+                folder = _new_folder(scratch)
+                materialise(items, folder, below, stop=self._stop)
+                self._store.add_snapshot(folder, diff_id, layer.chain)
         self._put_index(_foreign_name(layer), [item.entry for item in items])
         return result
 
+    def _keep_tar(self, tar: str, diff_id: Digest) -> None:
+        with open(tar, "rb") as file, self._store.blob_writer(diff_id.algorithm) as writer:
+            for chunk in iter(lambda: file.read(1 << 20), b""):
+                writer.write(chunk)
+            writer.commit(diff_id)
+
     def has(self, root: Root) -> bool:
-        """Whether the top layer of `root` is there as a foreign one, with its index and its folder."""
-        layer = root.layers[-1]
-        return self.is_foreign(layer) and self._folder(layer) is not None
+        """Whether the top layer of `root` is there as a foreign one, with its index and a form."""
+        top = root.layers[-1]
+        return self.is_foreign(top) and (self._folder(top) is not None or self._store.has_blob(top.diff_id))
 
     def is_foreign(self, layer: Layer) -> bool:
         """Whether others packed it: then its times are its own."""
@@ -270,7 +281,7 @@ class Roots:
         with self._making:
             folder = self._folder(layer)
             if folder is None:
-                self._make_folder(below, layer, self._pending.get(layer.diff_id) or self._reader(layer))
+                self._make_folder(below, layer, self._pending.get(layer.diff_id) or self._reader(below, layer))
                 folder = self._folder(layer)
         if folder is None:
             raise StoreError(f"the folder of layer {layer.diff_id} vanished", hint="another process changed the store")
@@ -289,7 +300,7 @@ class Roots:
 
         folder = self._folder(layer)
         if folder is None:
-            raise StoreError(f"layer {layer.diff_id} has neither folder nor tar", hint="build once more with --no-cache")
+            raise self._store.formless(layer.diff_id)
         items = [Item(e, FileSource(folder, e.path) if e.kind == "file" else None) for e in self.entries(layer)]
         with stored():
             summary = write_layer(items, write, mtime=EPOCH)
@@ -322,31 +333,38 @@ class Roots:
 
         with self._store.scratch() as scratch:
             folder = _new_folder(scratch)
-            implied = materialise(items(scratch), folder, self.tree(below), stop=self._stop)
-            self._store.add_snapshot(folder, layer.diff_id, layer.chain if implied else None)
+            tied = materialise(items(scratch), folder, self.tree(below), stop=self._stop) or self.is_foreign(layer)
+            self._store.add_snapshot(folder, layer.diff_id, layer.chain if tied else None)
 
-    def _reader(self, layer: Layer) -> Callable[[str], list[Item]]:
-        return lambda _scratch: self._from_tar(layer)
+    def _reader(self, below: Root, layer: Layer) -> Callable[[str], list[Item]]:
+        return lambda _scratch: self._from_tar(below, layer)
 
-    def _from_tar(self, layer: Layer) -> list[Item]:
-        sources = self._tar_sources(layer)
+    def _from_tar(self, below: Root, layer: Layer) -> list[Item]:
+        sources = self._tar_sources(below, layer)
         return [Item(entry, sources[entry.path] if entry.kind == "file" else None) for entry in self.entries(layer)]
 
-    def _tar_sources(self, layer: Layer) -> dict[bytes, Source]:
+    def _tar_sources(self, below: Root, layer: Layer) -> dict[bytes, Source]:
         """Where the content of each file of the layer's tar is; looked through once, however many threads ask."""
         with self._reading:
-            sources = self._tars.get(layer.diff_id)
+            sources = self._tars.get(layer.chain)
             if sources is None:
-                sources = self._tars[layer.diff_id] = self._read_tar(layer)
+                sources = self._tars[layer.chain] = self._read_tar(below, layer)
             return sources
 
-    def _read_tar(self, layer: Layer) -> dict[bytes, Source]:
+    def _read_tar(self, below: Root, layer: Layer) -> dict[bytes, Source]:
         """The content of each file and each hard link: a link outlives the name it repeats, if a later layer takes that."""
         from builder.layers.tarreader import read_tar
 
-        self._store.verify_blob(layer.diff_id)
+        self._store.verify_tar(layer.diff_id)
         sources: dict[bytes, Source] = {}
-        for item in read_tar(self._store.blob_path(layer.diff_id), whiteouts=True):
+        items = read_tar(self._store.blob_path(layer.diff_id), whiteouts=True)
+        if self.is_foreign(layer):
+            from builder.layers.settle import fill, settle
+
+            # Its names lead through links, and say things twice: its entries are what came of that.
+            settled = settle(items, self.tree(below)).items
+            items = iter(fill(settled, lambda path: self.content(below, path)))
+        for item in items:
             source = sources.get(item.entry.link) if item.entry.kind == "hardlink" else item.source
             if source is not None:
                 sources[item.entry.path] = source

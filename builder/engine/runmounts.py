@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from builder.engine.agents import Agents, Forward
+from builder.engine.cachebases import here
 from builder.engine.container import new_folder, refuse_too_many
 from builder.engine.mountpoints import Attachment
 from builder.engine.mountsources import FromContext
@@ -21,8 +22,10 @@ from builder.engine.selection import folder as picked_folder
 from builder.engine.sources import StackTree
 from builder.errors import BuildError, StoreError, UsageError
 from builder.events import StepLog
+from builder.layers import owners
 from builder.layers.folder import materialise, set_root
 from builder.layers.index import Tree
+from builder.layers.ownerform import noted
 from builder.plan.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount
 from builder.redact import redact
 from builder.sandbox import spec
@@ -211,7 +214,7 @@ class RunMounts:
         if source is not None:
             materialise(self._items(source), folder, Tree(), stop=self._tools.stop)
         if source is None or _owned(mount):
-            os.chown(folder, mount.uid, mount.gid)
+            owners.give_path(folder, mount.uid, mount.gid)
             os.chmod(folder, mount.mode)
 
     def _items(self, source: MountSource) -> tuple[Item, ...]:
@@ -249,7 +252,8 @@ class RunMounts:
                 raise missing("ssh agent", mount, given, f"--ssh {mount.id}")
             return
         socket = self._stack.enter_context(Forward(self._tools.agents, agent, self._new_folder("agent"))).path
-        os.chown(socket, mount.uid, mount.gid)
+        if not noted():
+            os.chown(socket, mount.uid, mount.gid)
         os.chmod(socket, mount.mode & 0o777)
         self._attach(mount, spec.BindMount(socket, mount.target), is_folder=False)
 
@@ -269,7 +273,7 @@ def _base(mount: CacheMount, source: MountSource | None) -> str:
     parts = [source.digest] if source is not None else []
     if _owned(mount):
         parts.append(f"{mount.mode:04o} {mount.uid}:{mount.gid}")
-    return " ".join(parts)
+    return here(" ".join(parts))
 
 
 class _Wait:

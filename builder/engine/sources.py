@@ -124,7 +124,7 @@ class Unread:
         self._bytes = 0
 
     def digest(self, entry: Entry) -> str:
-        known = self.folder.known(entry)
+        known = self.folder.known(entry.path)
         if not known:
             self.files += 1
             self._bytes += entry.size

@@ -11,11 +11,12 @@ from functools import partial
 
 from builder.engine import accounts
 from builder.engine.container import Process, exec_hint, image_accounts, prepare
+from builder.engine.emulated import emulated, made_devices
 from builder.engine.mountpoints import unmounted
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, Interrupted, StepError, StoreError
-from builder.events import BuildWarning, Debug, StepLog
+from builder.events import BuildWarning, Debug, SandboxChosen, StepLog
 from builder.layers.diff import commit_upper
 from builder.plan.heredocs import PIPES
 from builder.sandbox.launcher import Launcher
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from builder.layers.entry import Item
     from builder.plan.keys import Key
     from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
+    from builder.sandbox.rungs import Isolation
     from builder.sandbox.spec import Outcome
     from builder.store.store import Store
 
@@ -55,11 +57,14 @@ TAIL_LINES = 12
 class Worker:
     """Does steps, several at once if need be. Close it: it may have started the fork server."""
 
-    def __init__(self, store: Store, roots: Roots, emit: Emit, provided: Provided, stop: Cancellation) -> None:
+    def __init__(
+        self, store: Store, roots: Roots, emit: Emit, provided: Provided, isolation: Isolation, stop: Cancellation
+    ) -> None:
         self._store = store
         self._roots = roots
         self._emit = emit
         self._provided = provided
+        self._isolation = isolation
         self._stop = stop
         self._lock = threading.Lock()
         self._launcher: Launcher | None = None
@@ -116,6 +121,9 @@ class Worker:
         env = (*step.proxy, *step.env)
         scripts = (ScriptMount(PIPES + step.script.name, step.script.data),) if step.script else ()
         process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size, scripts)
+        # Before anything is made ready: where there is no sandbox, nothing can be.
+        launcher = self._sandboxes()
+        self._tell_rung()
         with self._store.scratch() as scratch, ExitStack() as stack:
             if step.mounts:
                 mounts = stack.enter_context(self._mount_tools().mounts(step, number, sources, scratch))
@@ -127,13 +135,13 @@ class Worker:
                 tail.add(data)
                 self._emit(StepLog(number, data))
 
-            launcher = self._sandboxes()
             # What was cancelled ends by the end of the fork server.
             with self._stop.ending(launcher.end_all):
                 outcome = launcher.run(prepared.spec, output=output)
             # Who waits for a cache need not wait for the layer.
             stack.close()
             self._tell(outcome.fallbacks)
+            self._report(step, outcome.notes)
             if outcome.code or outcome.failed_at:
                 hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
                 failure = self._with_disk(
@@ -143,7 +151,9 @@ class Worker:
                     self._keep(prepared.spec.upper, step, number, key, failure)
                 raise failure
             upper = prepared.spec.upper
-            committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step))
+            committed = commit_upper(
+                upper, prepared.folders, self._roots.tree(root), warn=self._warn(step), devices=made_devices(outcome.notes)
+            )
             return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)
 
     def _mount_tools(self) -> MountTools:
@@ -156,6 +166,15 @@ class Worker:
                 self._mounting = MountTools(self._store, self._roots, self._emit, self._provided, self._stop)
             return self._mounting
 
+    def _tell_rung(self) -> None:
+        """Once a build, what its commands run in; root's own is what everybody expects."""
+        rung, reason, _ = self._isolation
+        with self._lock:
+            told = rung is None or rung == "root" or rung in self._told
+            self._told.add(rung or "")
+        if rung is not None and not told:
+            self._emit(SandboxChosen(rung, reason))
+
     def _tell(self, fallbacks: tuple[str, ...]) -> None:
         """What this machine does not give to a sandbox, once a build: a warning where it protects less, a note elsewhere."""
         for name in fallbacks:
@@ -167,6 +186,11 @@ class Worker:
                 self._emit(BuildWarning("WeakerSandbox", _WEAKER[name]))
             else:
                 self._emit(Debug(f"this machine lacks '{name}'; the sandbox does without"))
+
+    def _report(self, step: RunStep, notes: tuple[str, ...]) -> None:
+        """What the emulation of owners could not give this step: said each time, since its layer may depend on it."""
+        for warning in emulated(notes):
+            self._emit(BuildWarning("Emulation", warning, step.span.line))
 
     def _keep(self, upper: str, step: RunStep, number: int, key: Key, failure: StepError) -> None:
         """Keep what the failed command had written, and say how to look at it."""
@@ -202,7 +226,7 @@ class Worker:
             if self._closed:
                 raise Interrupted(signal.SIGINT)
             if self._launcher is None:
-                require()
+                require(self._isolation)
                 self._launcher = Launcher()
             return self._launcher
 

@@ -15,6 +15,7 @@ from builder.layers.entry import EPOCH
 from builder.layers.folder import check_path, default_folder, times
 from builder.layers.names import show
 from builder.layers.order import sort_items
+from builder.layers.ownerform import noted
 from builder.layers.source import Sources
 from builder.layers.tarwriter import write_archive
 
@@ -81,7 +82,7 @@ class _Writer:
         self._sources = sources
         self._mtime = mtime
         self._warn = warn
-        self._is_root = os.geteuid() == 0
+        self._is_root = os.geteuid() == 0 and not noted()
         self._folders: dict[bytes, Entry | None] = {b"": None}
         """Those that are there, with the metadata that they get at the end; None: what they have stays."""
         self._not_folders: set[bytes] = set()

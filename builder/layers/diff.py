@@ -14,7 +14,7 @@ import os
 import stat
 
 from builder.errors import StoreError
-from builder.layers import xattrs
+from builder.layers import nodes, xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.entry import Entry, FileSource, Item
 from builder.layers.lowers import Lowers
@@ -39,17 +39,25 @@ class Committed(NamedTuple):
     """The folder is right on top of this base alone, as `folder.materialise` says it."""
 
 
-def commit_upper(upper: str, folders: Sequence[str], below: Tree, *, warn: Callable[[str], None]) -> Committed:
+def commit_upper(
+    upper: str,
+    folders: Sequence[str],
+    below: Tree,
+    *,
+    warn: Callable[[str], None],
+    devices: frozenset[bytes] = frozenset(),
+) -> Committed:
     """Normalise the upper folder of a finished step in place and return what the step did to `below`.
 
     `folders[n]` is the folder of the tree's layer n (0 = bottom): files that are unchanged are told from touched ones by the
     true times there. Deletions are explicit: no opaque folders stay. `warn` hears of sockets and of extended attributes that a
-    layer does not carry. Raises BuildError for a name that begins with `.wh.`, StoreError when a folder is not what
-    `below` says. OSErrors propagate; the upper folder is of no use then.
+    layer does not carry; `devices` are those that the step made where files stand for them (`nodes`). Raises BuildError for a
+    name that begins with `.wh.`, StoreError when a folder is not what `below` says. OSErrors propagate; the upper folder is of
+    no use then.
     """
     with Beneath(upper) as beneath, Lowers(folders, below) as lowers:
         seen: dict[bytes, Found] = {}
-        for found in walk(beneath, overlay=True):
+        for found in walk(beneath, overlay=True, known=below.lookup, made=nodes.made_by(devices, below)):
             report(found, warn)
             seen[found.path] = found
         changes = _compare(beneath, seen, lowers, below)

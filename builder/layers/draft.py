@@ -165,7 +165,7 @@ class Draft:
                     if self._below.lookup(path) is not None:
                         items.append(Item(Entry(path, "whiteout")))
                 continue
-            owner = owners.setdefault(id(node), entry._replace(path=path))
+            owner = owners.setdefault(id(node), entry if entry.path == path else entry._replace(path=path))
             items.append(Item(owner, node.source) if owner.path == path else Item(link_to(owner, path)))
         return sort_items(_once(items))
 

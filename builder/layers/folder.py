@@ -1,6 +1,7 @@
 """The folder form of a layer: overlayfs' own format with `userxattr`, usable as a lower folder at once.
 
-Whiteout: char device 0:0. Opaque: `user.overlay.opaque=y`. Promises: nothing is written outside the folder, whatever the
+Whiteout: char device 0:0. Opaque: `user.overlay.opaque=y`. Where no device can be made something stands for it (`nodes`):
+the index is right. Promises: nothing is written outside the folder, whatever the
 items say; modes, owners, attributes and true times are the entries' own, whatever the umask or the default ACLs of the
 place. Does not protect against other processes that write into the folder meanwhile.
 """
@@ -13,7 +14,7 @@ import stat
 
 from builder.cancellation import NEVER
 from builder.errors import BuildError
-from builder.layers import xattrs
+from builder.layers import nodes, owners, xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.content import write_content
 from builder.layers.entry import EPOCH, Entry
@@ -33,7 +34,6 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LAST_ID = (1 << 32) - 2
 """uid_t's highest value means "leave it" to chown(2)."""
 _TIME = (1 << 63) - 1
-_SPECIAL = {"fifo": stat.S_IFIFO, "char": stat.S_IFCHR, "block": stat.S_IFBLK}
 
 
 def default_folder(path: bytes) -> Entry:
@@ -162,11 +162,14 @@ class _Writer:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=parent)
             self.tied = self.tied or b"/" in entry.path
             return
+        device = _device(entry) if entry.kind in ("char", "block") else 0
         if entry.kind == "symlink":
             os.symlink(_target(entry), name, dir_fd=parent)
+        elif entry.kind == "fifo":
+            os.mknod(name, stat.S_IFIFO | 0o600, dir_fd=parent)
         else:
-            os.mknod(name, _SPECIAL[entry.kind] | 0o600, _device(entry), dir_fd=parent)
-        os.chown(name, *_owner(entry), dir_fd=parent, follow_symlinks=False)
+            nodes.make(entry, device, parent, name)
+        owners.give_name(parent, name, *_owner(entry))
         if entry.kind != "symlink":
             # The name was made a moment ago and is no symlink. chown(2) clears set-id bits: the mode comes after it.
             os.chmod(name, entry.mode, dir_fd=parent)
@@ -181,7 +184,7 @@ class _Writer:
         try:
             write_content(self._sources, item, descriptor)
             # In this order: chown(2) clears set-id bits and file capabilities, writing moves the time.
-            os.fchown(descriptor, *_owner(entry))
+            owners.give(descriptor, *_owner(entry))
             os.fchmod(descriptor, entry.mode)
             _put_attributes(descriptor, entry)
             os.utime(descriptor, ns=times(entry))
@@ -227,7 +230,7 @@ def _explain(error: OSError, path: bytes) -> NoReturn:
 
 
 def _dress_folder(descriptor: int, entry: Entry) -> None:
-    os.fchown(descriptor, *_owner(entry))
+    owners.give(descriptor, *_owner(entry))
     os.fchmod(descriptor, entry.mode)
     _put_attributes(descriptor, entry)
     os.utime(descriptor, ns=times(entry))

@@ -24,23 +24,24 @@ if TYPE_CHECKING:
 def scan(
     root: str,
     *,
-    owners: Literal["keep", "root"],
+    owners: Literal["keep", "root", "ours"],
     overlay: bool = False,
     warn: Callable[[str], None] | None = None,
+    known: Callable[[bytes], Entry | None] = lambda path: None,
 ) -> list[Item]:
     """All that the folder `root` holds, in canonical order, files with `FileSource(root, path)` and without digests.
 
-    `owners="root"` makes everything 0:0. With `overlay` the folder is in overlayfs' own form and its whiteouts and opaque
-    folders become entries of those kinds. The root itself is an item only when it is not 0755 0:0 without attributes.
-    Hard links are found; the first path in order owns the content. Sockets and the attributes that a layer does not
-    carry are left out and told to `warn`. Raises BuildError for what vanishes meanwhile, may not be read, or has a name
-    that begins with `.wh.`.
+    `owners="root"` makes everything 0:0, `ours` reads the owners of a folder of the store (`owners`). With `overlay` the folder
+    is in overlayfs' own form and its whiteouts and opaque folders become entries of those kinds. The root itself is an item
+    only when it is not 0755 0:0 without attributes. Hard links are found; the first path in order owns the content. Sockets and
+    the attributes that a layer does not carry are left out and told to `warn`. Raises BuildError for what vanishes meanwhile,
+    may not be read, or has a name that begins with `.wh.`. `known` is `walk`'s.
     """
     entries = []
     opaque = []
     inodes: dict[bytes, tuple[int, int]] = {}
     with Beneath(root) as beneath:
-        for found in walk(beneath, overlay=overlay):
+        for found in walk(beneath, overlay=overlay, ours=overlay or owners == "ours", known=known):
             if warn is not None:
                 report(found, warn)
             entry = found.entry

@@ -217,6 +217,10 @@ def _xattrs(path: bytes, kind: Kind, records: dict[bytes, bytes], tell: Warn) ->
             raise Bad(f"'{show(path)}' has an extended attribute out of range")
         if name.startswith((b"user.overlay.", b"trusted.overlay.")):
             continue
+        if name.startswith(b"user.pybuild."):
+            # In a folder it would be a note of ours.
+            tell(f"{show(path)}: extended attribute '{show(name)}' is left out")
+            continue
         # The kernel takes user.* on files and folders alone (xattr(7)), and capabilities on files.
         if (name == b"security.capability" and kind in ("file", "hardlink")) or (
             name.startswith(b"user.") and kind in ("file", "dir", "hardlink")

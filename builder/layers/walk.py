@@ -6,7 +6,7 @@ import os
 import stat
 
 from builder.errors import BuildError
-from builder.layers import xattrs
+from builder.layers import nodes, owners, xattrs
 from builder.layers.beneath import explain
 from builder.layers.entry import Entry
 from builder.layers.names import show
@@ -14,7 +14,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from builder.layers.beneath import Beneath
     from builder.layers.entry import Kind
@@ -43,15 +43,25 @@ class Found(NamedTuple):
 _ALONE = (0, 0)
 
 
-def walk(beneath: Beneath, *, overlay: bool) -> Iterator[Found]:
+def walk(
+    beneath: Beneath,
+    *,
+    overlay: bool,
+    ours: bool | None = None,
+    known: Callable[[bytes], Entry | None] = lambda path: None,
+    made: nodes.Made | None = None,
+) -> Iterator[Found]:
     """All that is below the root, the root first, folders before what they hold, in no other order.
 
-    With `overlay` the folder is in overlayfs' own form: a char device 0:0 is a whiteout. Hard links are not resolved:
-    each name is a file with its `inode`. Raises BuildError for what vanished meanwhile or may not be read, and for names
-    that begin with `.wh.`: a layer cannot carry them (OCI image-spec layer.md, "Whiteouts").
+    With `overlay` the folder is in overlayfs' own form: a char device 0:0 is a whiteout. Owners are noted in it where the store
+    notes them (`owners`); so they are where it is merely `ours`. `known` says what was at a path before, `made` which devices
+    were made since (`nodes`). Hard links are not resolved: each name is a file with its `inode`. Raises BuildError for what
+    vanished meanwhile or may not be read, and for names that begin with `.wh.`: a layer cannot carry them (OCI image-spec
+    layer.md, "Whiteouts").
     """
+    ours = overlay if ours is None else ours
     root = beneath.root
-    yield _found(b"", os.fstat(root), xattrs.read(root), b"", overlay=overlay)
+    yield _found(b"", os.fstat(root), xattrs.read(root), b"", known, made, overlay=overlay, ours=ours)
     folders = [b""]
     while folders:
         folder = folders.pop()
@@ -67,7 +77,9 @@ def walk(beneath: Beneath, *, overlay: bool) -> Iterator[Found]:
             try:
                 status = seen.stat(follow_symlinks=False)
                 target = os.readlink(name, dir_fd=descriptor) if stat.S_ISLNK(status.st_mode) else b""
-                found = _found(path, status, xattrs.read(xattrs.child(descriptor, name)), target, overlay=overlay)
+                found = _found(
+                    path, status, xattrs.read(xattrs.child(descriptor, name)), target, known, made, overlay=overlay, ours=ours
+                )
             except OSError as error:
                 explain(error, path)
             if name.startswith(b".wh."):
@@ -80,13 +92,33 @@ def walk(beneath: Beneath, *, overlay: bool) -> Iterator[Found]:
             yield found
 
 
-def _found(path: bytes, status: os.stat_result, attributes: Xattrs, target: bytes, *, overlay: bool) -> Found:
-    mode = status.st_mode
+def _found(
+    path: bytes,
+    status: os.stat_result,
+    attributes: Xattrs,
+    target: bytes,
+    known: Callable[[bytes], Entry | None],
+    made: nodes.Made | None,
+    *,
+    overlay: bool,
+    ours: bool,
+) -> Found:
+    mode, uid, gid = status.st_mode, status.st_uid, status.st_gid
     kind = _KINDS.get(stat.S_IFMT(mode))
+    if ours:
+        uid, gid, attributes = owners.read(kind, uid, gid, attributes)
+    elif attributes.notes:
+        attributes = attributes._replace(foreign=(*attributes.foreign, *(name for name, _ in attributes.notes)), notes=())
     if kind is None:
         return Found(path, None, attributes, _ALONE)
     device = (0, 0)
-    if kind == "char" or kind == "block":
+    if attributes.notes:
+        node = nodes.stands_for(attributes, uid, known(path), made) if kind == "file" else None
+        if node is not None:
+            kind, device = node
+        else:
+            attributes = nodes.without_note(attributes)
+    elif kind == "char" or kind == "block":
         device = (os.major(status.st_rdev), os.minor(status.st_rdev))
         if overlay and kind == "char" and device == (0, 0):
             return Found(path, Entry(path, "whiteout"), attributes, _ALONE)
@@ -94,8 +126,8 @@ def _found(path: bytes, status: os.stat_result, attributes: Xattrs, target: byte
         path,
         kind,
         stat.S_IMODE(mode),
-        status.st_uid,
-        status.st_gid,
+        uid,
+        gid,
         status.st_size if kind == "file" else 0,
         "",
         target,

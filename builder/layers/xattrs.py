@@ -1,9 +1,9 @@
 """Extended attributes: which of them a layer carries (SPEC section 5), and reading them.
 
 Kept are `security.capability` and `user.*`. overlayfs' own (`user.overlay.*`, `trusted.overlay.*`; kernel
-Documentation/filesystems/overlayfs.rst) describe a folder's form and are never content. What a security module or a file
-system of the host puts on every file belongs to the host: it cannot be removed, and naming it for each file would say
-nothing.
+Documentation/filesystems/overlayfs.rst) describe a folder's form and are never content, nor are our own (`user.pybuild.*`).
+What a security module or a file system of the host puts on every file belongs to the host: it cannot be removed, and naming it
+for each file would say nothing.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import contextlib
 import errno
 import os
 
+from builder.layers.ownerform import noted
 from builder.values import NamedTuple
 
 OPAQUE = "user.overlay.opaque"
 """Set to `y` on a folder that hides what lower layers hold in it (overlay with the `userxattr` option)."""
 
+_CAPABILITY = b"security.capability"
 ACLS = ("system.posix_acl_default", "system.posix_acl_access")
 
+_NOTES = b"user.pybuild."
 # Since Linux 6.7 overlayfs stores a container's own `user.overlay.x` as `user.overlay.overlay.x`.
 _ESCAPED = b"user.overlay.overlay."
 _HOST = (
@@ -37,6 +40,8 @@ class Xattrs(NamedTuple):
     foreign: tuple[bytes, ...] = ()
     """What a layer does not carry: ACLs, `trusted.*` and others."""
     opaque: bool = False
+    notes: tuple[tuple[bytes, bytes], ...] = ()
+    """What a folder of ours says of a file and the kernel cannot: names `user.pybuild.*`."""
 
 
 NONE = Xattrs()
@@ -44,7 +49,7 @@ NONE = Xattrs()
 
 def is_kept(name: bytes) -> bool:
     """Whether a layer carries the attribute."""
-    return name == b"security.capability" or (name.startswith(b"user.") and not name.startswith(b"user.overlay."))
+    return name == _CAPABILITY or (name.startswith(b"user.") and not name.startswith((b"user.overlay.", _NOTES)))
 
 
 def child(folder: int, name: bytes) -> bytes:
@@ -71,11 +76,13 @@ def read(target: int | bytes) -> Xattrs:
 
 
 def _sorted(target: int | bytes, names: list[bytes]) -> Xattrs:
-    kept, overlay, foreign = [], [], []
+    kept, overlay, foreign, notes = [], [], [], []
     opaque = False
     for name in names:
         if is_kept(name):
             kept.append((name, get(target, name)))
+        elif name.startswith(_NOTES):
+            notes.append((name, get(target, name)))
         elif name.startswith(_ESCAPED):
             foreign.append(name)
         elif name.startswith((b"user.overlay.", b"trusted.overlay.")):
@@ -83,20 +90,39 @@ def _sorted(target: int | bytes, names: list[bytes]) -> Xattrs:
             opaque = opaque or (name.endswith(b".overlay.opaque") and get(target, name) == b"y")
         elif not name.startswith(_HOST):
             foreign.append(name)
-    return Xattrs(tuple(sorted(kept)), tuple(overlay), tuple(foreign), opaque)
+    return Xattrs(tuple(sorted(kept)), tuple(overlay), tuple(foreign), opaque, tuple(notes))
 
 
 def get(target: int | bytes, name: bytes) -> bytes:
     """One attribute's value. OSErrors propagate."""
-    return os.getxattr(target, name) if isinstance(target, int) else os.getxattr(target, name, follow_symlinks=False)
+    value = os.getxattr(target, name) if isinstance(target, int) else os.getxattr(target, name, follow_symlinks=False)
+    return _seen_by_root(value) if name == _CAPABILITY and noted() and os.geteuid() != 0 else value
 
 
 def put(target: int | bytes, name: bytes, value: bytes) -> None:
     """Set one attribute. OSErrors propagate."""
+    if name == _CAPABILITY and noted() and os.geteuid() != 0:
+        value = _given_by_root(value)
     if isinstance(target, int):
         os.setxattr(target, name, value)
     else:
         os.setxattr(target, name, value, follow_symlinks=False)
+
+
+# A builder whose user namespace has a single user keeps its own number there, and root's is in the sandbox's, one further down.
+# To the kernel capabilities are those that root of the sandbox gave: revision 3, which names him (struct vfs_ns_cap_data).
+
+
+def _seen_by_root(value: bytes) -> bytes:
+    if len(value) != 24 or value[3] != 3 or int.from_bytes(value[20:], "little") != os.geteuid():
+        return value
+    return value[:3] + b"\2" + value[4:20]
+
+
+def _given_by_root(value: bytes) -> bytes:
+    if len(value) != 20 or value[3] != 2:
+        return value
+    return value[:3] + b"\3" + value[4:] + os.geteuid().to_bytes(4, "little")
 
 
 def drop(target: int | bytes, name: bytes) -> None:

@@ -20,6 +20,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    SandboxChosen,
     StepExplained,
     StepFinished,
     StepLog,
@@ -127,6 +128,8 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
             }
         case Notice(message):
             return "notice", {"message": valid(message)}
+        case SandboxChosen(rung, message):
+            return "sandbox.chosen", {"rung": rung, "message": valid(message)}
         case Debug(message):
             return "debug", {"message": valid(message)}
         case Transfer(what, done, total):

@@ -13,6 +13,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    SandboxChosen,
     StepExplained,
     StepFinished,
     StepLog,
@@ -57,6 +58,8 @@ class Plain:
                 self._because(event, now)
             case StepFinished():
                 self._finish(event, now)
+            case SandboxChosen(rung, message):
+                self._write(f"sandbox: {rung}, {clean(message)}\n")
             case Notice(message):
                 self._write(f"{clean(message)}\n")
             case Transfer(what, done, total):

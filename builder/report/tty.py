@@ -19,6 +19,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    SandboxChosen,
     StepExplained,
     StepFinished,
     StepLog,
@@ -121,6 +122,8 @@ class Tty:
                 self._reasons[step] = [clean(text) for _, text, _ in reasons] if self._explain else []
             case StepFinished():
                 self._finish(event)
+            case SandboxChosen(rung, message):
+                self._scroll(f"sandbox: {rung}, {clean(message)}\n")
             case Notice(message):
                 self._scroll(f"{clean(message)}\n")
             case Transfer(what, done, total):

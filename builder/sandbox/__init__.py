@@ -6,12 +6,18 @@ however it ends, no process and no mount of the sandbox is left.
 
 Does not protect against: holes of the kernel itself; what the host's network offers to everybody; abstract unix sockets of
 the host where the kernel has no Landlock scope (`Outcome.fallbacks` names it); use of memory, processor and disk (no limits
-yet). There is no user namespace yet: root in the sandbox is root of the host, held by capabilities, seccomp and nodev.
-The paths of a `SandboxSpec` on the host's side are trusted.
+yet). Root in the sandbox is root of the host where the builder is, held by capabilities, seccomp and nodev; in a user
+namespace it is a subordinate id. The paths of a `SandboxSpec` on the host's side are trusted.
 
 `spec` is the language, `launcher` what the builder calls, `probe` says what is wrong with a machine. `main` is the fork
 server's program: `serve`, `enter`, `rootfs`, `mounts`, `overlay`, `privileges`, `terminal`, `features`, `kernel` and
 `wire` need nothing
-but `os`, `ctypes` and a few modules of the interpreter itself. A sandbox without root will be one more namespace in `serve`
-and one more step at the head of `enter`.
+but `os`, `ctypes` and a few modules of the interpreter itself.
+
+Without root the builder itself goes into a user namespace first (`namespace`, with the ids of `subids`), and all else is the
+same. `ladder` finds out by trying which of the `rungs` work here, and `troubles` says what to change.
+
+Where that namespace has a single id (`singleuid`), or no devices, a `supervisor` for each command answers what the kernel
+would refuse (`emulation` says which calls): `answers` and `creation`, from `ownernotes` at the files and the `identities` of
+processes (`tasks`). It promises that a layer's owners are what root would get, and not that users are kept from each other.
 """

@@ -72,11 +72,27 @@ DOCKER_CAPABILITIES = (
 """What Docker leaves to root in a container (docs.docker.com, "Runtime privilege and Linux capabilities")."""
 
 
+_NEEDED = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+)
+
+
 def absent(names: Iterable[str], field: str) -> list[str]:
     """Those of `names` that are not in a mask of this process: `CapEff` or `CapBnd` (proc_pid_status(5))."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         present = next((int(line.split()[1], 16) for line in file if line.startswith(f"{field}:")), 0)
     return [name for name in names if not present & mask((name,))]
+
+
+def lacking() -> list[str]:
+    """Those that a sandbox needs and this process has not in effect."""
+    return absent(_NEEDED, "CapEff")
 
 
 def withheld() -> list[str]:

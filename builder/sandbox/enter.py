@@ -8,8 +8,10 @@ Part of the fork server's program.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
+import sys
 
 from builder.sandbox import kernel, privileges, terminal, wire
 from builder.sandbox.rootfs import Root
@@ -23,14 +25,15 @@ if TYPE_CHECKING:
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def enter(job: Job, streams: tuple[int, int, int], errors: int, server: int, missing: tuple[str, ...]) -> None:
+def enter(job: Job, streams: tuple[int, int, int], errors: int, server: int, missing: tuple[str, ...], supervisor: int) -> None:
     """Never returns: it becomes the command, or says on the descriptor `errors` what failed, and ends.
 
-    `streams` are the command's; -1 as the first is /dev/null. `server` is the pidfd of the fork server.
+    `streams` are the command's; -1 as the first is /dev/null. `server` is the pidfd of the fork server. `supervisor` is the
+    socket over which the supervisor gets what it answers on; -1 for no supervisor.
     """
     stage = ""
     try:
-        for name, step in _steps(job, streams, errors, server, missing):
+        for name, step in _steps(job, streams, errors, server, missing, supervisor):
             stage = name
             step()
     except OSError as error:
@@ -43,7 +46,7 @@ def enter(job: Job, streams: tuple[int, int, int], errors: int, server: int, mis
 
 
 def _steps(
-    job: Job, streams: tuple[int, int, int], errors: int, server: int, missing: tuple[str, ...]
+    job: Job, streams: tuple[int, int, int], errors: int, server: int, missing: tuple[str, ...], supervisor: int
 ) -> list[tuple[str, Callable[[], None]]]:
     root = Root(job, missing)
     return [
@@ -52,6 +55,7 @@ def _steps(
         ("loopback", lambda: _bring_up_loopback(job)),
         ("overlay", root.mount_overlay),
         ("prepare", root.prepare),
+        ("root", lambda: privileges.become_root(server, job)),
         ("pivot_root", root.change),
         ("mount", root.mount_kernel_filesystems),
         ("mount", root.mount_prepared),
@@ -59,11 +63,12 @@ def _steps(
         ("leave", root.leave_host),
         ("keyring", lambda: _own_keyring(missing)),
         ("streams", lambda: _set_streams(job, streams)),
-        ("descriptors", lambda: _close_others((errors, server), missing)),
+        ("descriptors", lambda: _close_others((errors, server, *((supervisor,) if supervisor >= 0 else ())), missing)),
         ("cwd", lambda: _change_folder(job)),
         ("landlock", lambda: _scope(job, missing)),
         ("capabilities", lambda: privileges.drop_bounding(job)),
         ("seccomp", lambda: _filter(job)),
+        ("supervisor", lambda: _ask(job, supervisor)),
         ("user", lambda: privileges.become(job)),
         ("pdeathsig", lambda: privileges.die_with(server, job)),
         ("terminal", lambda: terminal.become_second() if job.terminal else None),
@@ -101,14 +106,14 @@ def _set_streams(job: Job, streams: tuple[int, int, int]) -> None:
     # None of them is below 3: the server keeps its own three open.
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
-    if job.own_streams and (job.uid, job.gid) != (0, 0):
-        # Else `echo > /dev/stdout`, which opens the pipe anew, is refused to the user.
+    if job.own_streams and job.emulate != "owners":
+        # Else `echo > /dev/stdout`, which opens the pipe anew, is refused to the user. In a user namespace it is not root's.
         os.fchown(1, job.uid, job.gid)
 
 
-def _close_others(kept: tuple[int, int], missing: tuple[str, ...]) -> None:
+def _close_others(kept: tuple[int, ...], missing: tuple[str, ...]) -> None:
     """Nothing of the host may be reached through an open descriptor: not by the command, and not by a cwd like
-    /proc/self/fd/8 before it (CVE-2024-21626). The two that are kept close at exec."""
+    /proc/self/fd/8 before it (CVE-2024-21626). Those that are kept close at exec."""
     kernel.close_all_but(kept, by_range="close_range" not in missing)
 
 
@@ -126,6 +131,18 @@ def _scope(job: Job, missing: tuple[str, ...]) -> None:
 def _filter(job: Job) -> None:
     if "seccomp" not in job.without:
         kernel.load_seccomp(job.seccomp)
+
+
+def _ask(job: Job, supervisor: int) -> None:
+    """From here on some calls are answered, the first of them those that make the command its user."""
+    if supervisor < 0:
+        return
+    listener = kernel.load_notifying_seccomp(job.notify)
+    channel = _socket.socket(fileno=supervisor)
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))
+    channel.sendmsg([b"l"], [rights], _socket.MSG_NOSIGNAL)
+    channel.close()
+    os.close(listener)
 
 
 def _exec(job: Job) -> None:

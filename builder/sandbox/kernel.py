@@ -17,13 +17,14 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 
-# clone, keyctl, rt_sigaction
-_OLD = {"x86_64": (56, 250, 13), "aarch64": (220, 219, 134), "riscv64": (220, 219, 134)}
+# clone, keyctl, rt_sigaction, seccomp
+_OLD = {"x86_64": (56, 250, 13, 317), "aarch64": (220, 219, 134, 277), "riscv64": (220, 219, 134, 277)}
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 _CLONE_PIDFD = 0x00001000
@@ -50,6 +51,7 @@ _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
 _FSCONFIG_CMD_CREATE = 6
 _OPEN_TREE_CLONE = 1
+_AT_RECURSIVE = 0x8000
 _MOVE_MOUNT_BOTH_EMPTY = 0x04 | 0x40
 
 _RESOLVE_NO_SYMLINKS = 0x04
@@ -60,7 +62,13 @@ PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _SECCOMP_MODE_FILTER = 2
+_SECCOMP_SET_MODE_FILTER = 1
+_SECCOMP_NEW_LISTENER = 8
+_SECCOMP_WAIT_KILLABLE_RECV = 32
+_EINVAL = 22
 _CAPABILITY_VERSION_3 = 0x20080522
 _LANDLOCK_SCOPES = 1 | 2  # abstract unix sockets, signals
 _KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -127,6 +135,10 @@ def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int, d
     _checked(_libc.mount(source, target, kind, ctypes.c_ulong(flags), data), target)
 
 
+def unshare(flags: int) -> None:
+    _checked(_libc.unshare(flags))
+
+
 def umount(target: bytes, flags: int) -> None:
     _checked(_libc.umount2(target, flags), target)
 
@@ -158,9 +170,9 @@ def fsmount(context: int, attributes: int) -> int:
     return call(432, context, _FSMOUNT_CLOEXEC, attributes)
 
 
-def open_tree_clone(path: bytes) -> int:
-    """A detached copy of the mount at `path`, from there on, without the mounts below it."""
-    return call(428, AT_FDCWD, path, _OPEN_TREE_CLONE | os.O_CLOEXEC)
+def open_tree_clone(path: bytes, *, recursive: bool = False) -> int:
+    """A detached copy of the mount at `path`, from there on, with the mounts below it or without."""
+    return call(428, AT_FDCWD, path, _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0))
 
 
 def move_mount(tree: int, target: int) -> None:
@@ -177,6 +189,12 @@ def open_target(root: int, path: bytes) -> int:
     """An O_PATH descriptor of `path` below the folder `root`; a symlink on the way, or at its end, is ELOOP."""
     how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_IN_ROOT)
     return call(437, root, path, ctypes.addressof(how), ctypes.sizeof(how))
+
+
+def openat2(folder: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
+    """openat2(2), with a closing descriptor whatever `flags` say."""
+    how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, mode, resolve)
+    return call(437, folder, path, ctypes.addressof(how), ctypes.sizeof(how))
 
 
 def close_all_but(kept: tuple[int, ...], *, by_range: bool) -> None:
@@ -247,19 +265,39 @@ def hide(name: bytes) -> None:
     prctl(_PR_SET_NAME, ctypes.addressof(ctypes.create_string_buffer(name)))
 
 
-def prctl(option: int, value: int) -> None:
-    _checked(_libc.prctl(option, value, 0, 0, 0))
+def prctl(option: int, value: int, more: int = 0) -> None:
+    _checked(_libc.prctl(option, value, more, 0, 0))
 
 
 def load_seccomp(program: bytes) -> None:
     """`program` is an array of struct sock_filter. Without no_new_privs it needs CAP_SYS_ADMIN."""
-    code = ctypes.create_string_buffer(program, len(program))
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    value = Program(len(program) // 8, ctypes.addressof(code))
+    value = _Filter(program)
     _checked(_libc.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(value), 0, 0))
+
+
+def load_notifying_seccomp(program: bytes) -> int:
+    """The same for a program that asks: the descriptor on which somebody else answers (seccomp_unotify(2))."""
+    value = _Filter(program)
+    number = _OLD[os.uname().machine][3]
+    try:
+        # A call that is being answered waits for it whatever signals come: done twice, a mkdir(2) fails.
+        flags = _SECCOMP_NEW_LISTENER | _SECCOMP_WAIT_KILLABLE_RECV
+        return call(number, _SECCOMP_SET_MODE_FILTER, flags, ctypes.addressof(value))
+    except OSError as error:
+        if error.errno != _EINVAL:
+            raise
+        # Before Linux 5.19.
+        return call(number, _SECCOMP_SET_MODE_FILTER, _SECCOMP_NEW_LISTENER, ctypes.addressof(value))
+
+
+class _Filter(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+    def __init__(self, program: bytes) -> None:
+        self._code = ctypes.create_string_buffer(program, len(program))
+        super().__init__(len(program) // 8, ctypes.addressof(self._code))
 
 
 def permitted_capabilities() -> int:
@@ -270,12 +308,21 @@ def permitted_capabilities() -> int:
     return data[1] | data[4] << 32
 
 
-def capset(mask: int) -> None:
-    """Effective and permitted become `mask`, inheritable none."""
+def capset(mask: int, inheritable: int = 0) -> None:
+    """Effective and permitted become `mask`. What is not inheritable is not ambient either."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
-    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    data = (ctypes.c_uint32 * 6)(low, low, inheritable & 0xFFFFFFFF, high, high, inheritable >> 32)
     _checked(_libc.capset(header, data))
+
+
+def hand_on_capabilities() -> None:
+    """Let the programs that this thread starts have its capabilities, though it is not root (capabilities(7), "ambient")."""
+    mask = permitted_capabilities()
+    capset(mask, mask)
+    for capability in range(mask.bit_length()):
+        if mask >> capability & 1:
+            prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
 
 
 def landlock_abi() -> int:

@@ -43,6 +43,7 @@ class Launcher:
         self._socket: socket.socket | None = None
         self._far_socket: socket.socket | None = None
         self._filters: dict[tuple[str, ...], bytes] = {}
+        self._asking: dict[str, tuple[bytes, tuple[tuple[int, str], ...]]] = {"": (b"", ())}
         self._fallbacks: tuple[str, ...] = ()
         self._start_error: OSError | None = None
         self._closed = False
@@ -69,7 +70,7 @@ class Launcher:
         Raises SandboxError when there is no fork server, Interrupted when `close` was called meanwhile. Whatever exception
         `output` or a signal raises: the sandbox is dead before it leaves here.
         """
-        fields = _fields(spec, self._filter(spec), own_streams=stdio is None)
+        fields = _fields(spec, self._filter(spec), self._emulation(spec), own_streams=stdio is None)
         run = _Run(own_output=stdio is None)
         try:
             own = (0, run.output_end, run.output_end)
@@ -114,6 +115,14 @@ class Launcher:
         if spec.capabilities not in self._filters:
             self._filters[spec.capabilities] = docker_profile(spec.capabilities, os.uname().machine)
         return self._filters[spec.capabilities]
+
+    def _emulation(self, spec: SandboxSpec) -> tuple[bytes, tuple[tuple[int, str], ...]]:
+        known = self._asking.get(spec.emulate)
+        if known is None:
+            from builder.sandbox.emulation import program
+
+            known = self._asking[spec.emulate] = program(spec.emulate, os.uname().machine)
+        return known
 
     def _connect(self) -> socket.socket:
         with self._lock:
@@ -288,7 +297,9 @@ def _kill_by_pidfd(pidfd: int) -> None:
         return
 
 
-def _fields(spec: SandboxSpec, seccomp: bytes, *, own_streams: bool) -> dict[str, object]:
+def _fields(
+    spec: SandboxSpec, seccomp: bytes, emulation: tuple[bytes, tuple[tuple[int, str], ...]], *, own_streams: bool
+) -> dict[str, object]:
     """The fields of a `wire.Job`."""
     return {
         "lowers": tuple(os.fsencode(folder) for folder in spec.lowers),
@@ -307,6 +318,9 @@ def _fields(spec: SandboxSpec, seccomp: bytes, *, own_streams: bool) -> dict[str
         "capabilities": capabilities.mask(spec.capabilities),
         "without": tuple(spec.without),
         "seccomp": seccomp,
+        "emulate": spec.emulate,
+        "notify": emulation[0],
+        "calls": emulation[1],
         "own_streams": own_streams,
         "terminal": spec.terminal or (),
     }
@@ -340,8 +354,8 @@ def _outcome(reply: wire.Reply, fallbacks: tuple[str, ...]) -> Outcome:
     fallbacks += reply.missing
     if reply.failed_at:
         code = {"exec": 127 if reply.errno == _ENOENT else 126, "cwd": 126}.get(reply.failed_at, 125)
-        return Outcome(code, exec_error=reply.errno, failed_at=reply.failed_at, fallbacks=fallbacks)
+        return Outcome(code, exec_error=reply.errno, failed_at=reply.failed_at, fallbacks=fallbacks, notes=reply.notes)
     code = os.waitstatus_to_exitcode(reply.status)
     if code < 0:
-        return Outcome(128 - code, signal=-code, fallbacks=fallbacks)
-    return Outcome(code, fallbacks=fallbacks)
+        return Outcome(128 - code, signal=-code, fallbacks=fallbacks, notes=reply.notes)
+    return Outcome(code, fallbacks=fallbacks, notes=reply.notes)

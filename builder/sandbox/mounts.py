@@ -44,9 +44,10 @@ class Mounts:
         finally:
             os.close(context)
 
-    def clone(self, path: bytes, attributes: int) -> int:
-        """What is mounted at `path` and lies from there on, but not the mounts below; `attributes` are added to its own."""
-        tree = kernel.open_tree_clone(path)
+    def clone(self, path: bytes, attributes: int, *, whole: bool = False) -> int:
+        """What is mounted at `path` and lies from there on, with the mounts below if it is to be `whole`; `attributes` are
+        added to its own, not to theirs."""
+        tree = kernel.open_tree_clone(path, recursive=whole)
         if attributes and self._set_attributes:
             kernel.mount_setattr(tree, attributes)
         elif attributes:
@@ -80,10 +81,10 @@ class OldMounts:
         data = b",".join(key + b"=" + value if value else key for key, value in options)
         return self._prepare(kind, kind, attributes, data)
 
-    def clone(self, path: bytes, attributes: int) -> int:
+    def clone(self, path: bytes, attributes: int, *, whole: bool = False) -> int:
         # The descriptor keeps the host's path at hand when the root is another one already.
         source = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        return self._prepare(b"/proc/self/fd/%d" % source, b"", attributes, None)
+        return self._prepare(b"/proc/self/fd/%d" % source, b"", attributes | (kernel.MS_REC if whole else 0), None)
 
     def _prepare(self, source: bytes, kind: bytes, attributes: int, data: bytes | None) -> int:
         self._prepared.append((source, kind, attributes, data))
@@ -95,9 +96,9 @@ class OldMounts:
         if kind:
             kernel.mount(source, path, kind, attributes, data)
             return
-        kernel.mount(source, path, None, kernel.MS_BIND)
-        if attributes:
-            _add_attributes(path, attributes)
+        kernel.mount(source, path, None, kernel.MS_BIND | attributes & kernel.MS_REC)
+        if attributes & _ATTRIBUTES:
+            _add_attributes(path, attributes & _ATTRIBUTES)
 
     def restrict(self, target: Target, attributes: int) -> None:
         _add_attributes(target[0], attributes)

@@ -6,20 +6,12 @@ import os
 
 from builder.errors import SandboxError
 from builder.sandbox import capabilities
+from builder.sandbox.rungs import Isolation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.sandbox.spec import Outcome
 
-_NEEDED = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_CHROOT",
-)
 _OLDEST = (5, 11)
 # What a failed step means for the person who reads it; others are told as they are.
 _HINTS = {
@@ -31,19 +23,19 @@ _HINTS = {
 }
 
 
-def require() -> None:
-    """Raises SandboxError, with what to change, when no sandbox can be made here. Reads only; a millisecond at most."""
+def require(isolation: Isolation = Isolation()) -> None:  # noqa: B008  a frozen value
+    """Raises SandboxError, with what to change, when no sandbox can be made here. Reads only; a millisecond at most. Where
+    `isolation` is a user namespace the builder is in there already."""
     system = os.uname()
     if system.sysname != "Linux":
         raise SandboxError(f"RUN needs Linux, this is {system.sysname}")
     if _version(system.release) < _OLDEST:
         raise SandboxError(f"RUN needs Linux 5.11, this is {system.release}", hint="boot a newer kernel")
-    if os.geteuid() != 0:
-        raise SandboxError("RUN needs root for now", hint="run the build with sudo; a sandbox without root is not built yet")
-    lacking = lacking_capabilities()
-    if lacking:
+    if isolation.rung is None:
+        raise SandboxError(isolation.reason, hint=isolation.hint or None)
+    if lacking := capabilities.lacking():
         raise SandboxError(
-            f"the builder is root without {', '.join(lacking)}",
+            f"the builder {'is root without' if os.geteuid() == 0 else 'lacks'} {', '.join(lacking)}",
             hint="in a container, start it with --privileged (Docker's default leaves out CAP_SYS_ADMIN)",
         )
     if not os.path.exists("/proc/self/fd"):
@@ -57,11 +49,6 @@ def explain(outcome: Outcome) -> SandboxError | None:
     stage = outcome.failed_at.split(" ")[0]
     reason = os.strerror(outcome.exec_error)
     return SandboxError(f"the sandbox could not be made: {outcome.failed_at}: {reason}", hint=_HINTS.get(stage))
-
-
-def lacking_capabilities() -> list[str]:
-    """The capabilities that a sandbox needs and this process has not in effect."""
-    return capabilities.absent(_NEEDED, "CapEff")
 
 
 def _version(release: str) -> tuple[int, int]:

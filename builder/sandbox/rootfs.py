@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from builder.sandbox import kernel, overlay
+from builder.sandbox import kernel, overlay, ownernotes
 from builder.sandbox.kernel import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from builder.sandbox.mounts import Mounts, OldMounts, open_below, place_below, target_below
 from builder.sandbox.wire import Mount
@@ -45,6 +45,8 @@ _MASKED = (
 )
 _READONLY = (b"/proc/bus", b"/proc/fs", b"/proc/irq", b"/proc/sys", b"/proc/sysrq-trigger")
 _QUIET = MS_NOSUID | MS_NODEV | MS_NOEXEC
+# Whoever mounts it: in a user namespace that is not root yet.
+_ROOTS = ((b"uid", b"0"), (b"gid", b"0"))
 _PLACE = os.O_PATH | os.O_CLOEXEC
 
 
@@ -106,7 +108,7 @@ class Root:
             tree, folder = self._part_of_overlay(mount)
             late = MS_RDONLY if mount.readonly else 0
         elif mount.kind == "tmpfs":
-            options = ((b"mode", b"%o" % mount.mode),) + (((b"size", b"%d" % mount.size),) if mount.size else ())
+            options = (*_ROOTS, (b"mode", b"%o" % mount.mode), *(((b"size", b"%d" % mount.size),) if mount.size else ()))
             tree, folder = self._mounts.filesystem(b"tmpfs", options, MS_NOSUID | MS_NODEV), True
             late = MS_RDONLY if mount.readonly else 0
         elif mount.kind == "file" and "detached-mounts" in self._job.without:
@@ -114,7 +116,7 @@ class Root:
             return
         else:
             path = self._job.work + b"/%d" % number
-            _write(path, mount)
+            _write(path, mount, owned=self._job.emulate != "owners")
             tree = self._mounts.clone(path, self._file_attributes(mount))
         self._prepared.append(_Prepared(tree, mount.target, folder, late))
 
@@ -158,12 +160,31 @@ class Root:
         own_dev = "own-dev" not in self._job.without
         self._mount(b"proc", b"/proc", (), _QUIET)
         readonly = 0 if "readonly-sys" in self._job.without else MS_RDONLY
-        self._mount(b"sysfs", b"/sys", (), _QUIET | readonly)
+        try:
+            self._mount(b"sysfs", b"/sys", (), _QUIET | readonly)
+        except PermissionError:
+            # The network, which /sys shows, is not that of this user namespace (or a container hides parts of its own /sys).
+            self._mount_host_sys()
         if own_dev:
             self._mount_dev()
 
     def _mount(self, kind: bytes, target: bytes, options: tuple[tuple[bytes, bytes], ...], attributes: int) -> None:
-        self._attach(self._mounts.filesystem(kind, options, attributes), target)
+        try:
+            tree = self._mounts.filesystem(kind, options, attributes)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, target) from error
+        self._attach(tree, target)
+
+    def _mount_host_sys(self) -> None:
+        """The host's, read-only; what others have mounted below is covered, since a fresh one has nothing there. It cannot be
+        left out: the mounts of a namespace with more rights hold together (mount_namespaces(7))."""
+        source = b"/proc/self/fd/%d/sys" % self._host
+        self._attach(self._mounts.clone(source, _QUIET | MS_RDONLY, whole=True), b"/sys")
+        covered: list[bytes] = []
+        for path in sorted(_mounts_below(b"/sys/")):
+            if not any(path.startswith(known + b"/") for known in covered):
+                self._mount(b"tmpfs", path, ((b"size", b"4k"), (b"mode", b"0555")), _QUIET | MS_RDONLY)
+                covered.append(path)
 
     def _mount_dev(self) -> None:
         nodev = 0 if "nodev" in self._job.without else MS_NODEV
@@ -174,11 +195,15 @@ class Root:
             os.symlink(target, link)
         for folder in (b"/dev/pts", b"/dev/shm", b"/dev/mqueue"):
             os.mkdir(folder, 0o755)
-        pts = ((b"newinstance", b""), (b"ptmxmode", b"0666"), (b"mode", b"0620"), (b"gid", b"5"))
-        self._mount(b"devpts", b"/dev/pts", pts, MS_NOSUID | MS_NOEXEC)
+        pts = ((b"newinstance", b""), (b"ptmxmode", b"0666"), (b"mode", b"0620"))
+        # Where a user namespace has a single group, nothing can belong to another.
+        group = ((b"gid", b"5"),) if self._job.emulate != "owners" else ()
+        self._mount(b"devpts", b"/dev/pts", (*pts, *group), MS_NOSUID | MS_NOEXEC)
         self._mount(b"tmpfs", b"/dev/shm", ((b"mode", b"1777"), (b"size", b"%d" % self._job.shm_size)), _QUIET)
         if "mqueue" not in self._missing:
             self._mount(b"mqueue", b"/dev/mqueue", (), _QUIET)
+            # It belongs to who made the namespace, which in a user namespace was not root yet.
+            os.chown(b"/dev/mqueue", 0, 0)
 
     def mount_prepared(self) -> None:
         """The devices, then what the spec asks for, in its order, since one may lie in another."""
@@ -227,6 +252,18 @@ class Root:
         os.chdir("/")
 
 
+def _mounts_below(folder: bytes) -> set[bytes]:
+    """Where something is mounted (proc_pid_mountinfo(5)), the host's tree included, which still lies over the root."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        points = {line.split()[4] for line in file}
+    return {_unescaped(point) for point in points if point.startswith(folder)}
+
+
+def _unescaped(path: bytes) -> bytes:
+    first, *rest = path.split(b"\\")
+    return first + b"".join(bytes((int(part[:3], 8),)) + part[3:] for part in rest)
+
+
 class _Prepared:
     """What the spec asks for, ready to be attached; `late` are attributes that it gets when all is."""
 
@@ -237,11 +274,14 @@ class _Prepared:
         self.late = late
 
 
-def _write(path: bytes, mount: Mount) -> None:
+def _write(path: bytes, mount: Mount, *, owned: bool) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         # In this order: chown(2) clears set-id bits.
-        os.fchown(fd, mount.uid, mount.gid)
+        if owned:
+            os.fchown(fd, mount.uid, mount.gid)
+        elif mount.uid or mount.gid:
+            ownernotes.note_where_possible(fd, mount.uid, mount.gid)
         os.fchmod(fd, mount.mode)
         content = mount.content
         while content:

@@ -11,8 +11,6 @@ on purpose:
 
 What it does not do: socketcall(2) of 32-bit x86 and arm programs is allowed, as with Docker, and its arguments lie behind a
 pointer that no filter can follow.
-
-This module imports nothing of its package: the sandbox's fork server loads it by itself.
 """
 
 from __future__ import annotations
@@ -318,22 +316,24 @@ def docker_profile(capabilities: tuple[str, ...], machine: str) -> bytes:
     return program
 
 
+def native_numbers(machine: str) -> dict[str, int]:
+    """The machine's own system calls that the profile knows, by name; KeyError for another machine than those two."""
+    return _numbers({"x86_64": _X86_64, "aarch64": _AARCH64}[machine] + _COMMON)
+
+
 def _compile(capabilities: tuple[str, ...], machine: str) -> bytes:
     if machine not in _EXTRA:
         raise ValueError(f"no seccomp profile for the machine '{machine}', only for {' and '.join(sorted(_EXTRA))}")
     rules = _rules(capabilities, machine)
-    common = _numbers(_COMMON)
     if machine == "x86_64":
-        x86_64 = _numbers(_X86_64) | common
+        x86_64 = native_numbers(machine)
         x32 = {name: _X32_BIT + number for name, number in (x86_64 | _numbers(_X32)).items() if name not in _NOT_X32}
         # A number without the x32 bit never reaches the right half, nor the other way round.
         native = _split(_X32_BIT, _search(_segments(rules, x86_64, 0)), _search(_segments(rules, x32, _X32_BIT)))
-        architectures = ((_AUDIT_X86_64, native), (_AUDIT_X86, _search(_segments(rules, _numbers(_X86) | common, 0))))
+        architectures = ((_AUDIT_X86_64, native), (_AUDIT_X86, _search(_segments(rules, _numbers(_X86 + _COMMON), 0))))
     else:
-        architectures = (
-            (_AUDIT_AARCH64, _search(_segments(rules, _numbers(_AARCH64) | common, 0))),
-            (_AUDIT_ARM, _search(_segments(rules, _numbers(_ARM) | common, 0))),
-        )
+        arm = _search(_segments(rules, _numbers(_ARM + _COMMON), 0))
+        architectures = ((_AUDIT_AARCH64, _search(_segments(rules, native_numbers(machine), 0))), (_AUDIT_ARM, arm))
     code: _Code = [_statement(_LOAD, _ARCHITECTURE)]
     for audit, search in architectures:
         # Conditional jumps reach 255 instructions; an unconditional one reaches them all.

@@ -9,6 +9,7 @@ Part of the fork server's program.
 from __future__ import annotations
 
 import _socket
+import errno
 import gc
 import os
 import select
@@ -16,6 +17,7 @@ import sys
 
 from builder.sandbox import features, kernel, privileges, wire
 from builder.sandbox.enter import enter
+from builder.sandbox.singleuid import enter_single_uid, single_uid
 
 _NAMESPACES = (
     ("mount-namespace", kernel.CLONE_NEWNS),
@@ -31,12 +33,22 @@ _SPACE = _socket.CMSG_SPACE(_DESCRIPTORS * 4)
 class _Running:
     """One command: its process, the server's end of its channel, and the reading end of its error channel."""
 
-    def __init__(self, pid: int, pidfd: int, channel: int, errors: int, missing: tuple[str, ...]) -> None:
+    def __init__(
+        self, job: wire.Job, pid: int, pidfd: int, channel: int, errors: int, missing: tuple[str, ...], hears: int
+    ) -> None:
+        self.job = job
         self.pid = pid
         self.pidfd = pidfd
         self.channel = channel
         self.errors = errors
         self.missing = missing
+        # Where the command's questions come from: first the socket on which their listener comes, then that itself; -1 for
+        # nowhere.
+        self.hears = hears
+        self.heard = False
+        # The pid of who answers, 0 for nobody yet, and the pipe of his notes.
+        self.supervisor = 0
+        self.notes = -1
 
 
 class _Server:
@@ -50,16 +62,19 @@ class _Server:
         # By descriptor: the pidfd says that the command ended, the channel that the builder wants it to.
         self.ended: dict[int, _Running] = {}
         self.told: dict[int, _Running] = {}
+        self.asked: dict[int, _Running] = {}
 
     def loop(self) -> None:
         """Until the builder is gone; then until nothing runs."""
         while True:
             # One event at a time: what it does may close, and give away again, the descriptor of the next one.
-            fd, _ = self.poll.poll()[0]
+            fd, event = self.poll.poll()[0]
             if fd in self.ended:
                 self.finish(self.ended[fd])
             elif fd in self.told:
                 self.stop_listening(self.told[fd])
+            elif fd in self.asked:
+                self.hear(self.asked[fd], event)
             elif not self.take_request():
                 self.kill_all()
                 return
@@ -88,22 +103,75 @@ class _Server:
             # The builder itself has fewer, as in a container: nobody can hand out what he lacks.
             job.capabilities &= self.permitted
             missing += ("capabilities",)
+        if job.emulate == "mknod" and "openat2" in missing:
+            # The kernel says that nobody may.
+            job.emulate = ""
+            missing += ("mknod",)
+        hears = asks = -1
         errors, child_errors = os.pipe()
+        stage = "supervisor"
         try:
+            if job.emulate:
+                hears, asks = self.questions(job)
+            stage = "clone"
             pid, pidfd = kernel.clone(flags) if "clone3" in self.missing else kernel.clone3(flags)
         except OSError as error:
-            _send(channel, wire.pack_reply(wire.Reply(0, "clone", error.errno or 0, missing)))
-            for fd in (errors, child_errors, channel):
-                os.close(fd)
+            _send(channel, wire.pack_reply(wire.Reply(0, stage, error.errno or 0, missing)))
+            for fd in (errors, child_errors, channel, hears, asks):
+                if fd >= 0:
+                    os.close(fd)
             return
         if pid == 0:
-            enter(job, streams, child_errors, self.own_pidfd, missing)
+            enter(job, streams, child_errors, self.own_pidfd, missing, asks)
         os.close(child_errors)
-        running = _Running(pid, pidfd, channel, errors, missing)
+        running = _Running(job, pid, pidfd, channel, errors, missing, hears)
+        if asks >= 0:
+            os.close(asks)
+            self.listen(running, hears)
         self.ended[pidfd] = self.told[channel] = running
         self.poll.register(pidfd, select.POLLIN)
         self.poll.register(channel, select.POLLIN)
         _send_descriptor(channel, wire.STARTED, pidfd)
+
+    def questions(self, job: wire.Job) -> tuple[int, int]:
+        """Our end and the command's of the socket on which it sends the listener for its questions."""
+        if "openat2" in self.missing:
+            # Paths of a command cannot be followed safely without it.
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        if job.emulate == "owners":
+            # Every command will ask: what answers is loaded once, before it is forked.
+            from builder.sandbox import answers  # noqa: F401
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        return ours.detach(), theirs.detach()
+
+    def listen(self, running: _Running, fd: int) -> None:
+        running.hears = fd
+        self.asked[fd] = running
+        self.poll.register(fd, select.POLLIN)
+
+    def hear(self, running: _Running, event: int) -> None:
+        """The listener comes, or the first question: then somebody is there to answer, and who never asks costs little."""
+        fd = running.hears
+        self.stop_hearing(running)
+        if not event & select.POLLIN:
+            # All that could ask has ended.
+            pass
+        elif running.heard:
+            from builder.sandbox import supervisor
+
+            running.supervisor, running.notes = supervisor.start(running.job, fd, self.missing)
+        else:
+            running.heard = True
+            listener = _receive_descriptor(fd)
+            if listener >= 0:
+                self.listen(running, listener)
+        os.close(fd)
+
+    def stop_hearing(self, running: _Running) -> None:
+        if running.hears >= 0:
+            self.poll.unregister(running.hears)
+            del self.asked[running.hears]
+            running.hears = -1
 
     def stop_listening(self, running: _Running) -> None:
         """The builder wants an end, or has closed its side: in both cases there is nothing more to hear."""
@@ -115,7 +183,12 @@ class _Server:
         _, status = os.waitpid(running.pid, 0)
         failure = os.read(running.errors, 4096)
         errno, failed_at = wire.unpack_failure(failure) if failure else (0, "")
-        _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing)))
+        if running.hears >= 0:
+            fd = running.hears
+            self.stop_hearing(running)
+            os.close(fd)
+        notes = _end_supervisor(running.supervisor, running.notes)
+        _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing, notes)))
         self.poll.unregister(running.pidfd)
         del self.ended[running.pidfd]
         if running.channel in self.told:
@@ -129,6 +202,33 @@ class _Server:
             kernel.pidfd_kill(running.pidfd)
         for running in list(self.ended.values()):
             self.finish(running)
+
+
+def _receive_descriptor(connection: int) -> int:
+    """-1 when the command failed before it had one."""
+    channel = _socket.socket(fileno=connection)
+    try:
+        _, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    finally:
+        channel.detach()
+    return next(iter(_descriptors(ancillary)), -1)
+
+
+def _end_supervisor(pid: int, notes: int) -> tuple[str, ...]:
+    """Ends it, the command having ended: its last notes. The first process of a pid namespace is the last to go."""
+    if not pid:
+        return ()
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if not ended:
+        os.kill(pid, kernel.SIGKILL)
+        os.waitpid(pid, 0)
+        status = 0
+    # What a pipe holds at most, and the supervisor says less.
+    said = os.read(notes, 1 << 16)
+    os.close(notes)
+    heard = tuple(note.decode("utf-8", "replace") for note in said.split(b"\0") if note)
+    # Whoever asked it after that was told that there is no such call.
+    return (*heard, "internal:it was killed") if os.WIFSIGNALED(status) else heard
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
@@ -161,8 +261,26 @@ def _send_descriptor(channel: int, data: bytes, fd: int) -> None:
         connection.detach()
 
 
+def _in_user_namespace() -> bool:
+    """Whether it is another one than the machine's first (user_namespaces(7))."""
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() != [b"0", b"0", b"4294967295"]
+
+
 def main() -> None:
+    if single_uid():
+        enter_single_uid()
     kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
+    if os.geteuid() != 0:
+        # What the builder handed on in its user namespace is for this process alone.
+        kernel.capset(kernel.permitted_capabilities())
+    if _in_user_namespace():
+        # Only who owns the mount namespace may use the mount calls, which are asked for next.
+        try:
+            kernel.unshare(kernel.CLONE_NEWNS)
+        except PermissionError:
+            # A namespace that was left without its powers: each command's own will say so.
+            pass
     missing = features.missing()
     if not privileges.set_inherited():
         missing += ("limits",)

@@ -23,8 +23,14 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "main.py")
 def spawn_server(connection: int) -> tuple[int, tuple[str, ...]]:
     """The pid of a new fork server with `connection` as its socket, and ("sealed-server",) when Python could not be copied.
 
-    Raises OSError when it cannot be started at all.
+    Raises OSError when it cannot be started at all. The calling thread may start nothing else afterwards: in a user namespace
+    it hands its capabilities on, which other programs are not to have.
     """
+    if os.geteuid() != 0:
+        # Not for root, whose programs have them: `ctypes` takes a while.
+        from builder.sandbox.kernel import hand_on_capabilities
+
+        hand_on_capabilities()
     try:
         copy = _sealed_copy(sys.executable)
     except PermissionError:

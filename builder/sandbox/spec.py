@@ -118,6 +118,8 @@ class SandboxSpec(NamedTuple):
     capabilities: tuple[str, ...] = DOCKER_CAPABILITIES
     without: frozenset[str] = frozenset()
     stdin: Literal["null", "inherit"] = "null"
+    emulate: Literal["", "mknod", "owners"] = ""
+    """What the user namespace of the builder does not have and a supervisor answers for (`emulation`)."""
     terminal: tuple[int, int] | None = None
     """Rows and columns of a terminal of its own. Its streams are then a socket, over which the terminal's other side comes."""
 
@@ -134,4 +136,8 @@ class Outcome(NamedTuple):
     fallbacks: tuple[str, ...] = ()
     """What this machine did not have. Replaced: `clone3`, `close_range`, `openat2`, `mount_setattr`, `mount-api`,
     `overlay-lowerdir+`. Done without: `landlock-scope`, `session-keyring`, `mqueue`, `sealed-server` (the copy of Python),
-    `limits` (the builder's own are lower), `capabilities` (the builder has fewer)."""
+    `limits` (the builder's own are lower), `capabilities` (the builder has fewer), `mknod` (no devices in a user namespace)."""
+    notes: tuple[str, ...] = ()
+    """What the supervisor has to say: `switched:UID` (a program ran as another user and was refused nothing), `32-bit` (such a
+    program was not run), `unresolved` (somebody's new file was not noted as his), `internal:...` (its own fault), and
+    `device:c 1:3`, which a command made."""

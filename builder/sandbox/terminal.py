@@ -26,7 +26,8 @@ def open_terminal(job: Job, connection: int) -> int:
     terminal = os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     kernel.set_terminal_size(terminal, *job.terminal)
     # As login(1) has it: the user's own, the group is the one that devpts was mounted with.
-    os.fchown(terminal, job.uid, -1)
+    if job.emulate != "owners":
+        os.fchown(terminal, job.uid, -1)
     channel = _socket.socket(fileno=connection)
     try:
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, sys.byteorder))

@@ -40,6 +40,11 @@ class Job:
     """A mask."""
     without: tuple[str, ...]
     seccomp: bytes
+    emulate: str
+    """What a supervisor answers for the command (`emulation`); empty for no supervisor."""
+    notify: bytes
+    """The program that asks it, and the handler of each call that is asked about, by its number."""
+    calls: tuple[tuple[int, str], ...]
     own_streams: bool
     """The streams were made for this command, and are given to its user."""
     terminal: tuple[int, ...]
@@ -73,11 +78,12 @@ class Mount:
 class Reply:
     """How it ended: the wait status, or the step that failed before the command began, with errno and more words."""
 
-    def __init__(self, status: int, failed_at: str, errno: int, missing: tuple[str, ...]) -> None:
+    def __init__(self, status: int, failed_at: str, errno: int, missing: tuple[str, ...], notes: tuple[str, ...] = ()) -> None:
         self.status = status
         self.failed_at = failed_at
         self.errno = errno
         self.missing = missing
+        self.notes = notes
 
 
 def pack_job(fields: dict[str, object]) -> bytes:
@@ -89,7 +95,7 @@ def unpack_job(data: bytes) -> Job:
 
 
 def pack_reply(reply: Reply) -> bytes:
-    return marshal.dumps((reply.status, reply.failed_at, reply.errno, reply.missing))
+    return marshal.dumps((reply.status, reply.failed_at, reply.errno, reply.missing, reply.notes))
 
 
 def unpack_reply(data: bytes) -> Reply:

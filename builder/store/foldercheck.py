@@ -25,7 +25,8 @@ def folder_fault(folder: str, entries: Sequence[Entry], diff_id: str) -> str:
     """What is wrong with the folder of a layer whose index has `entries`; empty for nothing. `diff_id` is compared, too, where
     the layer is one of ours; empty: it is not. Raises OSError."""
     try:
-        found = [item.entry for item in scan(folder, owners="keep", overlay=True)]
+        known = {entry.path: entry for entry in entries}
+        found = [item.entry for item in scan(folder, owners="keep", overlay=True, known=known.get)]
         fault = _metadata_fault(entries, found)
         if fault:
             return fault

@@ -6,6 +6,7 @@ import hashlib
 import os
 
 from builder.errors import StoreError
+from builder.layers.ownerform import form
 from builder.oci.digest import Descriptor, Digest
 from builder.store.files import move_folder, read_file, write_file
 from builder.store.removal import remove_tree
@@ -115,25 +116,36 @@ class Layers:
         return existing
 
     def _insert(self, connection: sqlite.Connection, folder: str, diff_id: str, chain: str | None) -> str:
-        sql = "INSERT INTO snapshots (diff_id, chain) VALUES (?, ?)"
-        name = str(connection.execute(sql, (diff_id, chain)).lastrowid)
+        sql = "INSERT INTO snapshots (diff_id, chain, owners) VALUES (?, ?, ?)"
+        name = str(connection.execute(sql, (diff_id, chain, form())).lastrowid)
         while os.path.lexists(self.snapshot_path(name)):
             # A folder without a row: a process was killed before its commit. Recovery removes it; its id is not used.
             connection.execute("DELETE FROM snapshots WHERE id = ?", (name,))
-            name = str(connection.execute(sql, (diff_id, chain)).lastrowid)
+            name = str(connection.execute(sql, (diff_id, chain, form())).lastrowid)
         self._durability.mark(connection, "snapshot", name)
         move_folder(folder, self.snapshot_path(name))
         return name
 
     def find_snapshot(self, diff_id: Digest, chain: Digest | None) -> str | None:
-        """The id of one that is right for `chain`, None for any chain, and whose folder is there."""
+        """The id of one that is right for `chain`, None for any chain, whose folder is there and says owners as ours do."""
         self._uses.add(str(diff_id))
         rows = self._database.all(
-            "SELECT id FROM snapshots WHERE diff_id = ? AND (chain IS NULL OR chain = ?) ORDER BY id",
+            "SELECT id FROM snapshots WHERE diff_id = ? AND owners = ? AND (chain IS NULL OR chain = ?) ORDER BY id",
             str(diff_id),
+            form(),
             None if chain is None else str(chain),
         )
         return next((str(row[0]) for row in rows if os.path.isdir(self.snapshot_path(str(row[0])))), None)
+
+    def formless(self, diff_id: Digest) -> StoreError:
+        """The error for a layer without a form that is of use here."""
+        rows = self._database.all("SELECT id FROM snapshots WHERE diff_id = ? AND owners <> ?", str(diff_id), form())
+        if any(os.path.isdir(self.snapshot_path(str(row[0]))) for row in rows):
+            return StoreError(
+                f"layer {diff_id} was made in another kind of sandbox, which says in its own way whose files are whose",
+                hint="build the image again, or choose the sandbox that made it with --isolation (see 'pybuild doctor')",
+            )
+        return StoreError(f"layer {diff_id} has neither folder nor tar", hint="build once more with --no-cache")
 
     def snapshot_path(self, name: str) -> str:
         return f"{self._root}/snapshots/{name}"
@@ -179,5 +191,5 @@ class Layers:
         # The uncompressed tar is a blob under the diff ID itself.
         if self._blobs.has(Digest.parse(diff_id)):
             return True
-        snapshots = self._database.all("SELECT id FROM snapshots WHERE diff_id = ?", diff_id)
+        snapshots = self._database.all("SELECT id FROM snapshots WHERE diff_id = ? AND owners = ?", diff_id, form())
         return any(os.path.isdir(self.snapshot_path(str(row[0]))) for row in snapshots)

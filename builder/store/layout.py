@@ -21,7 +21,7 @@ _FOLDERS = ("blobs", "blobs/sha256", "snapshots", "index", "tmp")
 _DATABASE = {"db.sqlite", "db.sqlite-wal", "db.sqlite-shm", "db.sqlite-journal"}
 _LATER = {"locks", "mounts", "failed", "builds"}
 """Folders that are made when the first thing is put into them."""
-_NAMES = {"VERSION", "VERSION.new", "blobs", "snapshots", "index", "tmp", "gc"} | _LATER | _DATABASE
+_NAMES = {"VERSION", "VERSION.new", "rungs", "blobs", "snapshots", "index", "tmp", "gc"} | _LATER | _DATABASE
 _FOREIGN = {"lost+found"}
 """What a fresh file system has by itself: a store may be the root of one."""
 
@@ -33,8 +33,10 @@ def prepare(root: str, faults: Faults) -> None:
     read-only file system, or a folder that holds something else.
     """
     with faults:
-        if is_current(root):
+        # First: another's files can often not even be read.
+        if os.path.isdir(root):
             _check_owner(root)
+        if is_current(root):
             if not os.access(root, os.W_OK | os.X_OK):
                 raise faults.read_only()
             if schema.peek(_database(root), faults) != schema.VERSION:
@@ -92,7 +94,6 @@ def _check_usable(root: str) -> None:
         return
     except NotADirectoryError:
         raise StoreError(f"the store {root} is not a folder", hint="choose another place with --root") from None
-    _check_owner(root)
     strangers = sorted(found - _NAMES - _FOREIGN)
     if strangers:
         raise StoreError(f"{root} is not a store: it holds '{strangers[0]}'", hint="choose an empty or new folder with --root")

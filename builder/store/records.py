@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from builder.errors import BuildError
+from builder.layers.ownerform import form
 from builder.oci.digest import Digest
 from builder.values import NamedTuple
 
@@ -54,8 +55,10 @@ class Records:
         """The record of a key. One whose layer has lost its index or all its forms does not count."""
         # One query: a fully cached build is little more than these.
         row = self._database.one(
-            "SELECT preimage, diff_id, created, (SELECT min(id) FROM snapshots s WHERE s.diff_id = r.diff_id)"
+            "SELECT preimage, diff_id, created,"
+            " (SELECT min(id) FROM snapshots s WHERE s.diff_id = r.diff_id AND s.owners = ?)"
             " FROM records r WHERE key = ? AND (diff_id IS NULL OR diff_id IN (SELECT diff_id FROM layers))",
+            form(),
             key,
         )
         if row is None:

@@ -89,9 +89,14 @@ _ANNOTATIONS: Step = (
     "CREATE TABLE annotations (config TEXT PRIMARY KEY, annotations TEXT NOT NULL) WITHOUT ROWID",
 )
 
+_OWNERS: Step = (
+    # How the files of a snapshot say whose they are (`builder.layers.ownerform`).
+    "ALTER TABLE snapshots ADD COLUMN owners TEXT NOT NULL DEFAULT ''",
+)
+
 STEPS: Sequence[Step] = (
     *(_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES),
-    _ANNOTATIONS,
+    *(_ANNOTATIONS, _OWNERS),
 )
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
+    from builder.errors import StoreError
     from builder.oci.digest import Descriptor
     from builder.store.builds import Build, Builds
     from builder.store.cachemounts import CacheMountRecord, CacheMounts, CacheMountUse, Sharing
@@ -179,6 +180,16 @@ class Store:
     def find_snapshot(self, diff_id: Digest, chain: Digest) -> str | None:
         """The id of a snapshot of the layer that is right for this chain ID, or for any."""
         return self._layers.find_snapshot(diff_id, chain)
+
+    def verify_tar(self, diff_id: Digest) -> None:
+        """Raises StoreError when the layer's uncompressed tar is missing or corrupt."""
+        if not self.has_blob(diff_id):
+            raise self.formless(diff_id)
+        self.verify_blob(diff_id)
+
+    def formless(self, diff_id: Digest) -> StoreError:
+        """The error for a layer without a form that is of use here: it may have one for another kind of sandbox."""
+        return self._layers.formless(diff_id)
 
     def snapshot_path(self, snapshot: str) -> str:
         """The snapshot's folder; short, since mount(2) takes one page of options."""

@@ -14,6 +14,7 @@ from functools import partial
 from builder.errors import BuildError, StoreError
 from builder.layers.compression import decompress
 from builder.layers.index import load_index
+from builder.layers.ownerform import form
 from builder.oci.digest import Digest
 from builder.store.files import read_file
 from builder.store.foldercheck import folder_fault, tar_fault
@@ -157,10 +158,11 @@ class Verifier:
         return found
 
     def _check_snapshots(self, indexes: dict[str, list[Entry]]) -> int:
-        rows = self._database.all("SELECT id, diff_id, chain FROM snapshots ORDER BY id")
+        rows = self._database.all("SELECT id, diff_id, chain, owners FROM snapshots ORDER BY id")
         count = 0
-        for number, diff_id, chain in rows:
-            if diff_id not in self._layers:
+        for number, diff_id, chain, owners in rows:
+            # A folder whose owners mean nothing here is one for another sandbox of this machine.
+            if diff_id not in self._layers or owners != form():
                 continue
             path = self._snapshot(number)
             folder = f"the folder snapshots/{number} of layer {diff_id}"

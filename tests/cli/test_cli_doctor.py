@@ -308,4 +308,5 @@ def test_a_machine_without_a_sandbox(pybuild: Pybuild, tmp_path: Path) -> None:
         timeout=30,
     )
     assert (done.returncode, done.stderr) == (6, "")
-    assert "RUN steps: no: RUN needs root for now" in done.stdout and "hint: " in done.stdout
+    assert "RUN steps: no: no sandbox can be made here (root: the builder is not root; userns: /etc/sub" in done.stdout
+    assert "hint: give nobody ids: sudo usermod --add-subuids " in done.stdout

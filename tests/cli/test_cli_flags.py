@@ -637,6 +637,7 @@ def test_a_full_environment() -> None:
             "DOCKER_HOST": "unix:///e",
             "DOCKER_CONTEXT": "c",
             "PATH": "/b",
+            "PYBUILD_ISOLATION": "userns",
         }
     )
     assert environment._asdict() == {
@@ -660,6 +661,8 @@ def test_a_full_environment() -> None:
         "docker_host": "unix:///e",
         "docker_context": "c",
         "path": "/b",
+        "isolation": "userns",
+        "sandbox": ("root", "", ""),
     }
     assert environment.store_root("/f", 0) == "/f"
     assert environment.store_root(None, 0) == "/r"
@@ -728,4 +731,5 @@ print(*sorted(set(sys.modules) - before))
         [sys.executable, "-I", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{script}"], capture_output=True, text=True
     )
     assert done.stderr == ""
-    assert done.stdout.split() == ["builder.cli", "builder.cli.environment", "builder.cli.flags", "builder.cli.table"]
+    own = ["builder.cli", "builder.cli.environment", "builder.cli.flags", "builder.cli.table"]
+    assert done.stdout.split() == [*own, "builder.sandbox", "builder.sandbox.rungs"]

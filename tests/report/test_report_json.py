@@ -24,6 +24,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    SandboxChosen,
     StepExplained,
     StepFinished,
     StepLog,
@@ -56,6 +57,7 @@ SAMPLES: tuple[Event, ...] = (
     BuildFailed(UsageError("no"), 0.0),
     CacheImported("cache local dir", 3, 500),
     Notice("fetching"),
+    SandboxChosen("userns", "a user namespace"),
     Transfer("pulling a", 1, 2),
 )
 

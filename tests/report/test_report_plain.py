@@ -19,6 +19,7 @@ from builder.events import (
     ExportFinished,
     Notice,
     PlanReady,
+    SandboxChosen,
     StepExplained,
     StepFinished,
     StepLog,
@@ -158,6 +159,7 @@ def test_a_stream_that_breaks_off_loses_nothing() -> None:
 
 def test_debug_lines_and_notices() -> None:
     assert shown((0.0, Notice("fetching\x1b[2J"))) == "fetching\n"
+    assert shown((0.0, SandboxChosen("userns", "its ids\x1b[2J"))) == "sandbox: userns, its ids\n"
     assert shown((0.0, Debug("'--rm' was ignored\x1b[2J"))) == "debug: '--rm' was ignored\n"
 
 

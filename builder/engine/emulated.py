@@ -1,0 +1,34 @@
+"""What a step is told of a sandbox in which owners and identities are emulated (`sandbox.supervisor`). Pure."""
+
+from __future__ import annotations
+
+from builder.errors import SandboxError
+
+
+def emulated(notes: tuple[str, ...]) -> list[str]:
+    """Words for what the supervisor said of one command. Raises SandboxError where it failed itself: what the command was told
+    then was wrong, and nobody knows what it made of that."""
+    faults = [note.partition(":")[2] for note in notes if note.startswith("internal:")]
+    if faults:
+        raise SandboxError(
+            f"the supervisor of the sandbox failed: {faults[0]}",
+            hint="this is a fault of pybuild: please report it; with ids in /etc/subuid the build needs no supervisor",
+        )
+    out = []
+    users = sorted({int(note.partition(":")[2]) for note in notes if note.startswith("switched:")})
+    if users:
+        named = ", ".join(map(str, users[:5])) + (", ..." if len(users) > 5 else "")
+        out.append(
+            f"programs ran as another user (uid {named}), and were refused nothing that root may do: a sandbox with a single"
+            " uid cannot do that. Owners in the layer are right"
+        )
+    if "32-bit" in notes:
+        out.append("a 32-bit program was not run: a sandbox with a single uid cannot answer for it")
+    if "unresolved" in notes:
+        out.append("a file that another user made through a link of /proc belongs to root in the layer")
+    return out
+
+
+def made_devices(notes: tuple[str, ...]) -> frozenset[bytes]:
+    """The devices that one command made, as `layers.nodes` writes them."""
+    return frozenset(note.partition(":")[2].encode() for note in notes if note.startswith("device:"))

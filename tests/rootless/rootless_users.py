@@ -1,0 +1,151 @@
+"""Users of this machine made for the tests, and `pybuild` as they run it.
+
+A user may not enter what CI's folders lie in: a home of root's, pytest's own folders. So the users have a mount namespace in
+which the folders on the way to the checkout, to Python and to their room are others, readable ones, and the paths are the
+same. A process holds it; nothing of it is seen outside.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.conftest import _MARK, ROOT, SEARCH_PATH
+
+PYBUILD = Path(sys.executable).with_name("pybuild")
+
+
+class Account(NamedTuple):
+    name: str
+    uid: int
+    home: Path
+
+
+class Machine:
+    """The mount namespace of the users, held by a process that sleeps."""
+
+    def __init__(self, room: Path) -> None:
+        self.room = room
+        script = _readable([ROOT, Path(sys.prefix), Path(sys.base_prefix), room])
+        self._holder = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f"{script}\necho ready\nexec sleep infinity"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        assert self._holder.stdout is not None and self._holder.stdout.readline() == b"ready\n"
+
+    def command(self, account: Account, *words: str, before: tuple[str, ...] = ()) -> list[str]:
+        """The words as the user says them; `before` goes before all, as root."""
+        identity = ["setpriv", f"--reuid={account.name}", f"--regid={account.name}", "--init-groups", "--inh-caps=-all"]
+        return ["nsenter", f"--target={self._holder.pid}", "--mount", "--", *before, *identity, *words]
+
+    def close(self) -> None:
+        self._holder.kill()
+        self._holder.wait()
+        if self._holder.stdout is not None:
+            self._holder.stdout.close()
+
+
+def _readable(paths: list[Path]) -> str:
+    """A shell script that puts each path, as it is, below folders that everybody may enter."""
+    closed = {top for path in paths for top in (*reversed(path.parents), path) if not top.stat().st_mode & 0o001}
+    covered = sorted(top for top in closed if not any(parent in closed for parent in top.parents))
+    inside = [path for path in paths if any(top == path or top in path.parents for top in covered)]
+    # A path that lies in another one comes with it.
+    moved = sorted({path for path in inside if not any(parent in inside for parent in path.parents)})
+    if not moved:
+        return ""
+    lines = ["stage=$(mktemp -d)", "mount -t tmpfs -o mode=755 tmpfs $stage"]
+    for number, path in enumerate(moved):
+        lines += [f"mkdir $stage/{number}", f"mount --rbind {shlex.quote(str(path))} $stage/{number}"]
+    lines += [f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(top))}" for top in covered]
+    for number, path in enumerate(moved):
+        lines += [f"mkdir -p {shlex.quote(str(path))}", f"mount --move $stage/{number} {shlex.quote(str(path))}"]
+    return "\n".join([*lines, "umount $stage", "rmdir $stage"])
+
+
+class UserPybuild:
+    """`pybuild` as a user runs it, with a store where the user has it."""
+
+    def __init__(self, machine: Machine, account: Account) -> None:
+        self.machine = machine
+        self.account = account
+        self.store = account.home / ".local/share/pybuild"
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        name, _, value = _MARK.partition("=")
+        own = {"HOME": str(self.account.home), "USER": self.account.name, "PATH": SEARCH_PATH, "LANG": "C.UTF-8", name: value}
+        return {**own, "TMPDIR": str(self.account.home), **(extra or {})}
+
+    def sh(self, script: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """A shell script as the user runs it, in the home."""
+        return self._run("sh", "-ec", script, env=env)
+
+    def __call__(
+        self,
+        *args: str | os.PathLike[str],
+        env: Mapping[str, str] | None = None,
+        before: tuple[str, ...] = (),
+        stdin: bytes = b"",
+        program: tuple[str, ...] = (str(PYBUILD),),
+    ) -> subprocess.CompletedProcess[str]:
+        return self._run(*program, *(os.fspath(arg) for arg in args), env=env, before=before, stdin=stdin)
+
+    def _run(
+        self, *words: str, env: Mapping[str, str] | None = None, before: tuple[str, ...] = (), stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
+        command = self.machine.command(self.account, "env", "-C", str(self.account.home), *words, before=before)
+        done = subprocess.run(command, env=self.environment(env), input=stdin, capture_output=True, timeout=300)
+        out, err = (stream.decode(errors="surrogateescape") for stream in (done.stdout, done.stderr))
+        return subprocess.CompletedProcess(command, done.returncode, out, err)
+
+    def start(self, *args: str | os.PathLike[str]) -> subprocess.Popen[bytes]:
+        """The running process, in a session of its own. (`env` and `setpriv` become the program: its pid is this one's.)"""
+        words = (str(PYBUILD), *(os.fspath(arg) for arg in args))
+        return subprocess.Popen(
+            self.machine.command(self.account, "env", "-C", str(self.account.home), *words),
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        )
+
+
+@contextmanager
+def new_account(room: Path, *, subordinate: int = 65536) -> Iterator[Account]:
+    """A user with so many subordinate ids; it and all that it has in the room is gone afterwards."""
+    name = f"pb{secrets.token_hex(5)}"
+    home = room / name
+    home.mkdir(mode=0o755)
+    ids = [word for key in ("SUB_UID_COUNT", "SUB_GID_COUNT") for word in ("-K", f"{key}={subordinate}")]
+    _account_tool("useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh", "--user-group", *ids, name)
+    try:
+        uid = int(subprocess.run(["id", "-u", name], check=True, capture_output=True, text=True).stdout)
+        os.chown(home, uid, uid)
+        yield Account(name, uid, home)
+    finally:
+        _account_tool("userdel", "--force", name)
+        subprocess.run(["rm", "-rf", home], check=True)
+
+
+def _account_tool(*command: str) -> None:
+    """The tools lock their files and give up at once: another worker may have them."""
+    until(lambda: subprocess.run(command, capture_output=True).returncode == 0, f"{command[0]} does not get its lock")
+
+
+def until(condition: Callable[[], bool], message: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, message
+        time.sleep(0.01)

@@ -1,0 +1,277 @@
+"""Builds of an ordinary user with subordinate ids: all that a Dockerfile can say, and the same bytes and keys as root's."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.build.test_build_startup import TOO_SLOW
+from tests.conftest import ROOT, Pybuild
+from tests.rootless.rootless_users import PYBUILD, UserPybuild
+
+DOCKERFILE = """# syntax=docker/dockerfile:1
+FROM base AS first
+ARG WHO=nobody
+RUN printf 'app:x:1000:1000::/home/app:/bin/sh\\nfar:x:60000:60000::/home/far:/bin/sh\\n' >> /etc/passwd \\
+ && printf 'app:x:1000:\\nfar:x:60000:\\n' >> /etc/group && mkdir -p /home/app /home/far && chown app:app /home/app \\
+ && chown far:far /home/far && mkdir -p /data/in && touch /data/in/file /data/two \\
+ && chown -R app:app /data && chown 60000:60001 /data/two && chmod 6755 /data/two && ln /data/two /data/link
+RUN id > /id; mkfifo -m 640 /pipe; chown 7:8 /pipe; ln -s nowhere /soft; chown -h 9:10 /soft; chmod 1777 /data
+ADD archive.tar /unpacked/
+COPY --chown=app:app files /home/app/files
+COPY --chmod=u=rwX,go= files /files
+COPY --link --chown=123:456 files/a /linked/
+WORKDIR /work/deep
+RUN <<END sh
+rm -r /home/far; mkdir /home/far
+echo heredoc > out; cp out /work/installed; chown app:far /work/installed; chmod 0604 /work/installed
+END
+USER app
+RUN id; test "$(id -u)" = 1000; touch /home/app/mine; ! touch /root/mine 2>/dev/null; echo words > /dev/stdout
+USER 4321:1234
+RUN test "$(id -u):$(id -g)" = 4321:1234; touch /tmp/numbers
+USER root
+RUN --mount=type=cache,target=/c,uid=1000,mode=0750 --mount=type=bind,source=files,target=/b,rw \\
+    --mount=type=bind,from=base,source=/bin,target=/base --mount=type=tmpfs,target=/t --mount=type=secret,id=s,uid=1000 \\
+    stat -c '%a %u:%g %n' /c /t /run/secrets/s > /mounts; cat /run/secrets/s | wc -c >> /mounts; \\
+    touch /c/1 /b/new /t/x; ls /b >> /mounts
+RUN --network=none ls /sys/class/net > /net; stat -c '%a %u %n' /dev/shm /dev/mqueue /dev/pts /dev >> /net
+
+FROM base
+COPY --from=first / /copied
+COPY --from=first --chown=0:0 /data /data
+VOLUME /data
+CMD ["cat", "/id"]
+"""
+
+
+def fill(context: Path, dockerfile: str = DOCKERFILE) -> None:
+    (context / "Dockerfile").write_text(dockerfile)
+    (context / "secret").write_text("four")
+    (context / "files").mkdir()
+    (context / "files/a").write_text("a")
+    (context / "files/b").write_text("b")
+    os.utime(context / "files/a", (1_600_000_000, 1_600_000_000))
+    (context / "files/b").chmod(0o755)
+    os.chown(context / "files/b", 0, 50)
+    with tarfile.open(context / "archive.tar", "w") as tar:
+        for name, kind, owner in (
+            ("dir", tarfile.DIRTYPE, 11),
+            ("dir/char", tarfile.CHRTYPE, 12),
+            ("dir/block", tarfile.BLKTYPE, 0),
+            ("dir/pipe", tarfile.FIFOTYPE, 13),
+            ("dir/file", tarfile.REGTYPE, 65534),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.uid, member.gid, member.mode = kind, owner, owner + 1, 0o751
+            member.devmajor, member.devminor = (7, 3) if "/" in name else (0, 0)
+            member.size = 4 if kind == tarfile.REGTYPE else 0
+            tar.addfile(member, io.BytesIO(b"text"))
+
+
+def built(pybuild: Callable[..., subprocess.CompletedProcess[str]], folder: Path, context: Path, *flags: str) -> dict[str, Any]:
+    """What `--metadata-file` has of a build with all its forms."""
+    done = pybuild(
+        *flags, "--metadata-file", folder / "metadata", "-o", f"type=oci,dest={folder}/image.tar", "--progress=plain", context
+    )
+    assert done.returncode == 0, done.stderr
+    metadata: dict[str, Any] = json.loads((folder / "metadata").read_text())
+    (folder / "log").write_text(done.stderr)
+    return metadata
+
+
+def test_all_that_a_dockerfile_can_say_gives_what_root_gets(
+    user: UserPybuild,
+    pybuild: Pybuild,
+    base: Path,
+    context: Path,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    fill(context)
+    flags = ("--build-context", f"base={base}", "--secret", f"id=s,src={context}/secret")
+    ours = built(user, user.account.home, context, *flags)
+    roots = built(pybuild, tmp_path, context, *flags)
+    assert ours["containerimage.config.digest"] == roots["containerimage.config.digest"]
+    assert ours["containerimage.digest"] == roots["containerimage.digest"]
+    assert [(step["name"], step["key"], step["diff_id"]) for step in ours["pybuild.steps"]] == [
+        (step["name"], step["key"], step["diff_id"]) for step in roots["pybuild.steps"]
+    ]
+    log = (user.account.home / "log").read_text()
+    assert log.count("sandbox: userns, a user namespace with the ids 0 to 6553") == 1
+    assert "uid=1000(app) gid=1000(app)" in log and "sandbox:" not in (tmp_path / "log").read_text()
+    # What the folders hold is what their indexes say, whoever looks.
+    done = user("doctor", "--store")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "nothing is damaged")
+    # Cached, nothing is said of a sandbox.
+    done = user(*flags, "--progress=plain", context)
+    assert done.returncode == 0 and " 0 ran" in done.stderr and "sandbox" not in done.stderr
+    record_property("rung", "userns")
+    record_property("rung", "root")
+
+
+def test_the_hello_sample_is_the_same(user: UserPybuild, pybuild: Pybuild, base: Path, tmp_path: Path) -> None:
+    flags = ("--build-context", f"busybox={base}", "-t", "hello")
+    sample = ROOT / "sample_projects" / "hello"
+    ours, roots = built(user, user.account.home, sample, *flags), built(pybuild, tmp_path, sample, *flags)
+    assert ours["containerimage.digest"] == roots["containerimage.digest"]
+    assert user("run", "hello").stdout == pybuild("run", "hello").stdout != ""
+
+
+DEBIAN = """FROM debian:12
+RUN adduser --disabled-password --gecos "" app && useradd -m -u 4242 other && su app -c 'touch /home/app/mine' \\
+ && mkdir -p /data/a/b && touch /data/a/b/c && chown -R app:other /data && tar -C / -cf /t.tar data && mkdir /x \\
+ && tar -C /x -xpf /t.tar && rm /t.tar && install -o other -g app -m 0640 /etc/passwd /data/pw \\
+ && test "$(stat -c %U /x/data)" = app
+RUN mkdir -p /p/DEBIAN /p/opt && cd /p/DEBIAN \\
+ && printf 'Package: pack\\nVersion: 1\\nArchitecture: all\\nMaintainer: a <a@b.c>\\nDescription: d\\n' > control \\
+ && printf '#!/bin/sh\\nset -e\\nadduser --system --group packed\\nchown packed:packed /opt/file\\n' > postinst \\
+ && chmod 755 postinst && touch /p/opt/file && dpkg-deb --build --root-owner-group /p /tmp/pack.deb >/dev/null \\
+ && apt-get install -y /tmp/pack.deb && rm -rf /p /tmp/pack.deb /var/log/* /var/cache/apt \\
+ && rm -rf /var/lib/dpkg/*-old /var/cache/debconf/*-old && test "$(stat -c %U:%G /opt/file)" = packed:packed
+RUN cp /bin/true /usr/bin/capped && python3 -c "import os; os.setxattr('/usr/bin/capped', 'security.capability', \\
+ bytes.fromhex('0100000200040000000000000000000000000000'))" && cp -p /bin/true /usr/bin/suid && chmod 4755 /usr/bin/suid
+RUN mkdir /w && printf 'from setuptools import setup\\nsetup(name="one", version="1", py_modules=["one"])\\n' > /w/setup.py \\
+ && echo 'x = 1' > /w/one.py && cd /w \\
+ && python3 -m pip install --break-system-packages --no-index --no-build-isolation --no-compile . && cd / \\
+ && python3 -B -c 'import one; assert one.x == 1' && rm -rf /w /root/.cache /tmp/*
+USER app
+RUN id -un && test "$(id -u)" = 1000 && ! cat /etc/shadow 2>/dev/null && su other -c true </dev/null || true
+"""
+
+
+def test_debian_with_its_tools_is_the_same(user: UserPybuild, pybuild: Pybuild, debian_base: Path, context: Path) -> None:
+    """The base has device nodes, which nobody can make in a user namespace. The image id fixes every layer."""
+    (context / "Dockerfile").write_text(DEBIAN)
+    ids = []
+    for one in (user, pybuild):
+        done = one("import", debian_base, "debian:12")
+        assert done.returncode == 0, done.stderr
+        done = one("-q", context)
+        assert done.returncode == 0, done.stderr
+        ids.append(done.stdout)
+    assert ids[0] == ids[1]
+
+
+def test_the_sandbox_is_no_more_of_the_host_than_roots(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path) -> None:
+    """The same mounts with the same flags, the same powers, and nothing of the host in /sys that a fresh one would not have."""
+    (context / "Dockerfile").write_text(
+        "FROM base\nRUN grep -E '^(Cap|Seccomp:|NoNew)' /proc/self/status; \\\n"
+        " ls /sys/fs/cgroup /sys/kernel/debug; cat /proc/self/uid_map; mount -t tmpfs x /tmp 2>&1; umount /sys 2>&1; \\\n"
+        " awk '{print $5, $6}' /proc/self/mountinfo; touch /sys/x 2>&1; unshare -U true 2>&1; true\n"
+    )
+    flags = ("--progress=json", "--no-cache", "--build-context", f"base={base}", context)
+
+    def said(one: Callable[..., subprocess.CompletedProcess[str]]) -> list[str]:
+        done = one(*flags)
+        assert done.returncode == 0, done.stderr
+        events = [json.loads(line) for line in done.stderr.splitlines()]
+        return "".join(event["text"] for event in events if event["type"] == "step.log").splitlines()
+
+    ours, roots = said(user), said(pybuild)
+    different = [line for line in ours if line not in roots]
+    # The user's map; and what covers the host's mounts in /sys.
+    maps = [line for line in different if len(line.split()) == 3 and all(word.isdigit() for word in line.split())]
+    covers = [line for line in different if line.startswith("/sys/")]
+    assert sorted(different) == sorted(maps + covers)
+    assert len(maps) == 3 and sum(int(line.split()[2]) for line in maps) == 65537
+    assert [line for line in roots if line not in ours] == ["         0          0 4294967295"]
+    tops = {line.split()[0] for line in covers if "ro,nosuid,nodev,noexec" in line}
+    assert all(any(line.split()[0].startswith(top) for top in tops) for line in covers)
+
+
+@pytest.mark.parametrize("flag", ["--isolation=userns", "--isolation=auto", "--isolation=rootless"])
+def test_a_rung_is_asked_for(flag: str, user: UserPybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nUSER 5\nRUN id\n")
+    done = user(flag, "--no-cache", "--progress=plain", "--build-context", f"base={base}", context)
+    assert done.returncode == 0 and "\nsandbox: userns, " in done.stderr and "uid=5 " in done.stderr
+
+
+def test_a_rung_that_is_not_there(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nRUN id\n")
+    flags = ("--build-context", f"base={base}", context)
+    done = user("--isolation=root", *flags)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        6,
+        "error: --isolation=root does not work here: the builder is not root",
+    )
+    done = user("--isolation=chroot", *flags)
+    assert done.returncode == 2 and "--isolation=chroot is not built yet" in done.stderr
+    done = user(*flags, env={"PYBUILD_ISOLATION": "usrens"})
+    assert done.returncode == 2 and "'usrens' is not a value of PYBUILD_ISOLATION" in done.stderr
+    assert "did you mean 'userns'?" in done.stderr
+    # Root has the strongest; what is weaker is tried where it is asked for.
+    assert "uid=0(root)" in pybuild("--isolation=root", "--progress=plain", *flags).stderr
+    done = pybuild("--isolation=userns", *flags)
+    assert done.returncode in (0, 6)
+
+
+def test_file_capabilities_of_the_context_stay(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path) -> None:
+    """The kernel keeps those that are given in a user namespace in another form than root's, and shows both alike."""
+    (context / "Dockerfile").write_text("FROM base\nCOPY program /\nRUN chmod 700 /program\n")
+    (context / "program").write_text("#!/bin/sh\n")
+    (context / "program").chmod(0o755)
+    os.setxattr(context / "program", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
+    flags = ("-q", "--build-context", f"base={base}", context)
+    assert user(*flags).stdout == pybuild(*flags).stdout != ""
+
+
+def test_contexts_and_stdin_are_read_as_the_user(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path) -> None:
+    """What the user may read by its groups or as its own, a git repository that it owns, an archive on stdin."""
+    home = user.account.home
+    user.sh(
+        "mkdir repo; cd repo; printf 'FROM base\\nCOPY a /\\nRUN cat /a\\n' > Dockerfile; echo a > a; chmod 600 a\n"
+        "git init -q .; git add .; git -c user.name=a -c user.email=a@b commit -q -m m; tar cf ../context.tar ."
+    )
+    flags = ("-q", "--build-context", f"base={base}")
+    folder = user(*flags, home / "repo")
+    assert folder.returncode == 0, folder.stderr
+    archive = user(*flags, "-", stdin=(home / "context.tar").read_bytes())
+    assert archive.returncode == 0 and archive.stdout == folder.stdout
+    assert pybuild(*flags, home / "repo").stdout == folder.stdout
+    # Of others it may read what everybody may.
+    (context / "Dockerfile").write_text("FROM base\nCOPY closed /\n")
+    (context / "closed").write_text("")
+    (context / "closed").chmod(0o640)
+    done = user(*flags, context)
+    assert done.returncode != 0 and "'closed' cannot be read: permission denied" in done.stderr
+    os.chown(context / "closed", 0, user.account.uid)
+    assert user(*flags, context).returncode == 0
+
+
+def test_an_older_kernel_will_do(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path) -> None:
+    """Without the mount calls of Linux 5.2 and what came later; without clone3 and others."""
+    (context / "Dockerfile").write_text(
+        "FROM base\nRUN id > /id; stat -c %a /sys/fs/cgroup; ! touch /sys/kernel/x 2>/dev/null\n"
+    )
+    numbers = (428, 429, 430, 431, 432, 435, 436, 437, 442)
+    older = (
+        sys.executable, "-c",
+        f"import os, sys; sys.path.insert(0, {str(ROOT / 'tests/sandbox')!r})\n"
+        f"from sandbox_bpf import Refusal, refuse\nrefuse(*map(Refusal, {numbers})); os.execvp(sys.argv[1], sys.argv[1:])",
+    )  # fmt: skip
+    flags = ("-q", "--no-cache", "--build-context", f"base={base}", context)
+    done = user(*flags, before=older)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == pybuild(*flags).stdout
+
+
+def test_a_cached_build_imports_little_more_than_roots(user: UserPybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nUSER 7\nRUN id\n")
+    flags = ("-q", "--build-context", f"base={base}", context)
+    assert user(*flags).returncode == 0
+    done = user(*flags, program=(sys.executable, "-X", "importtime", str(PYBUILD)))
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert imported & TOO_SLOW == set()
+    own = {"builder.cli.isolation", "builder.sandbox.namespace"}
+    assert own <= imported and not imported & {"builder.cli.probing", "builder.sandbox.ladder", "builder.sandbox.subids", "pwd"}

@@ -1,0 +1,101 @@
+"""Who has which subordinate ids, and the map that is made of them: what the kernel takes, whatever the files say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.sandbox.rungs import Isolation, Verdict, choose
+from builder.sandbox.subids import Extent, extents, ranges, reaches
+
+LAST = (1 << 32) - 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ann:100000:65536\n", [(100000, 65536)]),
+        ("bob:100000:65536\n1001:200000:65536\nann:300000:1\n", [(200000, 65536), (300000, 1)]),
+        ("ann:1:2:3\nann:x:1\nann:1\n\nann:5:0\nann:-1:5\n#ann:1:1\n ann:7:8 \n", [(7, 8)]),
+        ("ann:4294967290:65536\nannb:1:1\n", []),
+        ("ann:4294967294:1", [(4294967294, 1)]),
+    ],
+)
+def test_the_files(text: str, expected: list[tuple[int, int]]) -> None:
+    assert ranges(text, "ann", 1001) == expected
+
+
+@given(st.text(alphabet="ann:10\n x-é", max_size=60))
+def test_no_file_is_too_odd(text: str) -> None:
+    for start, count in ranges(text, "ann", 1001):
+        assert start >= 0 and count > 0 and start + count - 1 <= LAST
+
+
+@pytest.mark.parametrize(
+    ("own", "found", "expected"),
+    [
+        (1000, [(100000, 65536)], [(0, 100000, 1000), (1000, 1000, 1), (1001, 101000, 64536)]),
+        (0, [(100000, 65536)], [(0, 0, 1), (1, 100000, 65536)]),
+        (70000, [(100000, 65536)], [(0, 100000, 65536), (70000, 70000, 1)]),
+        (1000, [(500, 1000)], [(0, 500, 500), (500, 1001, 499), (1000, 1000, 1)]),
+        (1000, [(100, 10), (105, 10)], [(0, 100, 10), (10, 110, 5), (1000, 1000, 1)]),
+        (5, [], [(5, 5, 1)]),
+    ],
+)
+def test_the_map(own: int, found: list[tuple[int, int]], expected: list[tuple[int, int, int]]) -> None:
+    assert [tuple(extent) for extent in extents(own, found)] == expected
+
+
+_RANGES = st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 3000)), max_size=8)
+
+
+@given(st.integers(0, 6000), _RANGES)
+def test_a_map_that_the_kernel_takes(own: int, found: list[tuple[int, int]]) -> None:
+    """No id twice on either side; the own one is itself; all that was given is there, and no id is left out below the last."""
+    made = extents(own, found)
+    inside = [extent.inside + n for extent in made for n in range(extent.length)]
+    outside = [extent.outside + n for extent in made for n in range(extent.length)]
+    assert len(set(inside)) == len(inside) and len(set(outside)) == len(outside)
+    assert dict(zip(inside, outside, strict=True))[own] == own
+    given_ids = {start + n for start, count in found for n in range(count)} | {own}
+    assert set(outside) == given_ids
+    rest = sorted(id for id in inside if id != own)
+    assert rest == [id for id in range(len(rest) + 1) if id != own][: len(rest)]
+
+
+@given(st.integers(0, LAST), st.lists(st.tuples(st.integers(0, LAST), st.just(1)), max_size=400))
+def test_no_more_pieces_than_the_kernel_takes(own: int, found: list[tuple[int, int]]) -> None:
+    made = extents(own, found)
+    assert len(made) <= 340 and Extent(own, own, 1) in made
+
+
+def test_how_far_it_reaches() -> None:
+    assert reaches(extents(1000, [(100000, 65536)])) == 65537
+    assert reaches(extents(1000, [(100000, 10)])) == 10
+    assert reaches(extents(70000, [])) == 0
+
+
+ROOT = Verdict("root", False, "no root", "sudo")
+USERNS = Verdict("userns", True, "ids")
+NONE = Verdict("userns", False, "no ids", "usermod")
+CHROOT = Verdict("chroot", True, "a copy")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "wanted", "expected"),
+    [
+        ((ROOT, USERNS, CHROOT), "auto", ("userns", "ids", "")),
+        ((ROOT._replace(usable=True), USERNS), "auto", ("root", "no root", "")),
+        ((ROOT._replace(usable=True), USERNS), "userns", ("userns", "ids", "")),
+        (
+            (ROOT, NONE, CHROOT),
+            "auto",
+            (None, "no sandbox can be made here (root: no root; userns: no ids)", "usermod; or sudo"),
+        ),
+        ((ROOT, NONE, CHROOT), "chroot", ("chroot", "a copy", "")),
+        ((ROOT, USERNS), "root", (None, "--isolation=root does not work here: no root", "sudo")),
+    ],
+)
+def test_the_strongest_that_works_is_taken(verdicts: tuple[Verdict, ...], wanted: str, expected: Isolation) -> None:
+    assert choose(verdicts, wanted) == expected
