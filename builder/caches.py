@@ -28,7 +28,7 @@ def imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Canc
     """What to ask when the store does not know a step."""
     from builder.engine.imports import Imports
 
-    sources = [(place.name, _source(place, request, stop)) for place in request.cache_from]
+    sources = [(place.name, _source(place, request, emit, stop)) for place in request.cache_from]
     return Imports(sources, store, roots, emit, stop)
 
 
@@ -61,14 +61,14 @@ def export(request: Request, plan: Plan, outcome: Outcome, store: Store, roots: 
         emit(ExportFinished(f"cache {to.name}", str(digest), size, time.monotonic() - begun))
 
 
-def _source(place: CacheFrom, request: Request, stop: Cancellation) -> Source:
+def _source(place: CacheFrom, request: Request, emit: Emit, stop: Cancellation) -> Source:
     if isinstance(place, LocalFrom):
         from builder.cache.local import LocalSource
 
         return LocalSource(place)
     from builder.engine.registrycache import RegistrySource
 
-    return RegistrySource(place, _access(request), request.platform, stop)
+    return RegistrySource(place, _access(request), request.platform, stop, emit)
 
 
 def _sink(place: LocalTo | RegistryTo, request: Request, store: Store, emit: Emit) -> Sink:

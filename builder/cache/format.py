@@ -19,7 +19,7 @@ from __future__ import annotations
 from builder import canonical
 from builder.errors import BuildError
 from builder.oci.digest import Descriptor, Digest
-from builder.oci.image import CONFIG_TYPE as IMAGE_CONFIG_TYPE
+from builder.oci.image import CONFIG_TYPES as IMAGE_CONFIGS
 from builder.oci.image import LAYER_TYPE, MANIFEST_TYPE, descriptor_json, parse_descriptor
 from builder.values import NamedTuple
 
@@ -42,7 +42,6 @@ EMPTY_DESCRIPTOR = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(EMP
 _LAYER_TYPES = (LAYER_TYPE, f"{LAYER_TYPE}+gzip", f"{LAYER_TYPE}+zstd")
 _BUILDKIT_TYPE = "application/vnd.buildkit.cacheconfig.v0"
 """The config of BuildKit's caches (moby/buildkit, `cache/remotecache/v1/spec.go`)."""
-_IMAGE_CONFIGS = (IMAGE_CONFIG_TYPE, "application/vnd.docker.container.image.v1+json")
 _LATEST = 1 << 40
 """Seconds since 1970; no record is younger."""
 _LONGEST = 100
@@ -151,7 +150,7 @@ def _other(raw: dict[str, Any]) -> str:
     """What a manifest is that is no cache's."""
     if _is_buildkits(raw):
         return "it is a cache of BuildKit, whose records are made of other keys"
-    if _media_type(raw.get("config")) in _IMAGE_CONFIGS:
+    if _media_type(raw.get("config")) in IMAGE_CONFIGS:
         return "it is an image without a cache inside (--cache-to type=inline puts one there)"
     return "its manifest is not that of a pybuild cache"
 

@@ -43,10 +43,10 @@ class LocalSource:
         if descriptor.size > limit:
             raise BuildError(f"its blob {descriptor.digest} is larger than {limit} bytes")
         parts: list[bytes] = []
-        self.copy(descriptor, parts.append)
+        self.copy(descriptor, parts.append, parts.clear)
         return b"".join(parts)
 
-    def copy(self, descriptor: Descriptor, write: Callable[[bytes], object]) -> None:
+    def copy(self, descriptor: Descriptor, write: Callable[[bytes], object], again: Callable[[], object]) -> None:
         digest = descriptor.digest
         hasher, size = hashlib.new(digest.algorithm), 0
         for chunk in self._chunks(f"blobs/{digest.algorithm}/{digest.hex}", f"its blob {digest}"):

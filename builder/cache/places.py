@@ -121,8 +121,9 @@ if TYPE_CHECKING:
             """A blob of at most `limit` bytes, verified."""
             ...
 
-        def copy(self, descriptor: Descriptor, write: Callable[[bytes], object]) -> None:
-            """Write a blob's content in pieces; what was written counts once this returns."""
+        def copy(self, descriptor: Descriptor, write: Callable[[bytes], object], again: Callable[[], object]) -> None:
+            """Write a blob's content in pieces; what was written counts once this returns. `again` is called where all is
+            written anew: what was before counts no more."""
             ...
 
         def masked(self, text: str) -> str:

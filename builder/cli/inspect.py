@@ -118,11 +118,18 @@ def _manifest(record: ImageRecord, config: bytes, store: Store) -> bytes:
 
 
 def _remote(name: str, parsed: Parsed, environment: Environment, platform: Platform) -> Inspected:
+    from builder.cli import progress
     from builder.cli.registries import registry_access
     from builder.engine.remoteimages import look
+    from builder.events import BuildWarning
 
     reference = Reference.parse(name)
-    found = look(reference, registry_access(parsed, environment), platform)
+    with progress.shown(environment, quiet=False) as reporter:
+
+        def warn(message: str) -> None:
+            reporter.emit(BuildWarning("Registry", message))
+
+        found = look(reference, registry_access(parsed, environment), platform, warn)
     digest = Digest.of(found.listed or found.manifest)
     tags = (reference._replace(digest=None).familiar,) if reference.tag else ()
     known = (f"{reference._replace(tag='', digest=None).familiar}@{digest}",)

@@ -125,8 +125,8 @@ class Imports:
             return 0
         with self._store.scratch() as scratch:
             packed, tar = os.path.join(scratch, "packed"), os.path.join(scratch, "layer.tar")
-            with open(packed, "wb") as file:
-                source.copy(blob, self._stoppable(file.write))
+            with open(packed, "ab") as file:
+                source.copy(blob, self._stoppable(file.write), lambda: file.truncate(0))
             with open(tar, "wb") as file:
                 digest = _unpacked(packed, self._stoppable(file.write), str(diff_id), limit(blob.size))
             os.unlink(packed)

@@ -69,8 +69,8 @@ def unpack(mount: CachedMount, blob: Descriptor, source: Source, store: Store, s
         return 0
     with store.scratch() as scratch:
         packed, tar = os.path.join(scratch, "packed"), os.path.join(scratch, "mount.tar")
-        with open(packed, "wb") as file:
-            source.copy(blob, stoppable(file.write))
+        with open(packed, "ab") as file:
+            source.copy(blob, stoppable(file.write), lambda: file.truncate(0))
         with open(tar, "wb") as file:
             decompress(packed, stoppable(file.write), limit=limit, name=mount.id)
         items = list(read_tar(tar, whiteouts=False, name=mount.id))

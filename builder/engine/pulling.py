@@ -11,8 +11,8 @@ from builder.engine.origins import Origins
 from builder.engine.transfers import Transfers
 from builder.engine.unpacked import Unpacked
 from builder.errors import BuildError, Interrupted, RegistryError, StoreError
-from builder.events import BuildWarning
-from builder.oci.image import parse_config
+from builder.events import BuildWarning, Notice
+from builder.oci.image import CONFIG_TYPES, parse_config
 from builder.oci.index import suited
 from builder.oci.platform import Platform
 from builder.registry.client import Client
@@ -58,7 +58,7 @@ def pull(
     def warn(message: str) -> None:
         emit(BuildWarning("Registry", message))
 
-    with Client(access._replace(stop=stop, warn=warn)) as client:
+    with Client(access._replace(stop=stop, warn=warn, notice=lambda message: emit(Notice(message)))) as client:
         origins = Origins(reference, client, warn)
         try:
             return _pulled(reference, origins, stop, store, roots, platform, emit)
@@ -149,16 +149,17 @@ def lacking(error: RegistryError, reference: Reference, near: str | None) -> Non
     error.message = f"there is no image '{reference.familiar}' in the store, and it cannot be pulled: {error.message}"
 
 
-def image_manifest(reference: Reference, repository: Repository, platform: Platform) -> ImageManifest:
-    """The manifest of the image for `platform`. Raises NotThere and RegistryError."""
-    return _found(reference, repository, platform)[2]
-
-
 def _found(reference: Reference, repository: Repository, platform: Platform) -> tuple[Repository, Raw, ImageManifest]:
     raw = repository.manifest(reference.digest or reference.tag)
     if raw is None:
         raise NotThere(f"{repository.domain} has no image '{reference.familiar}'", hint="check its name and tag")
-    return repository, raw, chosen_manifest(raw, reference, repository, platform)[1]
+    _, manifest = chosen_manifest(raw, reference, repository, platform)
+    kind = manifest.config.media_type
+    # What says nothing may be one.
+    if kind.startswith("application/vnd.") and kind not in CONFIG_TYPES:
+        hint = "other tools read it" if "cache" not in kind else "caches are for --cache-from"
+        raise RegistryError(f"'{reference.familiar}' is no image, but of the type '{kind[:100]}'", hint=hint)
+    return repository, raw, manifest
 
 
 def chosen_manifest(raw: Raw, reference: Reference, repository: Repository, platform: Platform) -> tuple[Raw, ImageManifest]:

@@ -7,6 +7,7 @@ from functools import partial
 from builder.cancellation import Cancellation
 from builder.engine.transfers import Transfers
 from builder.errors import RegistryError
+from builder.events import Notice
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import CONFIG_TYPE, MANIFEST_TYPE
 from builder.registry.auth import bytes_body
@@ -35,7 +36,7 @@ def push(image: Rendered, names: Sequence[Reference], access: RegistryAccess, st
     for name in names:
         repositories.setdefault(name.name, []).append(name)
     stop = Cancellation()
-    with Client(access._replace(stop=stop)) as client:
+    with Client(access._replace(stop=stop, notice=lambda message: emit(Notice(message)))) as client:
         for tagged in repositories.values():
             repository = client.repository(tagged[0])
             put_blobs(f"pushing {tagged[0].familiar}", blobs, repository, stop, store, emit)

@@ -1,4 +1,5 @@
-"""Reading a portable cache from a registry (`builder.cache`): an artifact under a tag, or an image with one inside.
+"""Reading a portable cache from a registry (`builder.cache`), or its mirrors: an artifact under a tag, or an image with one
+inside.
 
 What a registry gives is hostile as any cache is; here it is compared with the digests and sizes that were asked for. A registry
 that fails is asked no more: one that hangs costs a build its timeout once, and not for each layer. A build that asks no cache
@@ -11,6 +12,7 @@ import time
 
 from builder.cache.places import Lost
 from builder.errors import BuildError, RegistryError
+from builder.events import BuildWarning, Notice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from builder.cache.places import RegistryFrom
     from builder.cancellation import Cancellation
+    from builder.engine.origins import Origins
+    from builder.events import Emit
     from builder.oci.digest import Descriptor
     from builder.oci.platform import Platform
     from builder.registry.access import RegistryAccess
@@ -35,16 +39,22 @@ class RegistrySource:
     """Of an image for several platforms it is the one for `platform`."""
 
     def __init__(
-        self, place: RegistryFrom, access: Callable[[], RegistryAccess], platform: Platform, stop: Cancellation
+        self,
+        place: RegistryFrom,
+        access: Callable[[], RegistryAccess],
+        platform: Platform,
+        stop: Cancellation,
+        emit: Emit,
     ) -> None:
         self._reference = place.reference
         self._access = access
         self._platform = platform
         self._stop = stop
+        self._emit = emit
         self._patience = 0.0
         """Seconds of a download that nobody counts."""
         self._client: Client | None = None
-        self._repository: Repository | None = None
+        self._origins: Origins | None = None
 
     def warm(self) -> None:
         # What threads would import at once: Python 3.13 loses that race.
@@ -53,39 +63,41 @@ class RegistrySource:
 
         import urllib3  # noqa: F401
 
+        from builder.engine import origins  # noqa: F401
         from builder.registry import client  # noqa: F401
 
     def manifest(self) -> bytes:
-        from builder.cache.format import is_replaceable
+        from builder.engine.origins import Origins
         from builder.registry.client import Client
-        from builder.registry.manifests import is_index
 
-        access = self._access()._replace(stop=self._stop)
+        access = self._access()._replace(stop=self._stop, warn=self._warn, notice=lambda message: self._emit(Notice(message)))
         self._patience = access.limits.idle
         self._client = Client(access)
-        self._repository = self._client.repository(self._reference)
-        raw = self._repository.manifest(self._reference.digest or self._reference.tag)
-        for _ in range(_DEEPEST):
-            if raw is None:
-                raise BuildError("it is not there")
-            if not is_index(raw) or is_replaceable(raw.data):
-                # BuildKit's caches were indexes: the format says what to do with one.
-                return raw.data
-            raw = self._of_platform(raw, self._repository)
-        raise BuildError("its indexes are nested too deeply")
+        self._origins = Origins(self._reference, self._client, self._warn)
+        return self._origins.ask(self._manifest)
 
     def read(self, descriptor: Descriptor, limit: int) -> bytes:
         if descriptor.size > limit:
             raise BuildError(f"its blob {descriptor.digest} is larger than {limit} bytes")
         parts: list[bytes] = []
-        self.copy(descriptor, parts.append)
+        self.copy(descriptor, parts.append, parts.clear)
         return b"".join(parts)
 
-    def copy(self, descriptor: Descriptor, write: Callable[[bytes], object]) -> None:
+    def copy(self, descriptor: Descriptor, write: Callable[[bytes], object], again: Callable[[], object]) -> None:
         from builder.registry.repository import BadBlob
 
+        assert self._origins is not None, "the manifest comes first"
+        begun = False
+
+        def bring(place: Repository) -> None:
+            nonlocal begun
+            if begun:
+                again()
+            begun = True
+            place.blob(descriptor, self._paced(place, write))
+
         try:
-            self._asked().blob(descriptor, self._paced(write))
+            self._origins.ask(bring)
         except BadBlob:
             # Others may be good.
             raise
@@ -99,11 +111,24 @@ class RegistrySource:
         if self._client is not None:
             self._client.close()
 
-    def _asked(self) -> Repository:
-        assert self._repository is not None, "the manifest comes first"
-        return self._repository
+    def _warn(self, message: str) -> None:
+        self._emit(BuildWarning("Registry", message))
 
-    def _paced(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    def _manifest(self, place: Repository) -> bytes:
+        from builder.cache.format import is_replaceable
+        from builder.registry.manifests import is_index
+
+        raw = place.manifest(self._reference.digest or self._reference.tag)
+        for _ in range(_DEEPEST):
+            if raw is None:
+                raise RegistryError("it is not there")
+            if not is_index(raw) or is_replaceable(raw.data):
+                # BuildKit's caches were indexes: the format says what to do with one.
+                return raw.data
+            raw = self._of_platform(raw, place)
+        raise RegistryError("its indexes are nested too deeply")
+
+    def _paced(self, place: Repository, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
         """The same, but a registry that keeps us waiting byte by byte is given up: to do the step is quicker."""
         begun, size = 0.0, 0
 
@@ -113,7 +138,7 @@ class RegistrySource:
             begun = begun or time.monotonic()
             size += len(data)
             if time.monotonic() - begun > self._patience + size / _SLOWEST:
-                raise Lost(f"{self._reference.domain} sends less than {_SLOWEST} bytes a second")
+                raise RegistryError(f"{place.domain} sends less than {_SLOWEST} bytes a second")
             write(data)
 
         return checked
@@ -126,5 +151,5 @@ class RegistrySource:
         assert isinstance(index, Index)
         found = suited(index.manifests, self._platform)
         if not found:
-            raise BuildError(f"it is not there for {self._platform}")
+            raise RegistryError(f"it is not there for {self._platform}")
         return repository.manifest(found[0].digest)

@@ -6,6 +6,7 @@ from builder.cache.format import is_replaceable
 from builder.cancellation import Cancellation
 from builder.engine.pushing import file_body, put_blobs
 from builder.errors import UsageError
+from builder.events import Notice
 from builder.oci.image import MANIFEST_TYPE
 from builder.registry.auth import bytes_body
 from builder.registry.client import Client
@@ -34,7 +35,8 @@ class RegistrySink:
         stop = Cancellation()
         shown = self._reference.familiar
         bodies = {blob.descriptor: _body(blob) for blob in blobs}
-        with Client(self._access._replace(stop=stop)) as client:
+        access = self._access._replace(stop=stop, notice=lambda message: self._emit(Notice(message)))
+        with Client(access) as client:
             repository = client.repository(self._reference)
             self._refuse_others(repository)
             put_blobs(f"writing the cache {shown}", bodies, repository, stop, self._store, self._emit)

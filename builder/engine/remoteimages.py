@@ -1,8 +1,9 @@
-"""Images of registries, looked at and not pulled: manifest and config alone."""
+"""Images of registries, or of their mirrors, looked at and not pulled: manifest and config alone."""
 
 from __future__ import annotations
 
 from builder.engine.foreign import CONFIG_LIMIT
+from builder.engine.origins import Origins
 from builder.engine.pulling import NotThere, chosen_manifest
 from builder.errors import BuildError, RegistryError
 from builder.oci.image import parse_config
@@ -12,9 +13,12 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.oci.platform import Platform
     from builder.oci.reference import Reference
     from builder.registry.access import RegistryAccess
+    from builder.registry.repository import Repository
 
 
 class Looked(NamedTuple):
@@ -26,18 +30,22 @@ class Looked(NamedTuple):
     """Bytes of the layers as they lie in the registry."""
 
 
-def look(reference: Reference, access: RegistryAccess, platform: Platform) -> Looked:
-    """The image for `platform`. Raises NotThere and RegistryError."""
-    with Client(access) as client:
-        repository = client.repository(reference)
-        first = repository.manifest(reference.digest or reference.tag)
-        if first is None:
-            raise NotThere(f"{reference.domain} has no image '{reference.familiar}'", hint="check its name and tag")
-        raw, manifest = chosen_manifest(first, reference, repository, platform)
-        config = repository.read(manifest.config, CONFIG_LIMIT)
-        try:
-            parse_config(config)
-        except BuildError as error:
-            raise RegistryError(f"'{reference.familiar}' is no image: {error.message}", hint=error.hint) from error
-        index = first.data if isinstance(parse(first, f"'{reference.familiar}'"), Index) else b""
-        return Looked(config, raw.data, index, sum(layer.size for layer in manifest.layers))
+def look(reference: Reference, access: RegistryAccess, platform: Platform, warn: Callable[[str], object]) -> Looked:
+    """The image for `platform`. `warn` is told of mirrors that fail, and of credentials that cannot be had. Raises NotThere,
+    RegistryError, and UsageError for files with credentials or certificates that are no good."""
+    with Client(access._replace(warn=warn)) as client:
+        return Origins(reference, client, warn).ask(lambda place: _looked(reference, place, platform))
+
+
+def _looked(reference: Reference, place: Repository, platform: Platform) -> Looked:
+    first = place.manifest(reference.digest or reference.tag)
+    if first is None:
+        raise NotThere(f"{place.domain} has no image '{reference.familiar}'", hint="check its name and tag")
+    raw, manifest = chosen_manifest(first, reference, place, platform)
+    config = place.read(manifest.config, CONFIG_LIMIT)
+    try:
+        parse_config(config)
+    except BuildError as error:
+        raise RegistryError(f"'{reference.familiar}' is no image: {error.message}", hint=error.hint) from error
+    index = first.data if isinstance(parse(first, f"'{reference.familiar}'"), Index) else b""
+    return Looked(config, raw.data, index, sum(layer.size for layer in manifest.layers))

@@ -1,9 +1,11 @@
-"""Connections whose names are looked up in bounded time: getaddrinfo(3) has no timeout, and asks dead servers for minutes."""
+"""Connections on which nothing is waited for without a bound. Names: getaddrinfo(3) has no timeout, and asks dead servers for
+minutes. The head of an answer: a timeout of a socket begins anew with each byte."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from http.client import HTTPException
 
 from urllib3 import exceptions as errors
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -12,10 +14,12 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import urllib3
+    from urllib3.response import HTTPResponse
 
 
 def bound(manager: urllib3.PoolManager) -> None:
-    """Let the connections of `manager` wait for a name no longer than for an address."""
+    """Let the connections of `manager` wait for a name no longer than for an address, and for the whole head of an answer no
+    longer than for its first byte."""
     manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
 
@@ -75,6 +79,34 @@ class _Bounded(HTTPConnection):
         finally:
             self._dns_host = name
         raise failed or errors.NewConnectionError(self, "the name has no address")
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 has it
+        seconds, sock = self.timeout, self.sock
+        if not isinstance(seconds, int | float) or sock is None:
+            return super().getresponse()
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # It is over already.
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            response = super().getresponse()
+        except (HTTPException, OSError):
+            if not late.is_set():
+                raise
+        finally:
+            timer.cancel()
+        # A head that was cut off counts as one for the parser.
+        if late.is_set():
+            raise TimeoutError("the head of the answer does not end")
+        return response
 
 
 class _BoundedHttps(_Bounded, HTTPSConnection):

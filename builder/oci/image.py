@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+CONFIG_TYPES = (CONFIG_TYPE, "application/vnd.docker.container.image.v1+json")
+"""Of images; other artifacts have others."""
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"

@@ -66,6 +66,8 @@ class RegistryAccess(NamedTuple):
     stop: Cancellation = NEVER
     warn: Callable[[str], object] | None = None
     """Told of what one can do without: with it a credential helper that is not installed is nobody's error."""
+    notice: Callable[[str], object] | None = None
+    """Told of what takes a while."""
 
 
 class Credentials(NamedTuple):

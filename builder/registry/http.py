@@ -30,6 +30,8 @@ TRANSIENT = (429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
 # Longer than an interrupt may take to be seen.
 _NAP = 0.2
+_LONG = 3.0
+"""Seconds of a wait that is told."""
 _LONGEST_READ = 300.0
 """Seconds that a small answer may take, which may come byte by byte."""
 # Each is to be taken within the timeout of a connection: not more than slow lines manage.
@@ -75,6 +77,7 @@ class Http:
             context(self.host)
         self._lock = allocate_lock()
         self._connections: dict[Host, Connections] = {}
+        self._told_until = 0.0
         self.secrets = secrets
 
     @property
@@ -188,8 +191,20 @@ class Http:
                     return response
                 wait = max(wait, min(_retry_after(response), self._limits.longest_wait))
                 done(response)
+                self._tell(url, response.status, wait)
             self.nap(wait)
         raise AssertionError("the last attempt returns or raises")
+
+    def _tell(self, url: str, status: int, wait: float) -> None:
+        """Say why nothing goes on, once for all that wait at the same time."""
+        if wait < _LONG or self._access.notice is None:
+            return
+        now = time.monotonic()
+        with self._lock:
+            first, self._told_until = now >= self._told_until, max(self._told_until, now + wait)
+        if first:
+            host = origin(url)[1]
+            self._access.notice(self._masked(f"{host} answered {status}: it is asked again in {wait:.0f} s"))
 
     def _manager(self, url: str) -> urllib3.PoolManager:
         host = self._trust.of(url)

@@ -91,13 +91,6 @@ class Repository:
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
         return Raw(data, media_type, digest)
 
-    def manifest_digest(self, tag: str | Digest) -> Digest | None:
-        """What a tag stands for now, as the registry says; None where it has none, or does not say."""
-        url = f"{self._base}{self.path}/manifests/{tag}"
-        response = self._request("HEAD", url, headers={"Accept": ", ".join(ACCEPTED)}).response
-        done(response)
-        return _digest(response.headers.get("Docker-Content-Digest", "")) if response.status == 200 else None
-
     def put_manifest(self, tag: str | Digest, data: bytes, media_type: str) -> None:
         """Its blobs must be there."""
         url = f"{self._base}{self.path}/manifests/{tag}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_ctrl_c_ends_all_of_them(pybuild: Pybuild, proxy: FaultProxy, tmp_path: 
     with pybuild.start(context(tmp_path / "context", dockerfile)) as process:
         while len([one for one in proxy.passed[before:] if "/manifests/1" in one.path]) < 2:
             assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         # Much less than the server's silence is borne.
         process.communicate(timeout=20)

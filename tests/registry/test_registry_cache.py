@@ -27,7 +27,8 @@ from tests.build.build_portable import Report, Room
 from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 from tests.registry.registry_images import skopeo
-from tests.registry.registry_proxy import Fault, FaultProxy, altered, dropped, replaced, stalled, status
+from tests.registry.registry_proxy import FaultProxy, altered, dropped, replaced, stalled, status
+from tests.registry.registry_runs import refused
 from tests.registry.registry_server import PASSWORD, USER, Asked, RegistryServer
 
 TYPE = "application/vnd.pybuild.cache.v1"
@@ -358,6 +359,13 @@ def test_caches_of_others_are_named(room: Room, name: str) -> None:
 # What goes wrong
 
 
+def test_a_cache_is_no_image(room: Room, pybuild: Pybuild, name: str) -> None:
+    (room.context / "Dockerfile").write_text(SMALL)
+    good(room("a", to(name)))
+    said = f"error: '{name}:latest' is no image, but of the type '{TYPE}+json'\n  hint: caches are for --cache-from\n"
+    assert said in refused(pybuild, "pull", name)
+
+
 @pytest.mark.parametrize("secured", ["htpasswd", "token"], indirect=True)
 def test_who_may(room: Room, secured: RegistryServer, tmp_path: Path) -> None:
     (room.context / "Dockerfile").write_text(SMALL)
@@ -459,42 +467,56 @@ def secured_proxy(tmp_path: Path) -> Iterator[tuple[str, FaultProxy]]:
         yield proxy.host, proxy
 
 
-def source(name: str) -> RegistrySource:
-    access = RegistryAccess(limits=Limits(connect=2, idle=0.3, attempts=2, backoff=0.001))
-    return RegistrySource(RegistryFrom(Reference.parse(name)), lambda: access, Platform("linux", "amd64"), Cancellation())
+def source(name: str, idle: float) -> RegistrySource:
+    access = RegistryAccess(limits=Limits(connect=30, idle=idle, attempts=2, backoff=0.001))
+    place, platform = RegistryFrom(Reference.parse(name)), Platform("linux", "amd64")
+    return RegistrySource(place, lambda: access, platform, Cancellation(), lambda _: None)
 
 
-def test_what_ends_a_cache_and_what_a_layer_alone(registry: RegistryServer, proxy: FaultProxy, tmp_path: Path) -> None:
-    """A registry that hangs is waited for once, and not for each layer."""
-    name, data = f"{proxy.host}/lost/cache", bytes(1000)
+def opened(name: str, proxy: FaultProxy, idle: float = 30) -> RegistrySource:
     proxy.hit("manifests", replaced(b"{}", Content_Type=MANIFEST))
-    cache = source(name)
+    cache = source(name, idle)
     assert cache.manifest() == b"{}"
+    return cache
+
+
+def test_what_ends_a_cache_and_what_a_layer_alone(proxy: FaultProxy) -> None:
+    name, data = f"{proxy.host}/lost/cache", bytes(1000)
+    cache = opened(name, proxy)
     blob = Descriptor("", Digest.of(data), len(data))
     with pytest.raises(BadBlob, match="has no blob"):
-        cache.copy(blob, lambda _: None)
+        cache.copy(blob, lambda _: None, lambda: None)
     proxy.hit("/blobs/", replaced(data[:-1]), times=2)
     with pytest.raises(BadBlob, match="sent less"):
-        cache.copy(blob, lambda _: None)
+        cache.copy(blob, lambda _: None, lambda: None)
     proxy.hit("/blobs/", replaced(data[:-1] + b"x"))
     with pytest.raises(BadBlob, match="that is not sha256"):
-        cache.copy(blob, lambda _: None)
-    whole = replaced(data)
-    faults: tuple[Fault, ...] = (
-        lambda asked, answer: whole(asked, answer)._replace(cut=9, stall=True),
-        lambda asked, answer: whole(asked, answer)._replace(drips=0.05),
-        status(500),
-        status(403),
-    )
-    for fault in faults:
-        proxy.hit("/blobs/", fault, times=3)
+        cache.copy(blob, lambda _: None, lambda: None)
+    for code in (500, 403):
+        proxy.hit("/blobs/", status(code), times=3)
         with pytest.raises(Lost):
-            cache.copy(blob, lambda _: None)
+            cache.copy(blob, lambda _: None, lambda: None)
         proxy._faults.clear()
     proxy.hit("/blobs/", replaced(data))
     assert cache.read(blob, 1000) == data
     with pytest.raises(BuildError, match="is larger than"):
         cache.read(blob, 999)
+    cache.close()
+
+
+def test_a_registry_that_hangs_is_waited_for_once(proxy: FaultProxy) -> None:
+    name, data = f"{proxy.host}/hangs/at", bytes(1000)
+    blob = Descriptor("", Digest.of(data), len(data))
+    whole = replaced(data)
+    # Of its time no answer that comes needs more, on a busy machine too.
+    cache = opened(name, proxy, idle=2)
+    proxy.hit("/blobs/", lambda asked, answer: whole(asked, answer)._replace(cut=9, stall=True), times=3)
+    with pytest.raises(Lost, match="did not answer for 2 s"):
+        cache.copy(blob, lambda _: None, lambda: None)
+    proxy._faults.clear()
+    proxy.hit("/blobs/", lambda asked, answer: whole(asked, answer)._replace(drips=0.05))
+    with pytest.raises(Lost, match="sends less than 1000 bytes a second"):
+        cache.copy(blob, lambda _: None, lambda: None)
     cache.close()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.build.build_portable import Room
 from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 from tests.registry.registry_images import layout, push
@@ -60,6 +61,43 @@ def test_a_registry_that_is_down_has_a_mirror(pybuild: Pybuild, mirror: Registry
     image(tmp_path, f"{mirror.host}/down:1")
     mirrored(pybuild, "nowhere.invalid:5000", mirror.host)
     done(pybuild, "pull", "nowhere.invalid:5000/down:1")
+
+
+def test_a_look_goes_to_mirrors_too(
+    pybuild: Pybuild, registry: RegistryServer, mirror: RegistryServer, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    folder = image(tmp_path, f"{mirror.host}/hub/looked:1")
+    mirrored(pybuild, "nowhere.invalid:5000", f"{proxy.host}/none", f"{proxy.host}/hub", mirror.host + "/hub")
+    proxy.hit("/hub/looked/blobs/", altered)
+    name = "nowhere.invalid:5000/looked:1"
+    looked = done(pybuild, "inspect", "--remote", "-f", "{{.Id}} {{.RepoTags}}", name)
+    assert looked.stdout == f"{config_digest(folder)} [{name}]\n"
+    assert looked.stderr.splitlines() == [
+        f"warning: the mirror {proxy.host}/none is passed over: {proxy.host} has no image '{name}' (Registry)",
+        f"warning: the mirror {proxy.host}/hub is passed over: {proxy.host} sent a blob of {proxy.host}/hub/looked that is not "
+        f"{config_digest(folder)} (Registry)",
+    ]
+
+
+def test_a_cache_comes_from_mirrors_too(
+    pybuild: Pybuild, mirror: RegistryServer, proxy: FaultProxy, busybox_base: Path, tmp_path: Path
+) -> None:
+    room = Room(tmp_path, busybox_base, pybuild)
+    first = room("a", f"--cache-to=type=registry,ref={mirror.host}/hub/cache,mode=max")
+    assert (first.code, first.warnings) == (0, [])
+    name = "nowhere.invalid:5000/cache"
+    mirrored(pybuild, "nowhere.invalid:5000", f"{proxy.host}/none", f"{proxy.host}/hub", f"{mirror.host}/hub")
+    # What it brought of a layer before it failed is no part of what the next one brings.
+    proxy.hit("/hub/cache/blobs/", lambda _, answer: answer)
+    proxy.hit("/hub/cache/blobs/", altered, times=20)
+    done = room("b", f"--cache-from=type=registry,ref={name}")
+    assert (set(done.statuses.values()), done.image) == ({"cached"}, first.image)
+    told = f"Registry: the mirror {proxy.host}"
+    assert [warning.partition("sha256:")[0] for warning in done.warnings] == [
+        f"{told}/none is passed over: it is not there",
+        f"{told}/hub is passed over: {proxy.host} sent a blob of {proxy.host}/hub/cache that is not ",
+    ]
+    assert_valid(room.store)
 
 
 def test_mirrors_that_cannot_serve(

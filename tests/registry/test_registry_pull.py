@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -364,6 +365,7 @@ def test_a_stalled_pull_ends_at_once(pybuild: Pybuild, proxy: FaultProxy, tmp_pa
     with pybuild.start("pull", f"{proxy.host}/stalled:1") as process:
         while len([one for one in proxy.passed[asked:] if "/blobs/" in one.path]) < 2:
             assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(number)
         # Much less than the server's silence is borne.
         process.communicate(timeout=20)

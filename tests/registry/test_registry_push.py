@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -226,6 +227,7 @@ def test_a_stalled_push_ends_at_once(pybuild: Pybuild, proxy: FaultProxy, busybo
     with pybuild.start("push", name) as process:
         while not [one for one in proxy.passed if one.method == "PUT"]:
             assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
     assert process.returncode == 130
