@@ -188,8 +188,13 @@ class DirectoryContext:
         if hints is None:
             return
         try:
-            looks = lookback.digest(self._told(sources), self._vouched, hints.device())
+            told = self._told(sources)
+            for _, path, info in told:
+                self._check_sure(path, info)
+            looks = lookback.digest(told, self._vouched, hints.device())
         except lookback.Unsure:
+            # What is known of it from before is not confirmed.
+            hints.drop_selection(spec)
             return
         hints.keep_selection(spec, looks, content)
 
@@ -210,17 +215,20 @@ class DirectoryContext:
 
     def _vouched(self, folder: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
         """What was in the folder when it was listed. Raises Unsure for what may have changed since without another stat."""
-        hints = self._hints
         for name in self._children.get(folder, ()):
             path = folder + b"/" + name if folder else name
             info = self._stats[path]
-            if stat.S_ISREG(info.st_mode):
-                sure = hints is not None and hints.vouches(path, info)
-            else:
-                sure = stat.S_ISDIR(info.st_mode) or (hints is not None and hints.is_old(info))
-            if not sure:
-                raise lookback.Unsure
+            self._check_sure(path, info)
             yield name, info
+
+    def _check_sure(self, path: bytes, info: os.stat_result) -> None:
+        hints = self._hints
+        if stat.S_ISREG(info.st_mode):
+            sure = hints is not None and hints.vouches(path, info)
+        else:
+            sure = stat.S_ISDIR(info.st_mode) or (hints is not None and hints.is_old(info))
+        if not sure:
+            raise lookback.Unsure
 
     def inode(self, entry: Entry) -> Hashable | None:
         return self._inodes.get(entry.path)
