@@ -85,6 +85,8 @@ class DirectoryContext:
         self._digests: dict[bytes, str] = {}
         # Files that hold still since they were opened.
         self._held: set[bytes] = set()
+        # Files that did not, when anybody opened them: who had them first may have read what was there before.
+        self._unsteady: set[bytes] = set()
         info = self._stats[b""] = os.stat(self.root)
         self._entries[b""] = Entry(b"", "dir", stat.S_IMODE(info.st_mode), mtime=info.st_mtime_ns)
 
@@ -141,12 +143,14 @@ class DirectoryContext:
         if info is not None and self._hints is not None and self._hints.holds(file, info):
             self._held.add(source.path)
         else:
-            self._held.discard(source.path)
+            self._unsteady.add(source.path)
 
     def learn(self, path: bytes, digest: str) -> None:
-        """What was read of a file that was `opened`."""
-        self._digests[path] = digest
-        if path in self._held and self._hints is not None:
+        """What was read of a file that was `opened`. Raises BuildError where somebody read something else before: one name has
+        one content in a build."""
+        if self._digests.setdefault(path, digest) != digest:
+            raise changed(path)
+        if path in self._held and path not in self._unsteady and self._hints is not None:
             self._hints.remember(path, self._stats[path], digest)
 
     def _read(self, path: bytes) -> str:

@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from builder.build import build
+from builder.context.directory import DirectoryContext
+from builder.errors import BuildError
+from builder.layers.entry import FileSource
+from builder.request import Request
+from builder.store.store import Store
 from tests.build.build_cached import statuses
 from tests.build.build_shipped import refused, run_build, ship
 from tests.build.build_store import assert_valid
@@ -99,6 +105,52 @@ def test_without_the_cache_the_same_comes_of_it(pybuild: Pybuild, busybox_base: 
     assert archive(pybuild, context, text, *base, "--no-cache") == first
     (context / "tree" / "d4" / "f4").write_text("changed")
     assert archive(pybuild, context, text, *base) != first
+
+
+def test_what_the_cache_has_needs_no_room(pybuild: Pybuild, tmp_path: Path) -> None:
+    """The layer is written before anybody knows whether it is wanted; where there is no room for that, it was not."""
+    text = "FROM scratch\nCOPY big /big\n"
+    data = os.urandom(10 << 20)
+    for name in ("one", "two"):
+        (tmp_path / name / "big").mkdir(parents=True)
+        (tmp_path / name / "big" / "file").write_bytes(data)
+    (tmp_path / "small").mkdir()
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=16m,mode=755", "small"):
+        small = Pybuild(tmp_path / "small" / "store", pybuild._home)
+        run_build(small, tmp_path / "one", text)
+        (tmp_path / "two" / "Dockerfile").write_text(text)
+        done = small("--progress=plain", tmp_path / "two")
+        assert done.returncode == 0, done.stderr
+        assert "0 ran, 1 cached" in done.stderr
+        with open(tmp_path / "two" / "big" / "file", "ab") as file:
+            file.write(b"more")
+        assert "no space left in the store" in refused(small, tmp_path / "two", text, code=7)
+        assert_valid(small.store)
+
+
+def test_a_file_that_changes_between_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file that a COPY takes under two names has one content, or the layer under the key would not be what the key says."""
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "file").write_bytes(bytes(9 << 20))
+    (context / "link").symlink_to("file")
+    with Store(str(tmp_path / "store")) as store:
+        contexts: list[DirectoryContext] = []
+        opened = DirectoryContext.opened
+
+        def changing(self: DirectoryContext, source: FileSource, file: int) -> None:
+            """At the second read another content is there, of the same size."""
+            opened(self, source, file)
+            contexts.append(self)
+            if len(contexts) == 2:
+                with open(context / "file", "r+b") as other:
+                    other.write(b"x")
+
+        monkeypatch.setattr(DirectoryContext, "opened", changing)
+        request = Request(context=str(context), dockerfile_text=b"FROM scratch\nCOPY file link /to/\n")
+        with pytest.raises(BuildError, match="'file' changed while it was read"):
+            build(request, store, lambda _: None)
+    assert len(contexts) == 2
 
 
 def test_few_large_files_are_not_read_again(pybuild: Pybuild, tmp_path: Path) -> None:
