@@ -179,7 +179,10 @@ def inspected_object(found: Inspected) -> Fields:
 
         fields["Platforms"] = platforms(json.loads(found.listed))
     comment = parsed.history[-1].get("comment", "") if parsed.history else ""
-    return fields.with_unset({**_NOT_HERE, "Comment": comment, "VirtualSize": found.size, "Digest": found.digest})
+    # Docker's struct calls it ID, its JSON Id: templates may have either.
+    return fields.with_unset(
+        {**_NOT_HERE, "ID": fields["Id"], "Comment": comment, "VirtualSize": found.size, "Digest": found.digest}
+    )
 
 
 def _config(raw: dict[str, Any]) -> Fields:

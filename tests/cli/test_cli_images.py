@@ -234,3 +234,9 @@ def test_long_ago_is_told_as_docker_tells_it(pybuild: Pybuild, ids: dict[str, st
         database.execute("UPDATE images SET created = ?", (int(time.time()) - days * 86400 - 60,))
         database.commit()
     assert out(pybuild, "images", "old", "--format", "{{.CreatedSince}}") == f"{text}\n"
+
+
+def test_an_id_is_written_as_in_docker_s_go_and_as_in_its_json(pybuild: Pybuild, ids: dict[str, str]) -> None:
+    assert out(pybuild, "inspect", "--format", "{{.ID}} {{.Id}}", "app:1") == f"{ids['app']} {ids['app']}\n"
+    (shown,) = json.loads(out(pybuild, "inspect", "app:1"))
+    assert "ID" not in shown
