@@ -17,6 +17,8 @@ else:
     import _signal as signal  # what `signal` makes enums of: 1 ms
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_THREAD = "can't start new thread"
+"""What Python says, by no class of its own, where the system starts no more."""
 _AGAIN = 0.01
 """Seconds until a signal that came at a bad moment is tried again."""
 _received = 0
@@ -65,7 +67,7 @@ def install() -> None:
     sys.unraisablehook = _unraisable
 
 
-def told(error: BuildError | OSError | KeyboardInterrupt, store: str = "") -> BuildError:
+def told(error: BuildError | OSError | KeyboardInterrupt | RuntimeError, store: str = "") -> BuildError:
     """The error to show and whose code to exit with. `store` is the root of the store that was in use."""
     match error:
         case BuildError():
@@ -74,6 +76,11 @@ def told(error: BuildError | OSError | KeyboardInterrupt, store: str = "") -> Bu
             return Interrupted(_received or signal.SIGINT)
         case OSError():
             return _system(error, store)
+        case RuntimeError():
+            return BuildError(
+                "the system starts no more threads",
+                hint="allow more processes (ulimit -u, the pids limit of the container) or more memory (ulimit -v)",
+            )
 
 
 def _system(error: OSError, store: str) -> BuildError:

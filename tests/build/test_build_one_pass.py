@@ -4,6 +4,8 @@ is made. What comes of it must be what the long way makes, and nothing may stay 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,20 @@ def test_what_no_image_can_hold_names_its_line_and_leaves_nothing(pybuild: Pybui
     assert "Dockerfile:2:1: error: 't/d6/.wh.x' cannot be stored in an image" in said
     assert not [path for path in (pybuild.store / "blobs").rglob("*") if path.is_file()]
     assert_valid(pybuild.store)
+
+
+def test_where_no_thread_is_to_be_had_the_end_comes_soon_and_says_so(context: Path, tmp_path: Path) -> None:
+    """It hung: who waits for a thread must know that it runs."""
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY tree /t\n")
+    program = (
+        "import resource, sys, threading\n"
+        "threading.stack_size(512 << 20)\n"
+        "pages = int(open('/proc/self/statm').read().split()[0])\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (400 << 20),) * 2)\n"
+        "from builder.cli.main import main\n"
+        "main()\n"
+    )
+    args: list[str | Path] = ["--root", tmp_path / "store", "-o", f"type=oci,dest={tmp_path}/out.tar", context]
+    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "error: the system starts no more threads")
+    assert not (tmp_path / "out.tar").exists()
