@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from io import TextIOWrapper
 
 from builder.errors import BuildError, Interrupted, StoreError
 
@@ -16,6 +17,8 @@ else:
     import _signal as signal  # what `signal` makes enums of: 1 ms
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_THREAD = "can't start new thread"
+"""What Python says, by no class of its own, where the system starts no more."""
 _AGAIN = 0.01
 """Seconds until a signal that came at a bad moment is tried again."""
 _received = 0
@@ -32,6 +35,9 @@ def streams() -> None:
     # Python has no object for a descriptor that was closed when it began.
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    # An image's label, or a file's name, may have what the user's encoding lacks.
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def complain(text: str) -> None:
@@ -61,7 +67,7 @@ def install() -> None:
     sys.unraisablehook = _unraisable
 
 
-def told(error: BuildError | OSError | KeyboardInterrupt, store: str = "") -> BuildError:
+def told(error: BuildError | OSError | KeyboardInterrupt | RuntimeError, store: str = "") -> BuildError:
     """The error to show and whose code to exit with. `store` is the root of the store that was in use."""
     match error:
         case BuildError():
@@ -70,6 +76,11 @@ def told(error: BuildError | OSError | KeyboardInterrupt, store: str = "") -> Bu
             return Interrupted(_received or signal.SIGINT)
         case OSError():
             return _system(error, store)
+        case RuntimeError():
+            return BuildError(
+                "the system starts no more threads",
+                hint="allow more processes (ulimit -u, the pids limit of the container) or more memory (ulimit -v)",
+            )
 
 
 def _system(error: OSError, store: str) -> BuildError:

@@ -38,13 +38,21 @@ def shown(objects: Sequence[Fields], form: str | None) -> str:
     import json
 
     if form is None:
-        return json.dumps(objects, indent=4, ensure_ascii=False) + "\n"
+        return _visible(json.dumps(objects, indent=4, ensure_ascii=False)) + "\n"
     if form == "json":
-        return json.dumps(objects, separators=(",", ":"), ensure_ascii=False) + "\n"
+        return _visible(json.dumps(objects, separators=(",", ":"), ensure_ascii=False)) + "\n"
     from builder.gotemplate.evaluate import Template
 
     template = Template(form)
     return "".join(template.render(each) + "\n" for each in objects)
+
+
+def _visible(text: str) -> str:
+    """JSON in which what some terminals obey, and what turns the writing direction, is escaped: json.dumps does it up to
+    U+001F. Only strings can have it."""
+    import re
+
+    return re.sub("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _plain(form: str) -> str:

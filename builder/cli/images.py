@@ -6,6 +6,7 @@ import os
 import sys
 import time
 
+from builder.cli.failures import Failures
 from builder.cli.formats import listed
 from builder.cli.lookup import familiar, find, new_name
 from builder.engine.roots import Root, Roots
@@ -34,6 +35,16 @@ _IMAGES = {
     "CreatedAt": "CREATED AT",
     "Size": "SIZE",
 }
+_DAY = 86400
+_UNITS = (
+    (730 * _DAY, 365 * _DAY, "year"),
+    (60 * _DAY, 30 * _DAY, "month"),
+    (14 * _DAY, 7 * _DAY, "week"),
+    (_DAY, _DAY, "day"),
+    (3600, 3600, "hour"),
+    (60, 60, "minute"),
+)
+"""Seconds from which on a unit is used, and those that it has: docker's, from days on."""
 _HISTORY = {
     "ID": "IMAGE",
     "CreatedSince": "CREATED",
@@ -110,7 +121,7 @@ def _history(parsed: Parsed, store: Store) -> None:
         layer = None if line.get("empty_layer") else next(layers, None)
         size = roots.layer_size(layer) if layer else 0
         text = " ".join(str(line.get("created_by", "")).split())
-        created = str(line.get("created", ""))
+        created = _visible(str(line.get("created", "")))
         values = (
             "<missing>",
             _since(created) if form and human else created[:19] if human else created,
@@ -136,31 +147,37 @@ def _tag(parsed: Parsed, store: Store) -> None:
 
 
 def _rmi(parsed: Parsed, store: Store) -> None:
-    force = parsed.flag("force")
+    failures = Failures()
     for name in parsed.positionals:
-        try:
-            record = find(name, store)
-        except UsageError as error:
-            if not force:
-                raise
-            # As with docker: what is not there needs no removing.
-            sys.stderr.write(f"warning: {error.message}\n")
-            continue
-        if record.config.hex.startswith(name.removeprefix("sha256:")):
-            names = [other.name for other in store.images() if other.config == record.config and other.name]
-            if len(names) > 1 and not force:
-                raise UsageError(
-                    f"the image '{name}' has {len(names)} names", hint="remove the names: pybuild rmi " + " ".join(names)
-                )
-            for removed in store.remove_image(record.config):
-                if removed:
-                    print(f"Untagged: {Reference.parse(removed).familiar}")
+        with failures:
+            _remove(name, store, force=parsed.flag("force"))
+    failures.tell()
+
+
+def _remove(name: str, store: Store, *, force: bool) -> None:
+    try:
+        record = find(name, store)
+    except UsageError as error:
+        if not force:
+            raise
+        # As with docker: what is not there needs no removing.
+        sys.stderr.write(f"warning: {error.message}\n")
+        return
+    if record.config.hex.startswith(name.removeprefix("sha256:")):
+        names = [other.name for other in store.images() if other.config == record.config and other.name]
+        if len(names) > 1 and not force:
+            raise UsageError(
+                f"the image '{name}' has {len(names)} names", hint="remove the names: pybuild rmi " + " ".join(names)
+            )
+        for removed in store.remove_image(record.config):
+            if removed:
+                print(f"Untagged: {Reference.parse(removed).familiar}")
+        print(f"Deleted: {record.config}")
+    else:
+        store.untag(record.name)
+        print(f"Untagged: {familiar(record)}")
+        if not any(other.config == record.config for other in store.images()):
             print(f"Deleted: {record.config}")
-        else:
-            store.untag(record.name)
-            print(f"Untagged: {familiar(record)}")
-            if not any(other.config == record.config for other in store.images()):
-                print(f"Deleted: {record.config}")
 
 
 def _parsed(record: ImageRecord, store: Store) -> ParsedImage:
@@ -197,8 +214,8 @@ def _since(created: str) -> str:
 
 def _ago(created: int) -> str:
     seconds = max(0, int(time.time()) - created)
-    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
+    for least, size, name in _UNITS:
+        if seconds >= least:
             count = seconds // size
             return f"{count} {name}{'s' if count != 1 else ''} ago"
     return "just now"

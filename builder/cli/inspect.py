@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 
+from builder.cli.failures import Failures
 from builder.cli.formats import shown
 from builder.cli.lookup import NONE_NEAR, familiar, find
 from builder.cli.sources import any_platform, opened
@@ -58,13 +59,19 @@ class Inspected(NamedTuple):
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
     if parsed.flag("raw") and parsed.flag("config"):
         raise UsageError("--raw and --config exclude each other", hint="leave one of them out")
-    found = [_inspected(name, parsed, environment) for name in parsed.positionals]
     if parsed.flag("raw") or parsed.flag("config"):
         sys.stdout.flush()
-        for image in found:
+        for image in [_inspected(name, parsed, environment) for name in parsed.positionals]:
             sys.stdout.buffer.write(image.config if parsed.flag("config") else image.listed or image.manifest)
         return 0
-    sys.stdout.write(shown([inspected_object(image) for image in found], parsed.text("format")))
+    found, failures = [], Failures()
+    for name in parsed.positionals:
+        with failures:
+            found.append(inspected_object(_inspected(name, parsed, environment)))
+    if found:
+        sys.stdout.write(shown(found, parsed.text("format")))
+        sys.stdout.flush()
+    failures.tell()
     return 0
 
 
@@ -179,7 +186,10 @@ def inspected_object(found: Inspected) -> Fields:
 
         fields["Platforms"] = platforms(json.loads(found.listed))
     comment = parsed.history[-1].get("comment", "") if parsed.history else ""
-    return fields.with_unset({**_NOT_HERE, "Comment": comment, "VirtualSize": found.size, "Digest": found.digest})
+    # Docker's struct calls it ID, its JSON Id: templates may have either.
+    return fields.with_unset(
+        {**_NOT_HERE, "ID": fields["Id"], "Comment": comment, "VirtualSize": found.size, "Digest": found.digest}
+    )
 
 
 def _config(raw: dict[str, Any]) -> Fields:

@@ -7,7 +7,7 @@ import os
 import sys
 
 from builder.cli.environment import read_environment
-from builder.cli.faults import complain, discard, install, streams, told
+from builder.cli.faults import NO_THREAD, complain, discard, install, streams, told
 from builder.cli.flags import parse
 from builder.errors import BuildError, UsageError, render
 from builder.sandbox.capabilities import lacking
@@ -56,7 +56,9 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         # Who read our results has enough of them.
         discard(1)
         return 1
-    except (BuildError, OSError, KeyboardInterrupt) as error:
+    except (BuildError, OSError, KeyboardInterrupt, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and str(error) != NO_THREAD:
+            raise
         failure = told(error)
         complain(render(failure, color=color) + "\n")
         return failure.exit_code

@@ -85,6 +85,8 @@ class DirectoryContext:
         self._digests: dict[bytes, str] = {}
         # Files that hold still since they were opened.
         self._held: set[bytes] = set()
+        # Files that did not, when anybody opened them: who had them first may have read what was there before.
+        self._unsteady: set[bytes] = set()
         info = self._stats[b""] = os.stat(self.root)
         self._entries[b""] = Entry(b"", "dir", stat.S_IMODE(info.st_mode), mtime=info.st_mtime_ns)
 
@@ -145,12 +147,14 @@ class DirectoryContext:
         if info is not None and self._hints is not None and self._hints.holds(file, info):
             self._held.add(source.path)
         else:
-            self._held.discard(source.path)
+            self._unsteady.add(source.path)
 
     def learn(self, path: bytes, digest: str) -> None:
-        """What was read of a file that was `opened`."""
-        self._digests[path] = digest
-        if path in self._held and self._hints is not None:
+        """What was read of a file that was `opened`. Raises BuildError where somebody read something else before: one name has
+        one content in a build."""
+        if self._digests.setdefault(path, digest) != digest:
+            raise changed(path)
+        if path in self._held and path not in self._unsteady and self._hints is not None:
             self._hints.remember(path, self._stats[path], digest)
 
     def _read(self, path: bytes) -> str:
@@ -191,12 +195,14 @@ class DirectoryContext:
         hints = self._hints
         if hints is None:
             return
-        told = self._told(sources)
-        if not all(self._is_sure(path, info) for _, path, info in told):
-            return
         try:
+            told = self._told(sources)
+            for _, path, info in told:
+                self._check_sure(path, info)
             looks = lookback.digest(told, self._vouched, hints.device())
         except lookback.Unsure:
+            # What is known of it from before is not confirmed.
+            hints.drop_selection(spec)
             return
         hints.keep_selection(spec, looks, content)
 
@@ -220,19 +226,17 @@ class DirectoryContext:
         for name in self._children.get(folder, ()):
             path = folder + b"/" + name if folder else name
             info = self._stats[path]
-            if not self._is_sure(path, info):
-                raise lookback.Unsure
+            self._check_sure(path, info)
             yield name, info
 
-    def _is_sure(self, path: bytes, info: os.stat_result) -> bool:
-        """Whether a change since this look at it would show."""
+    def _check_sure(self, path: bytes, info: os.stat_result) -> None:
         hints = self._hints
-        if stat.S_ISDIR(info.st_mode):
-            # Its mode is compared, and its names.
-            return True
-        if hints is None:
-            return False
-        return hints.vouches(path, info) if stat.S_ISREG(info.st_mode) else hints.is_old(info)
+        if stat.S_ISREG(info.st_mode):
+            sure = hints is not None and hints.vouches(path, info)
+        else:
+            sure = stat.S_ISDIR(info.st_mode) or (hints is not None and hints.is_old(info))
+        if not sure:
+            raise lookback.Unsure
 
     def inode(self, entry: Entry) -> Hashable | None:
         return self._inodes.get(entry.path)

@@ -130,10 +130,13 @@ class Hints:
 
     def device(self) -> int:
         """The device number of what can be trusted; -1 for none."""
-        return self._device if self._believed else -1
+        return self._device
 
     def selection(self, spec: bytes) -> tuple[bytes, str]:
-        """What was kept of a selection: the digest of its stat data, and that of its content. Empty for none."""
+        """What was kept of a selection: the digest of its stat data, and that of its content. Empty for none, and
+        for what is not believed."""
+        if not self._believed:
+            return b"", ""
         for known, looks, content in self._read_selections():
             if known == spec:
                 return looks, content
@@ -145,6 +148,12 @@ class Hints:
         rows = [(spec, looks, content), *(row for row in self._read_selections() if row[0] != spec)]
         self._selections = rows[:SELECTIONS]
         self._chosen = True
+
+    def drop_selection(self, spec: bytes) -> None:
+        """What was kept of it is not known to be right any more."""
+        known = self._read_selections()
+        self._selections = [row for row in known if row[0] != spec]
+        self._chosen = self._chosen or len(self._selections) < len(known)
 
     def _read_selections(self) -> list[tuple[bytes, bytes, str]]:
         if self._selections is None:

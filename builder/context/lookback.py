@@ -34,25 +34,40 @@ def digest(sources: Iterable[tuple[bytes, bytes, os.stat_result]], listing: Call
     parts: list[bytes] = [VERSION]
     for name, path, info in sources:
         parts += (name, path)
-        _add(parts, b"", path, info, listing, device)
+        if stat.S_ISDIR(info.st_mode):
+            _add_folder(parts, path, info, listing, device)
+        else:
+            parts.append(_single(b"", info, device))
     # A NUL is in no name.
     return hashlib.sha256(b"\0".join(parts)).digest()
 
 
-def _add(
-    parts: list[bytes], name: bytes, path: bytes, info: os.stat_result, listing: Callable[[bytes], Listing], device: int
+def _add_folder(
+    parts: list[bytes], path: bytes, info: os.stat_result, listing: Callable[[bytes], Listing], device: int
 ) -> None:
-    mode = info.st_mode
-    if not stat.S_ISDIR(mode):
-        if info.st_dev != device or stat.S_ISSOCK(mode):
-            raise Unsure
-        parts.append(key(name, info))
-        return
-    # Two slashes are in no file's key.
-    parts.append(b"%b//%o" % (name, mode))
-    for below, found in listing(path):
-        if stat.S_ISREG(found.st_mode) and found.st_dev == device:
-            parts.append(key(below, found))
+    parts.append(_folder(b"", info))
+    # No recursion: folders may be nested more deeply than Python's calls.
+    open_ = [(path, iter(listing(path)))]
+    while open_:
+        at, left = open_[-1]
+        for name, found in left:
+            if stat.S_ISDIR(found.st_mode):
+                parts.append(_folder(name, found))
+                below = at + b"/" + name if at else name
+                open_.append((below, iter(listing(below))))
+                break
+            parts.append(_single(name, found, device))
         else:
-            _add(parts, below, path + b"/" + below if path else below, found, listing, device)
-    parts.append(b"")
+            parts.append(b"")
+            open_.pop()
+
+
+def _folder(name: bytes, info: os.stat_result) -> bytes:
+    # Two slashes are in no file's key.
+    return b"%b//%o" % (name, info.st_mode)
+
+
+def _single(name: bytes, info: os.stat_result, device: int) -> bytes:
+    if info.st_dev != device or stat.S_ISSOCK(info.st_mode):
+        raise Unsure
+    return key(name, info)

@@ -268,10 +268,22 @@ class Executor:
     ) -> Result:
         """A COPY of much that must be read to know whether the cache has it: the layer is written in the same pass."""
         below = Root() if step.link else root
+
+        def key() -> keys.Key:
+            found = selection.digested(picked, folder.digest_of, self.stop)
+            return keys.copy_key(step, below.chain, self._content(step, found, folder))
+
         with self._work().written(step, picked, below, use, folder) as layer:
-            picked = selection.digested(picked, folder.digest_of, self.stop)
-            key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
-            return self._cached(step, key, root) or self._made(_Job(key, step, number, below, root), lambda: layer.keep(below))
+            try:
+                layer.write()
+            except StoreError:
+                # There is no room for what may not be wanted.
+                known = self._cached(step, key(), root) if self._takes(step) else None
+                if known is None:
+                    raise
+                return known
+            made = _Job(key(), step, number, below, root)
+            return self._cached(step, made.key, root) or self._made(made, lambda: layer.keep(below))
 
     def _content(self, step: CopyStep, picked: tuple[Picked, ...], folder: DirectoryContext | None) -> str:
         """The digest of what is copied."""

@@ -48,9 +48,11 @@ class Packing:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._gzip is not None:
-            self._gzip.close()
-        self._stack.__exit__(kind, error, trace)
+        try:
+            if self._gzip is not None:
+                self._gzip.close()
+        finally:
+            self._stack.__exit__(kind, error, trace)
 
     @property
     def write(self) -> Callable[[bytes], object] | None:
@@ -81,7 +83,8 @@ class Packing:
 
 
 class Written:
-    """``with roots.written(items, use, folder) as layer: ... layer.keep(root)``. What is not kept is gone at the end."""
+    """``with roots.written(items, use, folder) as layer: layer.write() ... layer.keep(root)``. What is not kept is gone at the
+    end."""
 
     def __init__(self, packing: Packing, write: Callable[[], LayerSum], added: Callable[[Root, LayerSum], Root]) -> None:
         self._packing = packing
@@ -89,16 +92,19 @@ class Written:
         self._added = added
 
     def __enter__(self) -> Written:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._packing.__exit__(kind, error, trace)
+
+    def write(self) -> None:
+        """To be called once, and first. Raises StoreError where there is no room; what took it is gone then."""
         self._packing.__enter__()
         try:
             self._summary = self._write()
         except BaseException:
             self._packing.__exit__(*sys.exc_info())
             raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._packing.__exit__(kind, error, trace)
 
     def keep(self, root: Root) -> Root:
         """Put it on `root`."""

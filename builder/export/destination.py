@@ -79,12 +79,13 @@ class Destination:
 
     def _open(self) -> None:
         check(self._dest)
-        # The user's own path: where it is a link, the file that it leads to is meant.
-        self._dest = os.path.realpath(self._dest)
         mode = os.stat(self._dest).st_mode if os.path.exists(self._dest) else stat.S_IFREG
         if not stat.S_ISREG(mode):
+            # By the path as it was given: what /dev/stdout or a shell's >(...) leads to may have no other name.
             self._fd = os.open(self._dest, os.O_WRONLY | os.O_CLOEXEC)
             return
+        # The user's own path: where it is a link, the file that it leads to is meant.
+        self._dest = os.path.realpath(self._dest)
         folder, name = os.path.split(self._dest)
         temporary = os.path.join(folder, f".{name[:200]}.{os.urandom(6).hex()}")
         # The mode of any new file of the user's: the umask decides.

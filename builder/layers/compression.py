@@ -154,7 +154,15 @@ class GzipStream:
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(self._threads)
-        self._waiting.append(self._pool.submit(compress))
+        try:
+            self._waiting.append(self._pool.submit(compress))
+        except RuntimeError:
+            # No thread more is to be had: those that are there end what they have, and all else is done here.
+            self._threads = 1
+            while self._waiting:
+                self._take(*self._waiting.popleft().result())
+            self._take(*compress())
+            return
         # A few results ahead, and no more: memory is bounded.
         while len(self._waiting) > 2 * self._threads or (self._waiting and self._waiting[0].done()):
             self._take(*self._waiting.popleft().result())

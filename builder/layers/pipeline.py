@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from _queue import SimpleQueue
 from _thread import start_new_thread
 from threading import Lock, Semaphore
@@ -21,16 +22,19 @@ _TICK = 0.2
 
 class Pipeline:
     """``with Pipeline(do) as pipeline: pipeline.put(data)``: `do` is called with each piece, in order; the first ones at once,
-    those after 4 MiB on a thread of the pipeline's own. Leaving the block waits for the last one; by an exception, for the one
-    that `do` is at. What `do` raises is raised by `put` or at the end of the block. For one thread that puts."""
+    those after 4 MiB on a thread of the pipeline's own, where one is to be had. Leaving the block waits for the last one; by an
+    exception, or Ctrl-C meanwhile, for the one that `do` is at, so that what `do` writes to may be closed. What `do` raises is
+    raised by `put` or at the end of the block. For one thread that puts."""
 
     def __init__(self, do: Callable[[bytes], object]) -> None:
         self._do = do
-        self._done = 0
+        self._inline = _INLINE
+        """Bytes to come that are worth no thread."""
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._places = Semaphore(_AHEAD)
         self._ended: Lock | None = None
         """Held while the thread runs."""
+        self._is_over = False
         self._abandoned = False
         self._error: BaseException | None = None
 
@@ -38,23 +42,31 @@ class Pipeline:
         return self
 
     def put(self, data: bytes) -> None:
-        if self._ended is None:
-            if self._done < _INLINE:
-                self._done += len(data)
-                self._do(data)
-                return
-            self._ended = Lock()
-            self._ended.acquire()
-            # No Thread object: its end runs callbacks of weak references, and Python drops a Ctrl-C that comes in one of those.
-            start_new_thread(self._work, ())
+        if self._ended is None and (self._inline > 0 or not self._start()):
+            self._inline -= len(data)
+            self._do(data)
+            return
         while not self._places.acquire(timeout=_TICK):
             continue
         if self._error is not None:
             raise self._error
         self._queue.put(data)
 
-    def _work(self) -> None:
-        assert self._ended is not None
+    def _start(self) -> bool:
+        ended = Lock()
+        ended.acquire()
+        try:
+            # No Thread object: its end runs callbacks of weak references, and Python drops a Ctrl-C that comes in one of those.
+            start_new_thread(self._work, (ended,))
+        except RuntimeError:
+            # There is no memory, or no process, for one more.
+            self._inline = sys.maxsize
+            return False
+        # Not before: who leaves the block waits for a thread that is there.
+        self._ended = ended
+        return True
+
+    def _work(self, ended: Lock) -> None:
         try:
             while (data := self._queue.get()) is not None:
                 # After an error, or the end of who puts, pieces are taken and dropped: who waits for a place gets one.
@@ -65,15 +77,20 @@ class Pipeline:
                         self._error = error
                 self._places.release()
         finally:
-            self._ended.release()
+            self._is_over = True
+            ended.release()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._ended is None:
             return
         self._abandoned = kind is not None
+        pressed: KeyboardInterrupt | None = None
         self._queue.put(None)
-        while not self._ended.acquire(timeout=_TICK):
-            continue
-        self._ended.release()
-        if self._error is not None and kind is None:
-            raise self._error
+        # Not what `acquire` says decides: Ctrl-C may come just after it.
+        while not self._is_over:
+            try:
+                self._ended.acquire(timeout=_TICK)
+            except KeyboardInterrupt as interrupt:
+                self._abandoned, pressed = True, interrupt
+        if kind is None and (failure := pressed or self._error) is not None:
+            raise failure

@@ -122,9 +122,14 @@ class Reporter:
     def _started(self) -> bool:
         with self._guard:
             if self._state == "new":
-                self._state = "running"
                 self._ended.acquire()
-                start_new_thread(self._consume, ())
+                try:
+                    start_new_thread(self._consume, ())
+                except RuntimeError:
+                    # None is to be had. `close` must not wait for it.
+                    self._ended.release()
+                    raise
+                self._state = "running"
             return self._state == "running"
 
     def _wait_for_consumer(self) -> None:

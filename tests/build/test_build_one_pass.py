@@ -4,10 +4,18 @@ is made. What comes of it must be what the long way makes, and nothing may stay 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from builder.build import build
+from builder.context.directory import DirectoryContext
+from builder.errors import BuildError
+from builder.layers.entry import FileSource
+from builder.request import Request
+from builder.store.store import Store
 from tests.build.build_cached import statuses
 from tests.build.build_shipped import refused, run_build, ship
 from tests.build.build_store import assert_valid
@@ -101,6 +109,52 @@ def test_without_the_cache_the_same_comes_of_it(pybuild: Pybuild, busybox_base: 
     assert archive(pybuild, context, text, *base) != first
 
 
+def test_what_the_cache_has_needs_no_room(pybuild: Pybuild, tmp_path: Path) -> None:
+    """The layer is written before anybody knows whether it is wanted; where there is no room for that, it was not."""
+    text = "FROM scratch\nCOPY big /big\n"
+    data = os.urandom(10 << 20)
+    for name in ("one", "two"):
+        (tmp_path / name / "big").mkdir(parents=True)
+        (tmp_path / name / "big" / "file").write_bytes(data)
+    (tmp_path / "small").mkdir()
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=16m,mode=755", "small"):
+        small = Pybuild(tmp_path / "small" / "store", pybuild._home)
+        run_build(small, tmp_path / "one", text)
+        (tmp_path / "two" / "Dockerfile").write_text(text)
+        done = small("--progress=plain", tmp_path / "two")
+        assert done.returncode == 0, done.stderr
+        assert "0 ran, 1 cached" in done.stderr
+        with open(tmp_path / "two" / "big" / "file", "ab") as file:
+            file.write(b"more")
+        assert "no space left in the store" in refused(small, tmp_path / "two", text, code=7)
+        assert_valid(small.store)
+
+
+def test_a_file_that_changes_between_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file that a COPY takes under two names has one content, or the layer under the key would not be what the key says."""
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "file").write_bytes(bytes(9 << 20))
+    (context / "link").symlink_to("file")
+    with Store(str(tmp_path / "store")) as store:
+        contexts: list[DirectoryContext] = []
+        opened = DirectoryContext.opened
+
+        def changing(self: DirectoryContext, source: FileSource, file: int) -> None:
+            """At the second read another content is there, of the same size."""
+            opened(self, source, file)
+            contexts.append(self)
+            if len(contexts) == 2:
+                with open(context / "file", "r+b") as other:
+                    other.write(b"x")
+
+        monkeypatch.setattr(DirectoryContext, "opened", changing)
+        request = Request(context=str(context), dockerfile_text=b"FROM scratch\nCOPY file link /to/\n")
+        with pytest.raises(BuildError, match="'file' changed while it was read"):
+            build(request, store, lambda _: None)
+    assert len(contexts) == 2
+
+
 def test_few_large_files_are_not_read_again(pybuild: Pybuild, tmp_path: Path) -> None:
     a_file_system(tmp_path / "image", megabytes=40)
     with disk(tmp_path / "image", tmp_path / "node") as node, mounted(tmp_path / "disk", node):
@@ -126,3 +180,20 @@ def test_what_no_image_can_hold_names_its_line_and_leaves_nothing(pybuild: Pybui
     assert "Dockerfile:2:1: error: 't/d6/.wh.x' cannot be stored in an image" in said
     assert not [path for path in (pybuild.store / "blobs").rglob("*") if path.is_file()]
     assert_valid(pybuild.store)
+
+
+def test_where_no_thread_is_to_be_had_the_end_comes_soon_and_says_so(context: Path, tmp_path: Path) -> None:
+    """It hung: who waits for a thread must know that it runs."""
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY tree /t\n")
+    program = (
+        "import resource, sys, threading\n"
+        "threading.stack_size(512 << 20)\n"
+        "pages = int(open('/proc/self/statm').read().split()[0])\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (400 << 20),) * 2)\n"
+        "from builder.cli.main import main\n"
+        "main()\n"
+    )
+    args: list[str | Path] = ["--root", tmp_path / "store", "-o", f"type=oci,dest={tmp_path}/out.tar", context]
+    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "error: the system starts no more threads")
+    assert not (tmp_path / "out.tar").exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -171,3 +173,70 @@ def test_images_imports_little(pybuild: Pybuild, ids: dict[str, str]) -> None:
         "builder.archives",
     )
     assert sorted(name for name in imported if name.startswith(slow)) == []
+
+
+def hostile(folder: Path) -> Path:
+    """Docker's archive of an image without layers whose config is not what it should be."""
+    history = [{"created": "\x1b[31m", "created_by": "\x1b]0;title\x07", "comment": "\x9b31m", "empty_layer": True}]
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Labels": {"a": "\x1b[31m", "b": "\x9b31m\x7f\u202e", "c": "λ"}},
+        "rootfs": {"type": "layers", "diff_ids": []},
+        "history": history,
+    }
+    list_of_images = [{"Config": "config.json", "RepoTags": ["hostile:1"], "Layers": []}]
+    with tarfile.open(folder / "hostile.tar", "w") as archive:
+        for name, value in (("config.json", config), ("manifest.json", list_of_images)):
+            data = json.dumps(value).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return folder / "hostile.tar"
+
+
+def test_what_an_image_says_does_not_act_on_the_terminal(pybuild: Pybuild, tmp_path: Path) -> None:
+    assert pybuild("load", "-i", hostile(tmp_path)).returncode == 0
+    for args in (
+        ["history", "hostile:1"],
+        ["history", "--human=false", "hostile:1"],
+        ["history", "--format", "{{.CreatedAt}} {{.CreatedSince}} {{.CreatedBy}} {{.Comment}}", "hostile:1"],
+        ["inspect", "hostile:1"],
+        ["inspect", "--format", "json", "hostile:1"],
+    ):
+        shown = out(pybuild, *args)
+        assert [c for c in shown if c != "\n" and not c.isprintable()] == [], args
+    (image,) = json.loads(shown)
+    assert image["Config"]["Labels"] == {"a": "\x1b[31m", "b": "\x9b31m\x7f\u202e", "c": "λ"}
+
+
+def test_what_the_encoding_of_the_user_lacks_is_escaped(pybuild: Pybuild, tmp_path: Path) -> None:
+    assert pybuild("load", "-i", hostile(tmp_path)).returncode == 0
+    done = pybuild("inspect", "--format", "{{.Config.Labels.c}}", "hostile:1", env={"PYTHONIOENCODING": "latin-1"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\u03bb\n", "")
+
+
+def test_one_that_is_not_there_does_not_keep_the_others(pybuild: Pybuild, ids: dict[str, str]) -> None:
+    done = pybuild("inspect", "--format", "{{.Id}}", "nope", "app:1", "neither")
+    assert (done.returncode, done.stdout) == (2, f"{ids['app']}\n")
+    assert re.findall("no image '(.*)'", done.stderr) == ["nope", "neither"]
+    done = pybuild("rmi", "nope", "app:1", "neither", "app:2")
+    assert (done.returncode, done.stdout) == (2, "Untagged: app:1\nUntagged: app:2\n")
+    assert re.findall("no image '(.*)'", done.stderr) == ["nope", "neither"]
+    assert names(pybuild) == ["<none>:<none>", "old:1", "registry.example/team/app:1"]
+
+
+@pytest.mark.parametrize(
+    ("days", "text"), [(1, "1 day ago"), (13, "13 days ago"), (20, "2 weeks ago"), (100, "3 months ago"), (1100, "3 years ago")]
+)
+def test_long_ago_is_told_as_docker_tells_it(pybuild: Pybuild, ids: dict[str, str], days: int, text: str) -> None:
+    with closing(sqlite3.connect(pybuild.store / "db.sqlite")) as database:
+        database.execute("UPDATE images SET created = ?", (int(time.time()) - days * 86400 - 60,))
+        database.commit()
+    assert out(pybuild, "images", "old", "--format", "{{.CreatedSince}}") == f"{text}\n"
+
+
+def test_an_id_is_written_as_in_docker_s_go_and_as_in_its_json(pybuild: Pybuild, ids: dict[str, str]) -> None:
+    assert out(pybuild, "inspect", "--format", "{{.ID}} {{.Id}}", "app:1") == f"{ids['app']} {ids['app']}\n"
+    (shown,) = json.loads(out(pybuild, "inspect", "app:1"))
+    assert "ID" not in shown

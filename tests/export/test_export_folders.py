@@ -360,6 +360,16 @@ def test_a_device_is_written_and_stays_one(tmp_path: Path) -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
+def test_a_pipe_without_a_name_is_written(tmp_path: Path) -> None:
+    """What /dev/stdout is in a pipeline, and what a shell makes of >(...)."""
+    reader, writer = os.pipe()
+    with Destination(f"/dev/fd/{writer}") as out:
+        out.write(b"text")
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        assert pipe.read() == b"text"
+
+
 def test_a_destination_that_cannot_be_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for dest, message in (
