@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from builder.engine import emulation
 from builder.errors import SandboxError, StoreError
+from builder.oci.platform import Platform
 from builder.sandbox import capabilities, features, probe
 from builder.store.store import Store
 from builder.values import NamedTuple
@@ -29,6 +31,8 @@ class Machine(NamedTuple):
     """Newer calls of the kernel that the sandbox does without (`sandbox.features`)."""
     withheld: tuple[str, ...]
     """Capabilities that RUN has with Docker and that this process cannot give."""
+    platforms: tuple[tuple[str, bool], ...]
+    """What RUN can be for, the machine's own first, each with whether it needs no emulator."""
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -53,7 +57,9 @@ def _machine() -> Machine:
         probe.require()
     except SandboxError as error:
         trouble = error
-    return Machine(os.uname().release, trouble, features.missing(), tuple(capabilities.withheld()))
+    own = Platform.of_machine(os.uname().machine)
+    platforms = tuple((str(one), native) for one, native in emulation.usable(own, emulation.abilities()))
+    return Machine(os.uname().release, trouble, features.missing(), tuple(capabilities.withheld()), platforms)
 
 
 def _machine_text(machine: Machine) -> str:
@@ -63,9 +69,12 @@ def _machine_text(machine: Machine) -> str:
         lines += [f"  hint: {machine.trouble.hint}"] if machine.trouble.hint else []
     else:
         lines.append("RUN steps: yes, as root, in namespaces of their own")
+        lines.append(f"  for {', '.join(name for name, native in machine.platforms if native)}")
+        emulated = ", ".join(name for name, native in machine.platforms if not native)
+        lines.append(f"  by an emulator for {emulated}" if emulated else "  for no other platform: no emulator is registered")
     lines += [f"  the kernel lacks '{name}'; the sandbox does without" for name in machine.lacks]
     lines += [f"  {name} is withheld from the builder: a step that needs it fails" for name in machine.withheld]
-    lines.append("Asked of the kernel, not tried: no sandbox was made. 'pybuild doctor --store' looks at the store.")
+    lines.append("Asked of the kernel: no sandbox was made. 'pybuild doctor --store' looks at the store.")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -80,6 +89,7 @@ def _machine_json(machine: Machine) -> str:
             "missing": list(machine.lacks),
             "withheld": list(machine.withheld),
         },
+        platforms=[{"platform": name, "emulated": not native} for name, native in machine.platforms],
     )
 
 
