@@ -13,7 +13,7 @@ from builder.engine import scheduler
 from builder.engine.bases import Available, Pulls, resolve
 from builder.engine.executor import Executor
 from builder.engine.journal import Journal, Subject
-from builder.engine.roots import Roots
+from builder.engine.roots import BuiltImage, Roots
 from builder.engine.times import created
 from builder.errors import BuildError, Interrupted
 from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
@@ -31,14 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from builder.dockerfile.ast import Dockerfile, Instruction
-    from builder.engine.exporting import Push
+    from builder.engine.exporting import Export, Push
     from builder.engine.imports import Imports
-    from builder.engine.rendering import Blobs
-    from builder.engine.roots import Root
     from builder.errors import SourceFile
     from builder.events import Emit
     from builder.export.layout import Rendered
     from builder.oci.digest import Digest
+    from builder.oci.platform import Platform
     from builder.oci.reference import Reference
     from builder.plan.stages import Stages
     from builder.plan.steps import BaseImage, Plan, Warn
@@ -53,10 +52,12 @@ class Image(NamedTuple):
     """What a build gave. `manifest` is there when an output was rendered."""
 
     id: Digest
+    """Of the config; of the index for several platforms."""
     names: tuple[str, ...]
     size: int
     manifest: Digest | None
     plan: Plan
+    platforms: tuple[Platform, ...]
     steps: tuple[BuiltStep, ...] = ()
     """What became of each step, and why it ran."""
 
@@ -100,7 +101,8 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
         emit(BuildStarted(source.name, request.context, request.target))
         try:
             dockerfile = _parse(source, store, executor.warm)
-            plan = _checked_plan(dockerfile, request, store, roots, contexts, emit)
+            plans = _checked_plans(dockerfile, request, store, roots, contexts, emit)
+            plan = plans[0]
             journal.planned(plan, _subject(request, source.name))
             outcome = scheduler.run(plan, executor, emit, jobs=request.jobs)
             if imports is not None:
@@ -109,27 +111,28 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
             if error.span is not None:
                 error.at(source)
             raise
-        config = _assemble(plan, outcome, request)
-        manifest = _export(request, plan, config, outcome.root, store, roots, emit)
-        _export_caches(request, plan, outcome, store, roots, emit)
+        images = [_assemble(each, outcome.of(each), request) for each in plans]
+        export = _export(request, images, store, roots, emit)
+        _export_caches(request, plans, outcome, store, roots, emit)
         # Named last: a build that fails to deliver leaves no image behind.
-        image_id = _keep(config, plan.base.blobs, request, store)
+        image_id = _keep(images, export, request, store)
         store.sync()
         names = tuple(tag.familiar for tag in request.tags)
-        size = roots.size(outcome.root)
+        size = sum(roots.size(image.root) for image in images)
         emit(
             BuildFinished(
                 str(image_id),
                 names,
                 size,
-                len(outcome.root.layers),
+                sum(len(image.root.layers) for image in images),
                 outcome.ran,
                 outcome.cached,
                 plan.skipped,
                 time.monotonic() - begun,
+                tuple(map(str, request.platforms)) if request.others else (),
             )
         )
-        return Image(image_id, names, size, manifest, plan)
+        return Image(image_id, names, size, export.manifest if export else None, plan, request.platforms)
 
 
 def _subject(request: Request, dockerfile: str) -> Subject:
@@ -148,13 +151,13 @@ def parsed(request: Request, store: Store | None, emit: Emit) -> Dockerfile:
         return parse(contexts.dockerfile())
 
 
-def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, Plan]:
-    """The plan of what `request` would build, with the bases that it needs in the store, and no step done; what there is to
-    warn of is told. Raises BuildError kinds, told where."""
+def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, list[Plan]]:
+    """The plans of what `request` would build, one for each platform, with the bases that they need in the store, and no step
+    done; what there is to warn of is told. Raises BuildError kinds, told where."""
     with BuildContexts(request, store, emit) as contexts:
         source = contexts.dockerfile()
         try:
-            return source, _checked_plan(_parse(source, store), request, store, Roots(store), contexts, emit)
+            return source, _checked_plans(_parse(source, store), request, store, Roots(store), contexts, emit)
         except BuildError as error:
             if error.span is not None:
                 error.at(source)
@@ -214,24 +217,33 @@ def _cached_tree(kind: str, source: SourceFile, store: Store, parse: Callable[[]
     return dockerfile
 
 
-def _checked_plan(
+def _checked_plans(
     dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: BuildContexts, emit: Emit
-) -> Plan:
-    """The plan, with all that is to be warned of told, also when there is no plan in the end."""
+) -> list[Plan]:
+    """The plan for each platform, all with the same steps, and with all that is to be warned of told, also when there is no
+    plan in the end."""
     options = checking.options(dockerfile, request.build_args)
-    predefined = platform_args(request.platform, request.platform)
     args = request.build_args
-    found = checking.early(dockerfile, options, target=request.target, build_args=args, predefined=predefined)
+    found: list[Warn] = []
     warnings: list[Warn] = []
+    plans = []
     try:
-        plan = _plan(dockerfile, request, store, roots, contexts, found, emit)
-        found += checking.late(plan, contexts.leaves_nothing_of)
+        for platform in request.platforms:
+            predefined = platform_args(platform, request.machine)
+            found += checking.early(dockerfile, options, target=request.target, build_args=args, predefined=predefined)
+            plans.append(_plan(dockerfile, request._replace(platform=platform), store, roots, contexts, found, emit))
+            found += checking.late(plans[-1], contexts.leaves_nothing_of)
     finally:
-        warnings += checking.told(found, dockerfile, options)
+        # What is wrong for each platform is told once.
+        warnings += checking.told(list(dict.fromkeys(found)) if request.others else found, dockerfile, options)
         for code, message, span in warnings:
             emit(BuildWarning(code, message, *(span[:2] if span else (0, 0)), dockerfile.source.name))
     checking.enforce(warnings, options)
-    return plan
+    if not request.others:
+        return plans
+    from builder.plan.joining import join
+
+    return join(plans)
 
 
 def _plan(
@@ -246,11 +258,11 @@ def _plan(
     bases: dict[str, BaseImage] = {}
     stages = staged(dockerfile, request, bases, store)
     # A base may ask for more stages and images by its ONBUILD.
-    while wanted := [external for external in stages.externals() if external.name not in bases]:
+    while wanted := [external for external in stages.externals() if external.key not in bases]:
         available = _available(stages, request, contexts, _pulls(request, store, roots, emit))
         for external in wanted:
-            bases[external.name] = resolve(external, available, store, roots, request.platform)
-        if any(bases[external.name].config.onbuild for external in wanted):
+            bases[external.key] = resolve(external, available, store, roots, external.platform or request.platform)
+        if any(bases[external.key].config.onbuild for external in wanted):
             stages = staged(dockerfile, request, bases, store)
     settings = Settings(
         request.build_args,
@@ -262,6 +274,7 @@ def _plan(
         request.shm_size,
         request.trees,
         request.uncached,
+        bool(request.others),
     )
     return lower(stages, bases, settings, dockerfile.directives.escape, warnings=warnings)
 
@@ -277,7 +290,7 @@ def staged(
         build_args=request.build_args,
         contexts=request.names,
         directories=request.trees,
-        predefined=platform_args(request.platform, request.platform),
+        predefined=platform_args(request.platform, request.machine),
         onbuild={name: base.config.onbuild for name, base in (bases or {}).items()},
         parse_trigger=lambda text: _parse_trigger(text, store),
     )
@@ -293,49 +306,54 @@ def _pulls(request: Request, store: Store, roots: Roots, emit: Emit) -> Pulls | 
     if access is None:
         return None
 
-    def bring(reference: Reference) -> ImageRecord:
+    def bring(reference: Reference, platform: Platform) -> ImageRecord:
         from builder.engine.pulling import pull  # for those who pull
 
-        return pull(reference, access(), store, roots, request.platform, emit)
+        return pull(reference, access(), store, roots, platform, emit)
 
     return Pulls(request.pull, bring, lambda message: emit(BuildWarning("PullFailed", message)))
 
 
-def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes:
+def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> BuiltImage:
     when = created(request.source_date_epoch)
     history: list[Mapping[str, object]] = list(plan.base.history)
     for line in plan.history:
         empty = {} if line.step in outcome.changed else {"empty_layer": True}
         history.append({"created": when, "created_by": line.created_by, "comment": COMMENT, **empty})
     diff_ids = [layer.diff_id for layer in outcome.root.layers]
-    return assemble(plan.config, diff_ids, history, created=when)
+    config = assemble(plan.config, diff_ids, history, created=when)
+    return BuiltImage(plan.platform, config, outcome.root, plan.base.blobs)
 
 
-def _keep(config: bytes, blobs: Blobs, request: Request, store: Store) -> Digest:
-    """Put the image into the store, under its names or, without one, for its id. What is there, and whole, is not written
-    again."""
+def _keep(images: list[BuiltImage], export: Export | None, request: Request, store: Store) -> Digest:
+    """Put the image, or all of the index, into the store, under its names or, without one, for its id. What is there, and
+    whole, is not written again."""
+    if request.others:
+        assert export is not None
+        return export.keep_index(request.tags)
+    config, blobs = images[0].config, images[0].blobs
     image_id, _ = store.put_blob(config)
     for name in [str(tag) for tag in request.tags] or [""]:
         store.tag(name, image_id, blobs)
     return image_id
 
 
-def _export(request: Request, plan: Plan, config: bytes, root: Root, store: Store, roots: Roots, emit: Emit) -> Digest | None:
-    """Write every output; the digest of the manifest, when one had to be made."""
-    if not request.outputs:
+def _export(request: Request, images: list[BuiltImage], store: Store, roots: Roots, emit: Emit) -> Export | None:
+    """Write every output; None where there is none, and no index, which has to be made."""
+    if not request.outputs and not request.others:
         return None
     from builder.engine.exporting import Export
 
     when = created(request.source_date_epoch)
     threads = max(1, request.jobs)
     push = _pusher(request, store, emit)
-    export = Export(config, root, plan.base.blobs, store, roots, threads=threads, created=when, push=push)
+    export = Export(images, store, roots, threads=threads, created=when, push=push)
     for output in request.outputs:
         begun = time.monotonic()
         size = export.write(output)
         digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""
         emit(ExportFinished(f"{output.type} {output.dest}".rstrip(), digest, size, time.monotonic() - begun))
-    return export.manifest
+    return export
 
 
 def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:
@@ -360,7 +378,9 @@ def _imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Can
     return Imports(request.cache_from, store, roots, emit, stop)
 
 
-def _export_caches(request: Request, plan: Plan, outcome: scheduler.Outcome, store: Store, roots: Roots, emit: Emit) -> None:
+def _export_caches(
+    request: Request, plans: Sequence[Plan], outcome: scheduler.Outcome, store: Store, roots: Roots, emit: Emit
+) -> None:
     if not request.cache_to:
         return
     from builder.engine.cacheexport import export_cache
@@ -368,7 +388,7 @@ def _export_caches(request: Request, plan: Plan, outcome: scheduler.Outcome, sto
     for to in request.cache_to:
         begun = time.monotonic()
         try:
-            digest, size = export_cache(to, plan, outcome, store, roots, emit, threads=max(1, request.jobs))
+            digest, size = export_cache(to, plans, outcome, store, roots, emit, threads=max(1, request.jobs))
         except (BuildError, OSError) as error:
             if not to.ignore_error or isinstance(error, Interrupted):
                 raise

@@ -8,12 +8,13 @@ import sys
 import time
 
 from builder.cli.columns import table
-from builder.cli.lookup import familiar, find, new_name
+from builder.cli.lookup import familiar, find, find_all, new_name
 from builder.engine.roots import Root, Roots
 from builder.errors import BuildError, UsageError
 from builder.oci.image import parse_config
 from builder.oci.reference import Reference
 from builder.report import units
+from builder.store.images import SHORTEST_ID, Member, best
 from builder.store.store import Store
 
 TYPE_CHECKING = False
@@ -54,14 +55,21 @@ def _images(parsed: Parsed, store: Store) -> None:
     damaged = {}
     for record in records:
         name, tag = _name_and_tag(record)
+        platform = record.platform
         try:
-            size = units.size(_size(_parsed(record, store), store))
+            image = _parsed(record, store)
+            size = units.size(_size(image, store))
+            platform = platform or str(image.config.platform.normal())
         except BuildError as error:
             # The others are to be seen, and this one to be named where it is removed.
             size = "damaged"
             damaged[record.config] = error.message
-        rows.append((name, tag, _id(record, full), _ago(record.created), size))
-    _table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows)
+        rows.append((name, tag, _id(record, full), _ago(record.created), size, platform))
+    names = [record.name for record in records if record.name]
+    # Where a name stands for one image each, nobody asks what for.
+    columns = 5 if len(set(names)) == len(names) else 6
+    head = ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "PLATFORM")
+    _table(head[:columns], [row[:columns] for row in rows])
     for config, message in damaged.items():
         sys.stderr.write(f"warning: the image {config} is damaged: {message}; see: pybuild doctor --store\n")
 
@@ -80,7 +88,8 @@ def _name_and_tag(record: ImageRecord) -> tuple[str, str]:
 def _inspect(parsed: Parsed, store: Store) -> None:
     out = []
     for name in parsed.positionals:
-        record = find(name, store)
+        records = find_all(name, store)
+        record = best(records)
         data = store.read_blob(record.config, CONFIG_LIMIT)
         image = parse_config(data)
         raw = json.loads(data)
@@ -92,12 +101,20 @@ def _inspect(parsed: Parsed, store: Store) -> None:
                 "Author": raw.get("author", ""),
                 "Architecture": image.config.platform.architecture,
                 "Os": image.config.platform.os,
+                **({"Variant": variant} if (variant := image.config.platform.variant) else {}),
                 "Size": _size(image, store),
                 "Config": raw.get("config", {}),
                 "RootFS": {"Type": "layers", "Layers": [str(diff_id) for diff_id in image.diff_ids]},
+                **(_index(records) if len(records) > 1 or record.whole else {}),
             }
         )
     print(json.dumps(out, indent=4, ensure_ascii=False))
+
+
+def _index(records: Sequence[ImageRecord]) -> dict[str, object]:
+    """What the name stands for besides: the images of all platforms, and the index where it is here whole."""
+    images = [{"Platform": each.platform, "Id": str(each.config)} for each in records]
+    return {"Index": records[0].source if records[0].whole else None, "Platforms": images}
 
 
 def _history(parsed: Parsed, store: Store) -> None:
@@ -121,28 +138,56 @@ def _history(parsed: Parsed, store: Store) -> None:
 
 def _tag(parsed: Parsed, store: Store) -> None:
     source, target = parsed.positionals
-    record = find(source, store)
-    store.tag(str(new_name(target)), record.config, record.blobs)
+    records = find_all(source, store)
+    name = str(new_name(target))
+    if _is_one(source, records):
+        store.tag(name, records[0].config, records[0].blobs)
+        return
+    members = [Member(each.config, each.blobs, each.platform, each.source) for each in records]
+    store.tag_images(name, members)
+
+
+def _is_one(name: str, records: Sequence[ImageRecord]) -> bool:
+    """Whether an image is meant, by its id, and not what its name stands for."""
+    return len(records) == 1 and _is_id_of(name, str(records[0].config))
+
+
+def _is_id_of(name: str, digest: str) -> bool:
+    digits = name.removeprefix("sha256:")
+    return len(digits) >= SHORTEST_ID and digest.removeprefix("sha256:").startswith(digits)
 
 
 def _rmi(parsed: Parsed, store: Store) -> None:
     for name in parsed.positionals:
-        record = find(name, store)
-        if record.config.hex.startswith(name.removeprefix("sha256:")):
-            names = [other.name for other in store.images() if other.config == record.config and other.name]
+        records = find_all(name, store)
+        record = records[0]
+        others = [other for other in store.images() if other.config == record.config and other.name]
+        names = list(dict.fromkeys(other.name for other in others))
+        if _is_one(name, records):
+            whole = next((other for other in others if other.whole), None)
+            if whole is not None:
+                raise UsageError(
+                    f"the image '{name}' is part of the index {whole.source}",
+                    hint=f"remove the name that stands for it: pybuild rmi {familiar(whole)}",
+                )
             if len(names) > 1:
                 raise UsageError(
                     f"the image '{name}' has {len(names)} names", hint="remove the names: pybuild rmi " + " ".join(names)
                 )
-            for removed in store.remove_image(record.config):
+            for removed in dict.fromkeys(store.remove_image(record.config)):
                 if removed:
                     print(f"Untagged: {Reference.parse(removed).familiar}")
             print(f"Deleted: {record.config}")
-        else:
+            continue
+        if record.name:
             store.untag(record.name)
             print(f"Untagged: {familiar(record)}")
-            if not any(other.config == record.config for other in store.images()):
-                print(f"Deleted: {record.config}")
+        left = {other.config for other in store.images() if record.name or other.name}
+        for config in dict.fromkeys(each.config for each in records if each.config not in left):
+            if not record.name:
+                # An index without a name goes by its id.
+                store.remove_image(config)
+            print(f"Deleted: {config}")
 
 
 def _parsed(record: ImageRecord, store: Store) -> ParsedImage:

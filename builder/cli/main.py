@@ -75,7 +75,9 @@ def _explain(parsed: Parsed) -> int:
 
 def _command(name: str) -> Run:
     # Imported on demand: a cached build must not pay for the other commands.
-    modules = {name: name for name in ("build", "check", "doctor", "du", "prune", "pull", "push", "run", "shell", "why")}
+    modules = {
+        name: name for name in ("build", "check", "doctor", "du", "index", "prune", "pull", "push", "run", "shell", "why")
+    }
     modules |= {"import": "import_", "login": "login", "logout": "login"}
     modules |= dict.fromkeys(("images", "inspect", "history", "tag", "rmi"), "images")
     if name not in modules:

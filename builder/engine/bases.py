@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from builder.context.oci_layout import Place
     from builder.engine.roots import Roots
     from builder.engine.sources import SourceTree
+    from builder.oci.image import ParsedImage
     from builder.oci.platform import Platform
     from builder.plan.stages import External
     from builder.store.store import ImageRecord, Store
@@ -34,7 +35,7 @@ class Pulls(NamedTuple):
     """How images come from registries."""
 
     when: When
-    pull: Callable[[Reference], ImageRecord]
+    pull: Callable[[Reference, Platform], ImageRecord]
     """Raises RegistryError."""
     warn: Callable[[str], object]
     """Told why an image of the store is used that may be old."""
@@ -73,7 +74,7 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
         elif external.name == "scratch":
             return BaseImage("scratch", ImageConfig(platform, workdir="/"))
         else:
-            base = _from_store(external, available, store)
+            base = _from_store(external, available, store, platform)
     except BuildError as error:
         if type(error) is BuildError:
             # The image is no good: that is not a step which failed.
@@ -86,7 +87,7 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
     return base
 
 
-def _from_store(external: External, available: Available, store: Store) -> BaseImage:
+def _from_store(external: External, available: Available, store: Store, platform: Platform) -> BaseImage:
     found = _by_id(external.name, store)
     try:
         reference = Reference.parse(external.name)
@@ -94,7 +95,7 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
         if found is None:
             raise DockerfileError(error.message, external.span, hint=error.hint) from None
     else:
-        found = _by_name(reference, found, external, available, store)
+        found = _by_name(reference, found, external, available, store, platform)
     parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
     blobs = found.blobs
     if blobs is None:
@@ -103,22 +104,33 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
 
 
 def _by_name(
-    reference: Reference, by_id: ImageRecord | None, external: External, available: Available, store: Store
+    reference: Reference,
+    by_id: ImageRecord | None,
+    external: External,
+    available: Available,
+    store: Store,
+    platform: Platform,
 ) -> ImageRecord:
     """The image that counts: what the store has, or what a registry gives. `by_id` is one whose id begins so."""
-    found = store.find_image(reference.identity) or by_id
+    found = store.find_image(reference.identity, platform) or by_id
     pulls = available.pulls
     # What an id or a digest names cannot change.
     is_sure = found is not None and (found is by_id or reference.digest is not None)
-    if found is not None and (is_sure or pulls is None or pulls.when in ("missing", "never")):
-        return found
+    if found is not None:
+        if pulls is None or pulls.when == "never" or found is by_id:
+            return found
+        parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
+        if _was_pulled(found, parsed) and not platform.runs(parsed.config.platform):
+            return _for_other(reference, found, parsed.config.platform, pulls, platform)
+        if is_sure or pulls.when == "missing":
+            return found
     near = did_you_mean(external.name, available.stage_names)
     if near and external.role == "FROM" and external.name.lower() in (name.lower() for name in available.stage_names):
         near = f"FROM sees the stages before it: move the stage '{external.name}' up"
     if pulls is None or pulls.when == "never":
         raise _missing(reference, external, near, store, pulls)
     try:
-        return pulls.pull(reference)
+        return pulls.pull(reference, platform)
     except RegistryError as error:
         if found is not None and pulls.when == "newer":
             pulls.warn(f"{error.message}: the image of the store is used")
@@ -129,6 +141,26 @@ def _by_name(
             raise _unknown_stage(external, near) from error
         if found is None:
             lacking(error, reference, near or _near_image(reference, store))
+        raise
+
+
+def _was_pulled(record: ImageRecord, parsed: ParsedImage) -> bool:
+    """Whether a registry may have it for other platforms: not what was built or imported here."""
+    blobs = record.blobs or ()
+    return bool(record.source) or (bool(blobs) and all(blobs) and len(blobs) == len(parsed.diff_ids))
+
+
+def _for_other(reference: Reference, found: ImageRecord, has: Platform, pulls: Pulls, platform: Platform) -> ImageRecord:
+    """The image for a platform that the one of the store is not for. The latter counts, with the plan's warning, where no
+    registry has one at all."""
+    try:
+        return pulls.pull(reference, platform)
+    except RegistryError as error:
+        from builder.engine.pulling import NotThere
+
+        if isinstance(error, NotThere):
+            return found
+        error.message = f"the image '{reference.familiar}' in the store is for {has}, not {platform}: {error.message}"
         raise
 
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from builder.cancellation import Cancellation
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
-    from builder.oci.digest import Digest
+    from builder.oci.digest import Descriptor, Digest
+    from builder.oci.platform import Platform
     from builder.store.store import Store
 
 
@@ -57,6 +58,16 @@ class Root(NamedTuple):
         for diff_id in diff_ids:
             root = root.on_top(diff_id)
         return root
+
+
+class BuiltImage(NamedTuple):
+    """What a build gave for one platform."""
+
+    platform: Platform
+    config: bytes
+    root: Root
+    blobs: Sequence[Descriptor | None]
+    """That its lowest layers came in (`BaseImage.blobs`)."""
 
 
 class Roots:

@@ -41,6 +41,10 @@ class Outcome(NamedTuple):
     results: Mapping[int, Result]
     """Of each step, by its id."""
 
+    def of(self, plan: Plan) -> Outcome:
+        """What the same steps gave for another plan that has them."""
+        return self._replace(root=self.results[plan.target].root)
+
     @property
     def changed(self) -> frozenset[int]:
         """Ids of the steps that made a layer."""

@@ -43,6 +43,13 @@ class Rendered(NamedTuple):
     """Normalised: `docker.io/library/name:tag`."""
     created: str = ""
     """RFC 3339; an annotation of the index where it is not empty."""
+    images: tuple[Rendered, ...] = ()
+    """Those that it names where it is an index: `manifest` is the index then, and there is neither config nor layer."""
+
+    @property
+    def all(self) -> tuple[Rendered, ...]:
+        """What has blobs: the image itself, or the images of an index before it."""
+        return (*(each for image in self.images for each in image.all), self)
 
 
 def write_oci_layout(image: Rendered, dest: str, *, tar: bool = True, stdout: int = 1) -> int:
@@ -73,10 +80,10 @@ def layout_files(image: Rendered, others: list[dict[str, Any]]) -> dict[str, tup
     """The files of the layout: path -> known digest, size and content. `others` are further descriptors of the index."""
     index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*others, *_descriptors(image)]}
     files: dict[str, tuple[Digest | None, int, Source]] = {}
-    for data in (image.config, image.manifest):
+    for data in (data for each in image.all for data in (each.config, each.manifest) if data):
         digest = Digest.of(data)
         files[blob_path(digest)] = (digest, len(data), BytesSource(data))
-    for descriptor, path in image.layers:
+    for descriptor, path in (layer for each in image.all for layer in each.layers):
         folder, name = os.path.split(os.path.abspath(path))
         files[blob_path(descriptor.digest)] = (descriptor.digest, descriptor.size, FileSource(folder, os.fsencode(name)))
     for name, data in (("index.json", to_json(index)), ("oci-layout", to_json({"imageLayoutVersion": "1.0.0"}))):
@@ -158,7 +165,7 @@ def _is_replaced(descriptor: Mapping[str, Any], image: Rendered) -> bool:
 
 def _diagnosed(error: BuildError, image: Rendered) -> BuildError:
     """The same error, or what is behind it: a blob of the store whose content is not its digest's."""
-    for descriptor, path in image.layers:
+    for descriptor, path in (layer for each in image.all for layer in each.layers):
         try:
             with open(path, "rb") as file:
                 damaged = hashlib.file_digest(file, descriptor.digest.algorithm).hexdigest() != descriptor.digest.hex
