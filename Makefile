@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons check docs setup clean web vertx bench soak
+.PHONY: help demo test test-pythons check docs setup clean web vertx bench times soak
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -52,11 +52,16 @@ test-pythons: setup ## run the suite on every newer Python on this machine (PATH
 	done; \
 	[ -z "$$failed" ] || { echo "failed with Python$$failed"; exit 1; }
 
-bench: .venv/.ready ## the times of a cold and a cached build, and of the language alone
+bench: .venv/.ready ## whole builds beside every other builder that is installed, and beside what the bytes cost (a quarter of an hour)
+	@.ci/packages busybox skopeo buildah
+	@sample_projects/bases/busybox $(BASES)/busybox
+	@.venv/bin/python -m bench.compare --json .cache/bench.json $(BENCH)
+
+times: .venv/.ready ## the times of small builds, cold and cached, and of the language alone
 	@.ci/packages busybox
 	@sample_projects/bases/busybox $(BASES)/busybox
-	@.venv/bin/python bench/times.py
-	@.venv/bin/python bench/language.py
+	@.venv/bin/python -m bench.times
+	@.venv/bin/python -m bench.language
 
 soak: .venv/.ready ## eight builders on one store, killed at random 200 times (KILLS=200), while others remove what they can
 	@.ci/packages busybox

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from builder.dockerfile.ast import Dockerfile, Instruction
-    from builder.engine.exporting import Export, Push
+    from builder.engine.exporting import Export, Output, Push
     from builder.engine.imports import Imports
     from builder.errors import SourceFile
     from builder.events import Emit
@@ -78,7 +78,8 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
     emit = journal.emit
     begun = time.monotonic()
     stop = Cancellation()
-    roots = Roots(store, stop)
+    ships = bool(request.others) or any(map(_ships_gzip, request.outputs))
+    roots = Roots(store, stop, gzip=max(1, request.jobs) if ships else 0)
     imports = _imports(request, store, roots, emit, stop)
     with (
         BuildContexts(request, store, emit, stop) as contexts,
@@ -101,10 +102,9 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
         emit(BuildStarted(source.name, request.context, request.target))
         try:
             dockerfile = _parse(source, store, executor.warm)
-            plans = _checked_plans(dockerfile, request, store, roots, contexts, emit)
-            plan = plans[0]
+            plan, *_ = plans = _checked_plans(dockerfile, request, store, roots, contexts, emit)
             journal.planned(plan, _subject(request, source.name))
-            outcome = scheduler.run(plan, executor, emit, jobs=request.jobs)
+            outcome = scheduler.run(plans, executor, emit, jobs=request.jobs)
             if imports is not None:
                 imports.tell()
         except BuildError as error:
@@ -344,16 +344,18 @@ def _export(request: Request, images: list[BuiltImage], store: Store, roots: Roo
         return None
     from builder.engine.exporting import Export
 
-    when = created(request.source_date_epoch)
-    threads = max(1, request.jobs)
-    push = _pusher(request, store, emit)
-    export = Export(images, store, roots, threads=threads, created=when, push=push)
+    when, push = created(request.source_date_epoch), _pusher(request, store, emit)
+    export = Export(images, store, roots, threads=max(1, request.jobs), created=when, push=push)
     for output in request.outputs:
         begun = time.monotonic()
         size = export.write(output)
         digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""
         emit(ExportFinished(f"{output.type} {output.dest}".rstrip(), digest, size, time.monotonic() - begun))
     return export
+
+
+def _ships_gzip(output: Output) -> bool:
+    return output.type in ("oci", "docker", "registry") and output.compression == "gzip"
 
 
 def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from builder.engine.roots import Root, Roots
+from builder.engine.roots import Root, Roots, Use
 from builder.errors import BuildError, UsageError
 from builder.layers.compression import decompress
 from builder.layers.entry import EPOCH, Item
@@ -45,7 +45,7 @@ def import_image(source: str, store: Store, platform: Platform, *, created: str,
 def _directory(source: str, roots: Roots, warn: Callable[[str], None]) -> Root:
     owners = "keep" if os.geteuid() == 0 else "root"
     items = scan(source, owners=owners, warn=warn)  # type: ignore[arg-type]  # a Literal either way
-    return roots.add(Root(), [Item(i.entry._replace(mtime=EPOCH * 10**9), i.source) for i in items], as_folder=False)
+    return roots.add(Root(), [Item(i.entry._replace(mtime=EPOCH * 10**9), i.source) for i in items], Use(as_folder=False))
 
 
 def _archive(source: str, store: Store, roots: Roots) -> Root:

@@ -13,6 +13,7 @@ import stat
 from _thread import RLock  # `threading` costs 1 ms at start
 
 from builder.cancellation import NEVER
+from builder.context import lookback
 from builder.errors import BuildError
 from builder.layers.entry import Entry, FileSource
 from builder.layers.names import show
@@ -25,7 +26,7 @@ MAX_IGNORED_DEPTH = 200
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator, Sequence
     from typing import Protocol
 
     from builder.cancellation import Cancellation
@@ -82,7 +83,9 @@ class DirectoryContext:
         self._children: dict[bytes, list[bytes]] = {}
         self._inodes: dict[bytes, Hashable] = {}
         self._digests: dict[bytes, str] = {}
-        info = os.stat(self.root)
+        # Files that hold still since they were opened.
+        self._held: set[bytes] = set()
+        info = self._stats[b""] = os.stat(self.root)
         self._entries[b""] = Entry(b"", "dir", stat.S_IMODE(info.st_mode), mtime=info.st_mtime_ns)
 
     def close(self) -> None:
@@ -120,30 +123,104 @@ class DirectoryContext:
         return FileSource(self.root, entry.path)
 
     def digest(self, entry: Entry) -> str:
-        known = self._digests.get(entry.path)
-        if known is None:
+        return self.known(entry) or self._read(entry.path)
+
+    def known(self, entry: Entry) -> str:
+        """The file's digest where it need not be read for it, else nothing."""
+        known = self._digests.get(entry.path, "")
+        if not known and self._hints is not None:
             info = self._stats.get(entry.path)
-            if info is not None and self._hints is not None:
-                known = self._hints.recall(entry.path, info)
-            known = self._digests[entry.path] = known or self._read(entry.path, info)
+            if info is not None and (known := self._hints.recall(entry.path, info)):
+                self._digests[entry.path] = known
         return known
 
-    def _read(self, path: bytes, info: os.stat_result | None) -> str:
+    def opened(self, source: FileSource, file: int) -> None:
+        """Somebody else is about to read a file of the context, and will say what was in it (`learn`)."""
+        info = self._stats.get(source.path)
+        # Before it is read: what changes it from here on changes its times.
+        if info is not None and self._hints is not None and self._hints.holds(file, info):
+            self._held.add(source.path)
+        else:
+            self._held.discard(source.path)
+
+    def learn(self, path: bytes, digest: str) -> None:
+        """What was read of a file that was `opened`."""
+        self._digests[path] = digest
+        if path in self._held and self._hints is not None:
+            self._hints.remember(path, self._stats[path], digest)
+
+    def _read(self, path: bytes) -> str:
         digest = hashlib.sha256()
         with self._sources.borrowed() as sources:
-            file = sources.open(FileSource(self.root, path))
+            source = FileSource(self.root, path)
+            file = sources.open(source)
             try:
-                # Before it is read: what changes it from here on changes its times.
-                hints = self._hints if info is not None and self._hints is not None and self._hints.holds(file, info) else None
+                self.opened(source, file)
                 while chunk := os.read(file, CHUNK):
                     self._stop.check()
                     digest.update(chunk)
             finally:
                 os.close(file)
-        found = digest.hexdigest()
-        if hints is not None and info is not None:
-            hints.remember(path, info, found)
-        return found
+        self.learn(path, digest.hexdigest())
+        return self._digests[path]
+
+    # Looking back: sources are names, and paths that were looked up.
+
+    def recall(self, spec: bytes, sources: Sequence[tuple[bytes, bytes]]) -> str:
+        """The content's digest that `keep` was given for these sources, where stat says that all of them are as they were;
+        else empty. No file is read."""
+        hints = self._hints
+        if hints is None:
+            return ""
+        looks, content = hints.selection(spec)
+        if not looks:
+            return ""
+        try:
+            found = lookback.digest(self._told(sources), self._look, hints.device())
+        except (lookback.Unsure, OSError):
+            # The longer way says what is wrong.
+            return ""
+        return content if found == looks else ""
+
+    def keep(self, spec: bytes, sources: Sequence[tuple[bytes, bytes]], content: str) -> None:
+        """Remember the content's digest of what was just selected, where stat can vouch for all of it."""
+        hints = self._hints
+        if hints is None:
+            return
+        try:
+            looks = lookback.digest(self._told(sources), self._vouched, hints.device())
+        except lookback.Unsure:
+            return
+        hints.keep_selection(spec, looks, content)
+
+    def _told(self, sources: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, os.stat_result]]:
+        return [(name, path, self._stats[path]) for name, path in sources]
+
+    def _look(self, folder: bytes) -> list[tuple[bytes, os.stat_result]]:
+        """What is in the folder now, but for what is ignored."""
+        out = []
+        with os.scandir(os.path.join(os.fsencode(self.root), folder) if folder else os.fsencode(self.root)) as listed:
+            for item in listed:
+                path = folder + b"/" + item.name if folder else item.name
+                if not self._is_left_out(path, item):
+                    out.append((item.name, item.stat(follow_symlinks=False)))
+        # No name comes twice.
+        out.sort()
+        return out
+
+    def _vouched(self, folder: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+        """What was in the folder when it was listed. Raises Unsure for what may have changed since without another stat."""
+        hints = self._hints
+        for name in self._children.get(folder, ()):
+            path = folder + b"/" + name if folder else name
+            info = self._stats[path]
+            if stat.S_ISREG(info.st_mode):
+                sure = hints is not None and hints.vouches(path, info)
+            else:
+                sure = stat.S_ISDIR(info.st_mode) or (hints is not None and hints.is_old(info))
+            if not sure:
+                raise lookback.Unsure
+            yield name, info
 
     def inode(self, entry: Entry) -> Hashable | None:
         return self._inodes.get(entry.path)
@@ -164,11 +241,7 @@ class DirectoryContext:
             raise changed(folder) from error
         for item in found:
             path = folder + b"/" + item.name if folder else item.name
-            ignored = self._ignore.ignored(path)
-            if ignored and not (item.is_dir(follow_symlinks=False) and self._ignore.may_contain(path)):
-                continue
-            # An ignored folder is there only for the sake of what `!` brings back inside it.
-            if ignored and not self._inside_ignored(path):
+            if self._is_left_out(path, item):
                 continue
             entry = self._entry(path, item)
             if entry is not None:
@@ -176,6 +249,14 @@ class DirectoryContext:
                 names.append(item.name)
         self._entries.update(entries)
         return names
+
+    def _is_left_out(self, path: bytes, item: os.DirEntry[bytes]) -> bool:
+        if not self._ignore.ignored(path):
+            return False
+        if not (item.is_dir(follow_symlinks=False) and self._ignore.may_contain(path)):
+            return True
+        # An ignored folder is there only for the sake of what `!` brings back inside it.
+        return not self._inside_ignored(path)
 
     def _inside_ignored(self, folder: bytes) -> list[bytes]:
         if folder.count(b"/") > MAX_IGNORED_DEPTH:
@@ -192,13 +273,13 @@ class DirectoryContext:
                 raise
             raise changed(path) from error
         mode = stat.S_IMODE(info.st_mode)
+        if self._hints is not None:
+            self._stats[path] = info
         match stat.S_IFMT(info.st_mode):
             case stat.S_IFREG:
                 xattrs = _capabilities(item.path) if mode & 0o111 else ()
                 # All of them, in order: names of fields cost 3 us, and there may be many files.
                 entry = Entry(path, "file", mode, 0, 0, info.st_size, "", b"", (0, 0), xattrs, info.st_mtime_ns)
-                if self._hints is not None:
-                    self._stats[path] = info
                 if info.st_nlink > 1:
                     self._inodes[path] = (info.st_dev, info.st_ino)
             case stat.S_IFDIR:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
         def load(self, root: bytes) -> Mapping[bytes, bytes]: ...
 
+        def load_folder(self, root: bytes, folder: bytes) -> bytes: ...
+
         def save(self, root: bytes, folders: Mapping[bytes, bytes]) -> None: ...
 
         def forget(self, root: bytes) -> None: ...
@@ -46,10 +48,19 @@ GRAIN = 2 * 10**9
 looked); ext3, and ext4 with small inodes, keep whole seconds alone."""
 
 WORTH = 200
-"""Files: to read so many again, some 6 us each, costs no more than to remember them."""
+"""Files: to read so many again, some 6 us each, costs no more than to remember them; unless they are large."""
+
+LARGE = 4 << 20
+"""Bytes, of all that is new together: those of some milliseconds."""
 
 MOST = 200_000
 """Files of one context that are remembered."""
+
+SELECTIONS = 32
+"""What COPY took from one context, for so many of them; the latest."""
+
+_SELECTIONS = b"\0"
+"""No folder has this name."""
 
 _TRUSTED = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs"))
 
@@ -68,7 +79,9 @@ class Hints:
         self._known: dict[bytes, dict[bytes, bytes]] = {}
         self._used: dict[bytes, dict[bytes, str]] = {}
         self._changed: set[bytes] = set()
-        self._new = 0
+        self._new = self._bytes = 0
+        self._selections: list[tuple[bytes, bytes, str]] | None = None
+        self._chosen = False
 
     def recall(self, path: bytes, info: os.stat_result) -> str:
         """The sha256 of the file, in hex, that lstat(2) says this of; empty where it is not known."""
@@ -78,12 +91,12 @@ class Hints:
         known = self._known.get(folder)
         if known is None:
             known = self._known[folder] = self._read(folder)
-        key = _key(name, info)
-        digest = known.get(key)
+        row = key(name, info)
+        digest = known.get(row)
         if digest is None:
             return ""
         found = digest.decode("ascii", "replace")
-        self._used.setdefault(folder, {})[key] = found
+        self._used.setdefault(folder, {})[row] = found
         return found
 
     def holds(self, file: int, info: os.stat_result) -> bool:
@@ -101,15 +114,56 @@ class Hints:
     def remember(self, path: bytes, info: os.stat_result, digest: str) -> None:
         """What was read of a file that holds still."""
         folder, _, name = path.rpartition(b"/")
-        self._used.setdefault(folder, {})[_key(name, info)] = digest
+        self._used.setdefault(folder, {})[key(name, info)] = digest
         self._changed.add(folder)
         self._new += 1
+        self._bytes += info.st_size
+
+    def vouches(self, path: bytes, info: os.stat_result) -> bool:
+        """Whether the digest of the file was recalled or remembered by this build."""
+        folder, _, name = path.rpartition(b"/")
+        return key(name, info) in self._used.get(folder, ())
+
+    def is_old(self, info: os.stat_result) -> bool:
+        """Whether what is no regular file would have another ctime by now, had it changed since this look at it."""
+        return info.st_ctime_ns < self._before and bool(info.st_ctime_ns % 10**9)
+
+    def device(self) -> int:
+        """The device number of what can be trusted; -1 for none."""
+        return self._device if self._believed else -1
+
+    def selection(self, spec: bytes) -> tuple[bytes, str]:
+        """What was kept of a selection: the digest of its stat data, and that of its content. Empty for none."""
+        for known, looks, content in self._read_selections():
+            if known == spec:
+                return looks, content
+        return b"", ""
+
+    def keep_selection(self, spec: bytes, looks: bytes, content: str) -> None:
+        """The selection `spec` (32 bytes) had this content (64 hexadecimal digits) when its stat data had the digest `looks`
+        (32 bytes)."""
+        rows = [(spec, looks, content), *(row for row in self._read_selections() if row[0] != spec)]
+        self._selections = rows[:SELECTIONS]
+        self._chosen = True
+
+    def _read_selections(self) -> list[tuple[bytes, bytes, str]]:
+        if self._selections is None:
+            data = self._kept.load_folder(self._root, _SELECTIONS)
+            size = 32 + 32 + 64
+            rows = (data[at : at + size] for at in range(0, len(data) // size * size, size))
+            self._selections = [(row[:32], row[32:64], row[64:].decode("ascii", "replace")) for row in rows]
+        return self._selections
 
     def save(self) -> None:
         """Keep what was remembered, if that is worth a write. Of a folder with news, what no longer counts is forgotten."""
-        if self._new < WORTH:
-            return
         rows: dict[bytes, bytes] = {}
+        if self._chosen and self._selections is not None:
+            rows[_SELECTIONS] = b"".join(spec + looks + content.encode() for spec, looks, content in self._selections)
+            self._chosen = False
+        if self._new < WORTH and self._bytes < LARGE:
+            if rows:
+                self._kept.save(self._root, rows)
+            return
         total = 0
         for folder in sorted(self._changed):
             used = self._used[folder]
@@ -119,13 +173,14 @@ class Hints:
             rows[folder] = b"\0".join(part for key, digest in used.items() for part in (key, digest.encode()))
         self._kept.save(self._root, rows)
         self._changed.clear()
-        self._new = 0
+        self._new = self._bytes = 0
 
     def forget(self) -> None:
         """Something was not as it should be: all is read again next time."""
         self._kept.forget(self._root)
         self._device = -1
-        self._new = 0
+        self._selections, self._chosen = [], False
+        self._new = self._bytes = 0
 
     def _read(self, folder: bytes) -> dict[bytes, bytes]:
         if self._folders is None:
@@ -134,8 +189,8 @@ class Hints:
         return dict(zip(parts[::2], parts[1::2]))
 
 
-def _key(name: bytes, info: os.stat_result) -> bytes:
-    """A name has no slash, and no number a NUL."""
+def key(name: bytes, info: os.stat_result) -> bytes:
+    """What stat says of a file. A name has no slash, and no number a NUL."""
     return b"%b/%d %d %d %d %d" % (name, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_mode)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from builder.engine.foreign import CONFIG_LIMIT, base_image, from_layout
-from builder.engine.roots import Root
+from builder.engine.roots import Root, Use
 from builder.engine.selection import content_digest, whole
 from builder.errors import BuildError, DockerfileError, RegistryError, UsageError, did_you_mean
 from builder.layers.entry import EPOCH, Item
@@ -206,7 +206,7 @@ def _from_directory(name: str, tree: SourceTree, store: Store, roots: Roots, pla
     if record is None:
         # 0:0 comes from the context; the constant time is SPEC section 6's.
         items = [Item(item.entry._replace(mtime=EPOCH * 10**9), item.source) for item in picked.items]
-        made = roots.add(Root(), items, as_folder=False)
+        made = roots.add(Root(), items, Use(as_folder=False))
         record = store.put_record(Record(key.hex, key.preimage, made.layers[-1].diff_id if made.layers else None))
     root = Root.of([record.diff_id] if record.diff_id else [])
     history = ({"created_by": f"FROM {name}", "comment": "pybuild: a directory"},) if root.layers else ()

@@ -10,10 +10,12 @@ from _thread import allocate_lock, start_new_thread  # `threading` costs 1 ms at
 
 from builder.cancellation import Cancellation
 from builder.context.access import Access
+from builder.context.directory import DirectoryContext
+from builder.context.hints import WORTH
 from builder.engine import selection
 from builder.engine.provided import Provided
 from builder.engine.roots import Root, damaged
-from builder.engine.sources import StackTree, Stoppable
+from builder.engine.sources import StackTree, Stoppable, Unread
 from builder.errors import BuildError, Interrupted, StoreError
 from builder.layers.source import ContentChanged
 from builder.plan import keys
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
     from builder.engine.journal import Journal
     from builder.engine.mountsources import MountSource
     from builder.engine.remotes import Remotes
-    from builder.engine.roots import Roots
+    from builder.engine.roots import Roots, Use
+    from builder.engine.selection import Picked
     from builder.engine.sources import Contexts, SourceTree
     from builder.engine.work import Worker
     from builder.events import Emit
+    from builder.layers.entry import Item
     from builder.oci.digest import Digest
     from builder.oci.platform import Platform
     from builder.plan.steps import Step
@@ -131,9 +135,9 @@ class Executor:
             # The first command that needs it meets the same, and says so.
             return
 
-    def execute(self, step: Step, number: int, done: Mapping[int, Result], *, as_folder: bool) -> Result:
+    def execute(self, step: Step, number: int, done: Mapping[int, Result], use: Use) -> Result:
         """The step's result, from the cache or by doing it; `done` has those of the steps that it needs. `number` is its
-        number in events; `as_folder` says that a RUN will look into a layer that is made here. Raises BuildError kinds with
+        number in events; `use` is of a layer that is made here. Raises BuildError kinds with
         the step's span.
         """
         try:
@@ -142,11 +146,11 @@ class Executor:
                 case BaseStep():
                     return Result(Root.of(step.base.diff_ids), True, None, 0)
                 case RunStep():
-                    return self._run(step, number, done)
+                    return self._run(step, number, done, use)
                 case CopyStep():
-                    return self._copy(step, number, done, as_folder)
+                    return self._copy(step, number, done, use)
                 case WorkdirStep():
-                    return self._workdir(step, number, done[step.parent].root, as_folder)
+                    return self._workdir(step, number, done[step.parent].root, use)
         except ContentChanged as error:
             if self._remotes is not None:
                 self._remotes.verify()
@@ -161,7 +165,7 @@ class Executor:
                 error.span = step.span
             raise
 
-    def _run(self, step: RunStep, number: int, done: Mapping[int, Result]) -> Result:
+    def _run(self, step: RunStep, number: int, done: Mapping[int, Result], use: Use) -> Result:
         root = done[step.parent].root
         sources: tuple[MountSource | None, ...] = ()
         if step.mounts:
@@ -172,22 +176,42 @@ class Executor:
         contents = [source and source.digest for source in sources]
         key = keys.run_key(step, root.chain, step.platform or self._platform, self._rung(), contents)
         return self._cached(step, key, root) or self._made(
-            _Job(key, step, number, root, root), lambda: self._ran(step, number, root, key, sources)
+            _Job(key, step, number, root, root), lambda: self._ran(step, number, root, key, use, sources)
         )
 
-    def _ran(self, step: RunStep, number: int, root: Root, key: keys.Key, sources: tuple[MountSource | None, ...]) -> Root:
+    def _ran(
+        self, step: RunStep, number: int, root: Root, key: keys.Key, use: Use, sources: tuple[MountSource | None, ...]
+    ) -> Root:
         if step.mounts and self._imports is not None:
             self._imports.bring_mounts(step)
-        return self._work().run(step, number, root, key, sources)
+        return self._work().run(step, number, root, key, use, sources)
 
-    def _copy(self, step: CopyStep, number: int, done: Mapping[int, Result], as_folder: bool) -> Result:
+    def _copy(self, step: CopyStep, number: int, done: Mapping[int, Result], use: Use) -> Result:
         root = done[step.parent].root
         # --link: the layer is made on nothing and put on what lies below, whatever that is.
         below = Root() if step.link else root
         tree, where = self._source(step, done)
+        folder = tree if isinstance(tree, DirectoryContext) else None
+        if folder is not None and (known := self._recalled(step, number, folder, where, root, use)) is not None:
+            return known
+        unread = Unread(folder) if folder is not None else None
+        picked = self._select(step, number, unread or Stoppable(tree, self.stop), where)
+        if folder is not None and unread is not None and unread.files:
+            if unread.is_much and not (step.unpack or use.as_folder):
+                return self._written(step, number, picked, folder, root, use)
+            picked = selection.digested(picked, folder, self.stop)
+        key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
+        result = self._cached(step, key, root) or self._made(
+            _Job(key, step, number, below, root), lambda: self._work().copy(step, picked, below, use)
+        )
+        if result.cached and result.diff_id is not None and use.as_folder:
+            self._roots.remember(result.root.layers[-1], lambda scratch: self._work().place(step, picked, below, scratch))
+        return result
+
+    def _select(self, step: CopyStep, number: int, tree: SourceTree, where: str) -> tuple[Picked, ...]:
         picked = selection.select(
             step.sources,
-            Stoppable(tree, self.stop),
+            tree,
             where=where,
             keyword=step.keyword,
             exclude=step.exclude,
@@ -196,15 +220,56 @@ class Executor:
         )
         if step.chmod is not None and not isinstance(step.chmod, int):
             picked = selection.with_modes(picked, step.chmod)
+        return picked
+
+    def _recalled(
+        self, step: CopyStep, number: int, folder: DirectoryContext, where: str, root: Root, use: Use
+    ) -> Result | None:
+        """The cached result, where stat says that nothing of what is copied has changed."""
+        asked = selection.plain(step, folder) if self._takes(step) else None
+        content = folder.recall(*asked) if asked is not None else ""
+        if not content:
+            return None
+        below = Root() if step.link else root
+        result = self._cached(step, keys.copy_key(step, below.chain, content), root)
+        if result is not None and result.diff_id is not None and use.as_folder:
+
+            def again(scratch: str) -> list[Item]:
+                picked = self._select(step, number, Stoppable(folder, self.stop), where)
+                if self._content(step, picked, None) != content:
+                    raise ContentChanged(
+                        f"{where} changed while it was read", hint="build again when nothing else writes to it"
+                    )
+                return self._work().place(step, picked, below, scratch)
+
+            self._roots.remember(result.root.layers[-1], again)
+        return result
+
+    def _keep(self, step: CopyStep, picked: tuple[Picked, ...], folder: DirectoryContext, content: str) -> None:
+        """Remember what the selection holds, if it is worth it."""
+        if sum(len(one.items) for one in picked) < WORTH:
+            return
+        asked = selection.plain(step, folder)
+        if asked is not None:
+            folder.keep(*asked, content)
+
+    def _written(
+        self, step: CopyStep, number: int, picked: tuple[Picked, ...], folder: DirectoryContext, root: Root, use: Use
+    ) -> Result:
+        """A COPY of much that must be read to know whether the cache has it: the layer is written in the same pass."""
+        below = Root() if step.link else root
+        with self._work().written(step, picked, below, use, folder) as layer:
+            picked = selection.digested(picked, folder, self.stop)
+            key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
+            return self._cached(step, key, root) or self._made(_Job(key, step, number, below, root), lambda: layer.keep(below))
+
+    def _content(self, step: CopyStep, picked: tuple[Picked, ...], folder: DirectoryContext | None) -> str:
+        """The digest of what is copied."""
         modes = not isinstance(step.chmod, int)
         content = selection.content_digest(picked, owners=not step.chown, modes=modes, unpacks=step.unpack)
-        key = keys.copy_key(step, below.chain, content)
-        result = self._cached(step, key, root) or self._made(
-            _Job(key, step, number, below, root), lambda: self._work().copy(step, picked, below, as_folder=as_folder)
-        )
-        if result.cached and result.diff_id is not None and as_folder:
-            self._roots.remember(result.root.layers[-1], lambda scratch: self._work().place(step, picked, below, scratch))
-        return result
+        if folder is not None:
+            self._keep(step, picked, folder, content)
+        return content
 
     def _source(self, step: CopyStep, done: Mapping[int, Result]) -> tuple[SourceTree, str]:
         match step.origin:
@@ -215,10 +280,10 @@ class Executor:
                 tree = StackTree(self._roots.tree(root), lambda entry, layer: self._roots.locate(root, entry, layer))
                 return tree, "the stage it copies from"
 
-    def _workdir(self, step: WorkdirStep, number: int, root: Root, as_folder: bool) -> Result:
+    def _workdir(self, step: WorkdirStep, number: int, root: Root, use: Use) -> Result:
         key = keys.workdir_key(step, root.chain)
         return self._cached(step, key, root) or self._made(
-            _Job(key, step, number, root, root), lambda: self._work().workdir(step, root, as_folder=as_folder)
+            _Job(key, step, number, root, root), lambda: self._work().workdir(step, root, use)
         )
 
     def _rung(self) -> str:

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.cancellation import Cancellation
+    from builder.context.directory import DirectoryContext
+    from builder.engine.packing import Packing, Written
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
+    from builder.layers.tarwriter import LayerSum
     from builder.oci.digest import Descriptor, Digest
     from builder.oci.platform import Platform
     from builder.store.store import Store
@@ -70,12 +73,23 @@ class BuiltImage(NamedTuple):
     """That its lowest layers came in (`BaseImage.blobs`)."""
 
 
+class Use(NamedTuple):
+    """What becomes of the layer that a step makes."""
+
+    as_folder: bool
+    """A RUN looks into it."""
+    ships: bool = False
+    """The image has it, so that outputs will ask for it."""
+
+
 class Roots:
     """The layers of one store, for one build. Usable from several threads: each has merged trees of its own."""
 
-    def __init__(self, store: Store, stop: Cancellation = NEVER) -> None:
+    def __init__(self, store: Store, stop: Cancellation = NEVER, *, gzip: int = 0) -> None:
+        """`gzip`: an output will ask for layers in this form, which so many threads compress; 0 where none does."""
         self._store = store
         self._stop = stop
+        self._gzip = gzip
         self._own = _local()
         # Held while the folder of a layer is made that is missing: what two would make at once is made by one.
         self._making = allocate_lock()
@@ -156,40 +170,67 @@ class Roots:
 
     # Keeping
 
-    def add(self, root: Root, items: list[Item], *, as_folder: bool) -> Root:
+    def add(self, root: Root, items: list[Item], use: Use) -> Root:
         """Put a layer of ours on `root`: hashed, indexed, and stored in one form. No items: the same root."""
-        from builder.layers.tarwriter import write_layer
-
         if not items:
             return root
-        if not as_folder:
-            with self._store.blob_writer() as writer:
-                summary = write_layer(items, writer.write, stop=self._stop)
-                if not self._store.has_blob(summary.diff_id):
-                    writer.commit(summary.diff_id)
-        else:
-            summary = write_layer(items, None, stop=self._stop)
+        with self._packing(use, tar=not use.as_folder) as packing:
+            summary = self._packed(items, packing)
+            packing.commit(summary.diff_id)
+        return self._added(root, items, use, summary, packing)
+
+    def written(self, items: list[Item], use: Use, folder: DirectoryContext) -> Written:
+        """The tar of a layer, before it is known whether anybody wants it; not for one that is to be a folder. `folder` learns
+        what was read of it."""
+        from builder.engine.packing import Written
+
+        packing = self._packing(use, tar=True)
+
+        def write() -> LayerSum:
+            summary = self._packed(items, packing, folder.opened)
+            for item, entry in zip(items, summary.entries):
+                if isinstance(item.source, FileSource) and item.source.root == folder.root:
+                    folder.learn(item.source.path, entry.digest)
+            return summary
+
+        return Written(packing, write, lambda root, summary: self._added(root, items, use, summary, packing))
+
+    def _added(self, root: Root, items: list[Item], use: Use, summary: LayerSum, packing: Packing) -> Root:
         result = root.on_top(summary.diff_id)
         layer = result.layers[-1]
-        if as_folder and self._folder(layer) is None:
+        if use.as_folder and self._folder(layer) is None:
             entries = {entry.path: entry for entry in summary.entries}
             known = [item._replace(entry=entries[item.entry.path]) for item in items]
             self._make_folder(root, layer, lambda _: known)
         self._put_index(layer.diff_id, summary.entries)
+        packing.record()
         return result
 
-    def adopt(self, root: Root, items: list[Item], folder: str, *, implied_parents: bool) -> Root:
+    def adopt(self, root: Root, items: list[Item], folder: str, use: Use, *, implied_parents: bool) -> Root:
         """Put the upper directory `folder`, already normal, on `root`: it becomes the layer's folder by a rename."""
-        from builder.layers.tarwriter import write_layer
-
         if not items:
             return root
-        summary = write_layer(items, None, stop=self._stop)
+        with self._packing(use, tar=False) as packing:
+            summary = self._packed(items, packing)
+            packing.commit(summary.diff_id)
         result = root.on_top(summary.diff_id)
         layer = result.layers[-1]
         self._store.add_snapshot(folder, layer.diff_id, layer.chain if implied_parents else None)
         self._put_index(layer.diff_id, summary.entries)
+        packing.record()
         return result
+
+    def _packing(self, use: Use, *, tar: bool) -> Packing:
+        from builder.engine.packing import Packing
+
+        return Packing(self._store, tar=tar, gzip=self._gzip if use.ships else 0)
+
+    def _packed(
+        self, items: list[Item], packing: Packing, opened: Callable[[FileSource, int], object] | None = None
+    ) -> LayerSum:
+        from builder.layers.tarwriter import write_layer
+
+        return write_layer(items, packing.write, stop=self._stop, opened=opened)
 
     def add_foreign(self, root: Root, diff_id: Digest, tar: str, *, name: str) -> Root:
         """Put a layer that others packed on `root`. `tar` is uncompressed and holds what `diff_id` says (checked before);

@@ -11,6 +11,7 @@ import time
 from _queue import Empty, SimpleQueue  # `queue` and `threading` cost 4 ms at start
 from _thread import allocate_lock, start_new_thread
 
+from builder.engine.roots import Use
 from builder.errors import BuildError, Interrupted
 from builder.events import PlanReady, StepFinished, StepStarted
 from builder.plan import triggers
@@ -20,7 +21,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from builder.engine.executor import Executor, Result
     from builder.engine.roots import Root
@@ -60,15 +61,17 @@ class Outcome(NamedTuple):
         return sum(result.cached and result.key is not None for result in self.results.values())
 
 
-def run(plan: Plan, executor: Executor, emit: Emit, *, jobs: int = 1) -> Outcome:
-    """Execute the plan, at most `jobs` steps at a time.
+def run(plans: Sequence[Plan], executor: Executor, emit: Emit, *, jobs: int = 1) -> Outcome:
+    """Execute a plan, at most `jobs` steps at a time; or plans for several platforms, which have the same steps: what comes is
+    the outcome of the first.
 
     The first failure ends it: the step's StepFinished says `failed`, those of what was running beside it `cancelled`, and
     the error is raised, with the names of these.
     """
+    plan = plans[0]
     emit(PlanReady(len(plan.steps)))
     refuse_unexecuted(plan)
-    schedule = _Schedule(plan, executor, emit)
+    schedule = _Schedule(plans, executor, emit)
     crew = _Crew(schedule, max(1, jobs))
     try:
         while schedule.ready or crew.busy:
@@ -99,11 +102,13 @@ class _Schedule:
     """What is ready, and what each step gave. Changed by the thread of the build alone; the others read results that are
     there already."""
 
-    def __init__(self, plan: Plan, executor: Executor, emit: Emit) -> None:
+    def __init__(self, plans: Sequence[Plan], executor: Executor, emit: Emit) -> None:
+        plan = plans[0]
         self._plan = plan
         self._executor = executor
         self._emit = emit
         self._looked_into = _looked_into(plan)
+        self._shipped = _shipped(plans)
         self._brought = dict(plan.triggers)
         self._waits: dict[int, int] = {}
         self._wanted_by: dict[int, list[int]] = {}
@@ -148,7 +153,7 @@ class _Schedule:
         self._emit(StepStarted(number, step.name, line))
         begun = time.monotonic()
         try:
-            result = self._executor.execute(step, number, self.results, as_folder=id in self._looked_into)
+            result = self._executor.execute(step, number, self.results, Use(id in self._looked_into, id in self._shipped))
         except BaseException as error:  # noqa: BLE001  it is handed to the thread of the build, and raised there
             unwanted = isinstance(error, KeyboardInterrupt | Interrupted)
             if unwanted:
@@ -274,4 +279,15 @@ def _looked_into(plan: Plan) -> frozenset[int]:
             marked.update(parents(step))
         if step.id in marked and not isinstance(step, BaseStep):
             marked.add(step.parent)
+    return frozenset(marked)
+
+
+def _shipped(plans: Sequence[Plan]) -> frozenset[int]:
+    """Ids of the steps whose layers are the images'."""
+    marked = set()
+    for plan in plans:
+        step = plan.steps[plan.target]
+        while not isinstance(step, BaseStep):
+            marked.add(step.id)
+            step = plan.steps[step.parent]
     return frozenset(marked)

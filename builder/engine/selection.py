@@ -11,7 +11,7 @@ import hashlib
 import time
 
 from builder.errors import BuildError, DockerfileError, Interrupted, StoreError, did_you_mean
-from builder.layers.entry import BytesSource, Entry, Item
+from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.names import show
 from builder.plan import fields
 from builder.plan.steps import CopySource, InlineSource
@@ -19,13 +19,14 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
+    from builder.cancellation import Cancellation
     from builder.engine.filtering import Filter
     from builder.engine.sources import SourceTree
     from builder.errors import Span
     from builder.plan.modes import SymbolicMode
-    from builder.plan.steps import GitSource, Source, UrlSource
+    from builder.plan.steps import CopyStep, GitSource, Source, UrlSource
 
 
 class Picked(NamedTuple):
@@ -97,6 +98,29 @@ def select(
     return tuple(picked)
 
 
+def plain(step: CopyStep, tree: SourceTree) -> tuple[bytes, list[tuple[bytes, bytes]]] | None:
+    """What identifies a selection of files and folders of the context beside what is in them, and its sources: of each the name
+    and the path, links followed. None where more is asked for than these, or one is not there."""
+    if step.parents or step.exclude or not all(isinstance(source, CopySource) for source in step.sources):
+        return None
+    found: list[tuple[bytes, bytes]] = []
+    paths = [source.path for source in step.sources if isinstance(source, CopySource)]
+    try:
+        for path in (each for source in paths for each in _paths(source, tree)):
+            target = tree.resolve(path)
+            if tree.lookup(target) is None:
+                return None
+            found.append((path.rpartition(b"/")[2], target))
+    except (Interrupted, StoreError):
+        raise
+    except BuildError:
+        # `select` says it, with its place.
+        return None
+    mode = "a number" if isinstance(step.chmod, int) else step.chmod
+    spec = repr((paths, not step.chown, mode, step.unpack)).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(spec).digest(), found
+
+
 def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool, unpacks: bool = False) -> str:
     """sha256, in hex, over all that makes the result: names, types, modes (unless --chmod), owners (unless --chown), sizes,
     content, link targets, hard-link groups, devices and xattrs; no times, no place, and nothing of a source folder itself.
@@ -146,6 +170,35 @@ def with_modes(selection: tuple[Picked, ...], mode: SymbolicMode) -> tuple[Picke
         return item._replace(entry=entry._replace(mode=mode.apply(entry.mode, folder=entry.kind == "dir")))
 
     return tuple(picked._replace(items=tuple(map(changed, picked.items))) for picked in selection)
+
+
+def digested(selection: tuple[Picked, ...], tree: SourceTree, stop: Cancellation) -> tuple[Picked, ...]:
+    """The selection with the digests that it lacks."""
+
+    def known(item: Item) -> Item:
+        entry = item.entry
+        if entry.kind != "file" or entry.digest or not isinstance(item.source, FileSource):
+            return item
+        stop.check()
+        path, kind, mode, uid, gid, size, _, link, rdev, xattrs, mtime = entry
+        digest = tree.digest(entry._replace(path=item.source.path))
+        return Item(Entry(path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime), item.source)
+
+    return tuple(picked._replace(items=_linked(map(known, picked.items))) for picked in selection)
+
+
+def _linked(items: Iterable[Item]) -> tuple[Item, ...]:
+    """A hard link repeats the digest of the file that it names."""
+    digests: dict[bytes, str] = {}
+    out = []
+    for item in items:
+        entry = item.entry
+        if entry.kind == "file":
+            digests[entry.path] = entry.digest
+        elif entry.kind == "hardlink" and not entry.digest:
+            item = item._replace(entry=entry._replace(digest=digests[entry.link]))
+        out.append(item)
+    return tuple(out)
 
 
 def folder(path: bytes, tree: SourceTree) -> Picked:

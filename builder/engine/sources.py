@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from builder.cancellation import Cancellation
+    from builder.context.directory import DirectoryContext
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
 
@@ -57,6 +58,10 @@ class Contexts(NamedTuple):
     """Called when a content is not what was seen before. Raises StoreError where the store is to blame."""
 
 
+_MANY = 200
+_LARGE = 8 << 20
+
+
 class StackTree:
     """The merged file system of a stage or an image as a source."""
 
@@ -101,3 +106,31 @@ class Stoppable:
     def digest(self, entry: Entry) -> str:
         self._stop.check()
         return self._digest(entry)
+
+
+class Unread:
+    """The same of a folder of the host, without the digests of what would have to be read for them."""
+
+    def __init__(self, folder: DirectoryContext) -> None:
+        self.folder = folder
+        self.lookup = folder.lookup
+        self.children = folder.children
+        self.resolve = folder.resolve
+        self.ignored = folder.ignored
+        self.source = folder.source
+        self.inode = folder.inode
+        self.files = 0
+        """How many have no digest."""
+        self._bytes = 0
+
+    def digest(self, entry: Entry) -> str:
+        known = self.folder.known(entry)
+        if not known:
+            self.files += 1
+            self._bytes += entry.size
+        return known
+
+    @property
+    def is_much(self) -> bool:
+        """Whether to read it twice would cost more than to write what may not be wanted."""
+        return self.files >= _MANY or self._bytes >= _LARGE

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from builder.cancellation import Cancellation
+    from builder.context.directory import DirectoryContext
     from builder.engine.mountsources import MountSource
+    from builder.engine.packing import Written
     from builder.engine.provided import Provided
-    from builder.engine.roots import Root, Roots
+    from builder.engine.roots import Root, Roots, Use
     from builder.engine.runmounts import MountTools
     from builder.engine.selection import Picked
     from builder.errors import Span
@@ -81,10 +83,15 @@ class Worker:
         """Start the fork server, for steps to come. Raises as `run`."""
         self._sandboxes().start()
 
-    def copy(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, *, as_folder: bool) -> Root:
+    def copy(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, use: Use) -> Root:
         """COPY and ADD: `root` with what was picked at its destination."""
         with self._store.scratch() as scratch:
-            return self._roots.add(root, self.place(step, picked, root, scratch), as_folder=as_folder)
+            return self._roots.add(root, self.place(step, picked, root, scratch), use)
+
+    def written(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, use: Use, folder: DirectoryContext) -> Written:
+        """The layer of a COPY, written before it is known whether it is wanted; `folder` learns what was read of it."""
+        items = self.place(step, picked, root, "")
+        return self._roots.written(items, use, folder)
 
     def place(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, scratch: str) -> list[Item]:
         """The items of the layer. What archives hold is unpacked in the folder `scratch`, which must outlive their use."""
@@ -98,13 +105,15 @@ class Worker:
             lower = partial(self._roots.content, root)
             return place(picked, below, step.dest, dress, unpack=unpack, lower_source=lower)
 
-    def workdir(self, step: WorkdirStep, root: Root, *, as_folder: bool) -> Root:
+    def workdir(self, step: WorkdirStep, root: Root, use: Use) -> Root:
         """WORKDIR: `root` with the folder, which an existing one leaves as it is."""
         owner = self._owner(step.user, root)
         items = make_folders(step.path, self._roots.tree(root), owner, now=time.time_ns())
-        return self._roots.add(root, items, as_folder=as_folder)
+        return self._roots.add(root, items, use)
 
-    def run(self, step: RunStep, number: int, root: Root, key: Key, sources: tuple[MountSource | None, ...] = ()) -> Root:
+    def run(
+        self, step: RunStep, number: int, root: Root, key: Key, use: Use, sources: tuple[MountSource | None, ...] = ()
+    ) -> Root:
         """RUN: `root` with what the command changed. `sources` are those of its mounts. Raises StepError with its code and last
         lines when it fails; what it had written by then is kept under the step's key."""
         self._able(step)
@@ -139,7 +148,7 @@ class Worker:
                 raise failure
             upper = prepared.spec.upper
             committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step))
-            return self._roots.adopt(root, committed.items, upper, implied_parents=committed.implied_parents)
+            return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)
 
     def _able(self, step: RunStep) -> None:
         """Raises SandboxError, told at the step, for a platform whose programs do not run here."""

@@ -16,7 +16,7 @@ from builder.layers.folder import check_path, default_folder, times
 from builder.layers.names import show
 from builder.layers.order import sort_items
 from builder.layers.source import Sources
-from builder.layers.tarwriter import write_layer
+from builder.layers.tarwriter import write_archive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def write_tar(items: Iterable[Item], dest: str, *, mtime: int | None = EPOCH, st
     Raises UsageError for a destination that cannot be a file, BuildError for content that changed.
     """
     with Destination(dest, stdout=stdout) as out:
-        write_layer(sort_items(items), out.write, mtime=mtime)
+        write_archive(sort_items(items), out.write, mtime=mtime)
     return out.size
 
 

@@ -9,9 +9,9 @@ import os
 from builder.errors import BuildError, StoreError, UsageError
 from builder.export.destination import Destination
 from builder.export.directory import write_local
+from builder.layers import tarwriter
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.order import sort_items
-from builder.layers.tarwriter import write_layer
 from builder.oci.digest import Digest
 from builder.oci.image import INDEX_TYPE, MANIFEST_TYPE
 from builder.oci.reference import Reference
@@ -70,7 +70,7 @@ def write_archive(files: Mapping[str, tuple[Digest | None, int, Source]], image:
     """Write files as a canonical tar; its bytes. Raises as `write_oci_layout`."""
     with Destination(dest, stdout=stdout) as out:
         try:
-            write_layer(_items(files), out.write)
+            tarwriter.write_archive(_items(files), out.write)
         except BuildError as error:
             raise _diagnosed(error, image) from error
     return out.size

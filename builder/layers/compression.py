@@ -7,20 +7,24 @@ therefore part of the form's name. Nothing is replaced by another encoder in sil
 from __future__ import annotations
 
 import os
+from collections import deque
+from functools import partial
 
 from builder.errors import BuildError
 from builder.layers.decompression import decompress, is_tar, sniff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Callable
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from types import TracebackType
 
 __all__ = [
     "BLOCK",
     "GZIP_FORM",
     "VERSIONS",
     "ZSTD_FORM",
+    "GzipStream",
     "decompress",
     "gzip_file",
     "is_tar",
@@ -51,30 +55,114 @@ def gzip_file(path: str, write: Callable[[bytes], object], *, threads: int = 1) 
     Each block of 1 MiB is a raw deflate stream of its own, all but the last ended by a full flush. Raises BuildError when
     isal is not the pinned version or the file changed while it was read.
     """
-    from isal import isal_zlib
-
-    _require("isal", ISAL_VERSION)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
-        count = max(1, -(-size // BLOCK))
-
-        def compress(number: int) -> tuple[bytes, int, int]:
-            data = os.pread(descriptor, BLOCK, number * BLOCK)
-            if len(data) != min(BLOCK, size - number * BLOCK):
-                raise BuildError(f"'{path}' changed while it was read", hint="build again when nothing else writes to it")
-            deflate = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, -15, isal_zlib.DEF_MEM_LEVEL)
-            end = isal_zlib.Z_FINISH if number == count - 1 else isal_zlib.Z_FULL_FLUSH
-            return deflate.compress(data) + deflate.flush(end), isal_zlib.crc32(data), len(data)
-
-        write(_GZIP_HEADER)
-        checksum = 0
-        for compressed, part, length in _in_order(compress, count, threads):
-            write(compressed)
-            checksum = isal_zlib.crc32_combine(checksum, part, length)
-        write(checksum.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little"))
+        with GzipStream(write, threads=threads) as stream:
+            at = 0
+            # Read by the threads that compress, and not handed over.
+            while size - at > BLOCK:
+                stream.submit(partial(os.pread, descriptor, BLOCK, at), BLOCK, last=False)
+                at += BLOCK
+            stream.submit(partial(os.pread, descriptor, BLOCK, at), size - at, last=True)
+    except ShortBlock:
+        raise BuildError(f"'{path}' changed while it was read", hint="build again when nothing else writes to it") from None
     finally:
         os.close(descriptor)
+
+
+class ShortBlock(Exception):
+    """A block has not the size that it should have."""
+
+
+class GzipStream:
+    """The same form of what comes in pieces: ``with GzipStream(write, threads=2) as gzip: gzip.add(data)``.
+
+    `write` is called by the thread that adds, in order. Leaving the block ends the member (`end`) and the threads (`close`); by
+    an exception, it ends the threads alone.
+    """
+
+    def __init__(self, write: Callable[[bytes], object], *, threads: int = 1) -> None:
+        from isal import isal_zlib
+
+        _require("isal", ISAL_VERSION)
+        self._isal = isal_zlib
+        self._write = write
+        self._threads = max(1, threads)
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[tuple[bytes, int, int]]] = deque()
+        self._parts: list[memoryview] = []
+        self._pending = 0
+        self._checksum = 0
+        self._size = 0
+        self._ended = False
+        write(_GZIP_HEADER)
+
+    def __enter__(self) -> GzipStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self.end()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def add(self, data: bytes) -> None:
+        """Append. What `write` raises propagates."""
+        view = memoryview(data)
+        while view:
+            # The last block is another one, so that it is known only at the end.
+            if self._pending == BLOCK:
+                self.submit(partial(b"".join, self._parts), BLOCK, last=False)
+                self._parts, self._pending = [], 0
+            part = view[: BLOCK - self._pending]
+            self._parts.append(part)
+            self._pending += len(part)
+            view = view[len(part) :]
+
+    def end(self) -> None:
+        """All was added: write what is left."""
+        if not self._ended:
+            self.submit(partial(b"".join, self._parts), self._pending, last=True)
+        while self._waiting:
+            self._take(*self._waiting.popleft().result())
+        self._write(self._checksum.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little"))
+
+    def submit(self, read: Callable[[], bytes], size: int, *, last: bool) -> None:
+        """Append a block of `size` bytes, 1 MiB for all but the last, that a thread reads. What `read` gives must have that
+        size: else ShortBlock is raised, here or at the next one."""
+
+        def compress() -> tuple[bytes, int, int]:
+            data = read()
+            if len(data) != size:
+                raise ShortBlock
+            deflate = self._isal.compressobj(_GZIP_LEVEL, self._isal.DEFLATED, -15, self._isal.DEF_MEM_LEVEL)
+            end = self._isal.Z_FINISH if last else self._isal.Z_FULL_FLUSH
+            return deflate.compress(data) + deflate.flush(end), self._isal.crc32(data), size
+
+        self._ended = last
+        if self._threads == 1 or (last and self._pool is None):
+            self._take(*compress())
+            return
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(self._threads)
+        self._waiting.append(self._pool.submit(compress))
+        # A few results ahead, and no more: memory is bounded.
+        while len(self._waiting) > 2 * self._threads or (self._waiting and self._waiting[0].done()):
+            self._take(*self._waiting.popleft().result())
+
+    def _take(self, compressed: bytes, part: int, length: int) -> None:
+        self._write(compressed)
+        self._checksum = self._isal.crc32_combine(self._checksum, part, length)
+        self._size += length
 
 
 def zstd_file(path: str, write: Callable[[bytes], object], *, level: int = 3, threads: int = 1) -> None:
@@ -114,25 +202,3 @@ def _require(package: str, version: str) -> None:
             f"{package} {module.__version__} is installed, but layers are made with {version}",
             hint=f"install it: pip install {package}=={version}",
         )
-
-
-def _in_order(work: Callable[[int], tuple[bytes, int, int]], count: int, threads: int) -> Iterator[tuple[bytes, int, int]]:
-    """`work` of 0 to `count` - 1, in order, on up to `threads` threads that run a few results ahead, no more."""
-    threads = min(threads, count)
-    if threads <= 1:
-        yield from map(work, range(count))
-        return
-    from collections import deque
-    from concurrent.futures import ThreadPoolExecutor
-
-    waiting: deque[Future[tuple[bytes, int, int]]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for number in range(count):
-            waiting.append(pool.submit(work, number))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -19,7 +19,7 @@ from builder.layers.names import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from types import TracebackType
     from typing import NoReturn
 
@@ -44,8 +44,10 @@ class Sources:
     or not to be read by this user, and Interrupted between two pieces once `stop` was cancelled; other OSErrors propagate.
     """
 
-    def __init__(self, stop: Cancellation = NEVER) -> None:
+    def __init__(self, stop: Cancellation = NEVER, opened: Callable[[FileSource, int], object] | None = None) -> None:
+        """`opened` is called with each file and its descriptor, before that is read."""
         self.stop = stop
+        self._opened = opened
         self._roots: dict[str, _Root] = {}
         self._files: dict[str, int] = {}
 
@@ -103,7 +105,14 @@ class Sources:
             if len(self._roots) >= _OPEN_ROOTS:
                 self._roots.pop(next(iter(self._roots))).close()
             root = self._roots[source.root] = _Root(source.root)
-        return root.open(source.path)
+        descriptor = root.open(source.path)
+        if self._opened is not None:
+            try:
+                self._opened(source, descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return descriptor
 
     def _file_chunks(self, source: FileSource) -> Iterator[bytes]:
         descriptor = self.open(source)

@@ -17,6 +17,7 @@ from builder.layers import tarheader
 from builder.layers.entry import EPOCH, Entry
 from builder.layers.names import member, show
 from builder.layers.order import link_to
+from builder.layers.pipeline import Pipeline
 from builder.layers.source import CHUNK, Sources, changed
 from builder.oci.digest import Digest
 from builder.values import NamedTuple
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from builder.cancellation import Cancellation
-    from builder.layers.entry import Item, Source
+    from builder.layers.entry import FileSource, Item, Source
 
 _FLUSH = 256 * 1024
 _NOT_PLAIN = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)|\0")
@@ -47,9 +48,15 @@ class LayerSum(NamedTuple):
 
 
 def write_layer(
-    items: Iterable[Item], write: Callable[[bytes], object] | None, *, mtime: int | None = EPOCH, stop: Cancellation = NEVER
+    items: Iterable[Item],
+    write: Callable[[bytes], object] | None,
+    *,
+    mtime: int | None = EPOCH,
+    stop: Cancellation = NEVER,
+    opened: Callable[[FileSource, int], object] | None = None,
 ) -> LayerSum:
-    """Write the items, which are in canonical order, as one tar; `write=None` only hashes. `mtime` is in seconds; None: each
+    """Write the items, which are in canonical order, as one tar; `write=None` only hashes, and `write` may be called on another
+    thread. `opened` is called with each `FileSource` and its descriptor, before that is read. `mtime` is in seconds; None: each
     entry's own time, which is for outputs and never for a layer.
 
     The entries come back as they were written: digests filled in, hard links repeating the entry that they name. Raises
@@ -57,13 +64,31 @@ def write_layer(
     ValueError for items that break the contract of `Item` or the order; Interrupted once `stop` was cancelled; OSError of
     `write` and of reading propagates.
     """
-    tar = _Tar(write)
+    digest = hashlib.sha256()
+
+    def take(data: bytes) -> None:
+        digest.update(data)
+        if write is not None:
+            write(data)
+
+    with Pipeline(take) as pipeline:
+        tar = _Tar(pipeline.put)
+        entries = _write(items, tar, mtime, Sources(stop, opened))
+    return LayerSum(Digest("sha256", digest.hexdigest()), tar.size, tuple(entries))
+
+
+def write_archive(items: Iterable[Item], write: Callable[[bytes], object], *, mtime: int | None = EPOCH) -> None:
+    """The same tar, for outputs: nobody asks for its digest."""
+    _write(items, _Tar(write), mtime, Sources())
+
+
+def _write(items: Iterable[Item], tar: _Tar, mtime: int | None, sources: Sources) -> list[Entry]:
     entries: list[Entry] = []
     owners: dict[bytes, Entry] = {}
     last: bytes | None = None
-    with Sources(stop) as sources:
+    with sources:
         for item in items:
-            stop.check()
+            sources.stop.check()
             entry = item.entry
             name = member(entry)
             if last is not None and name <= last:
@@ -86,15 +111,15 @@ def write_layer(
             if entry.kind not in ("dir", "hardlink", "whiteout"):
                 owners[entry.path] = entry
             entries.append(entry)
-    return LayerSum(tar.finish(), tar.size, tuple(entries))
+    tar.finish()
+    return entries
 
 
 class _Tar:
     """The archive so far. Small parts are gathered: a call of the hash and of `write` costs more than joining them."""
 
-    def __init__(self, write: Callable[[bytes], object] | None) -> None:
+    def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
-        self._hash = hashlib.sha256()
         self._parts: list[bytes] = []
         self._waiting = 0
         self.size = 0
@@ -110,18 +135,15 @@ class _Tar:
         self._flush()
         self.put(part)
 
-    def finish(self) -> Digest:
+    def finish(self) -> None:
         self.put(bytes(2 * tarheader.BLOCK))
         self._flush()
-        return Digest("sha256", self._hash.hexdigest())
 
     def _flush(self) -> None:
         if not self._parts:
             return
         data = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]
-        self._hash.update(data)
-        if self._write is not None:
-            self._write(data)
+        self._write(data)
         self.size += len(data)
         self._parts.clear()
         self._waiting = 0

@@ -25,6 +25,12 @@ class FileHints:
         sql = "SELECT folder, files FROM hints WHERE place = (SELECT id FROM hinted WHERE boot = ? AND root = ?)"
         return dict(self._database.all(sql, self._boot, root))
 
+    def load_folder(self, root: bytes, folder: bytes) -> bytes:
+        """What was saved for one of its folders; empty for none."""
+        sql = "SELECT files FROM hints WHERE place = (SELECT id FROM hinted WHERE boot = ? AND root = ?) AND folder = ?"
+        row = self._database.one(sql, self._boot, root, folder)
+        return b"" if row is None else bytes(row[0])
+
     def save(self, root: bytes, folders: Mapping[bytes, bytes]) -> None:
         """Replace the rows of these folders."""
         with self._database.write() as connection:

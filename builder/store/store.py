@@ -137,7 +137,8 @@ class Store:
         self._blobs.verify(digest)
 
     def blob_writer(self, algorithm: str = "sha256") -> BlobWriter:
-        """``with store.blob_writer() as blob: blob.write(data); digest, size = blob.commit(expected)``."""
+        """``with store.blob_writer() as blob: blob.write(data); digest, size = blob.commit(expected)``. `algorithm=""`: who
+        writes hashes the very bytes."""
         return self._blobs.writer(algorithm)
 
     def put_blob(self, data: bytes) -> tuple[Digest, int]:

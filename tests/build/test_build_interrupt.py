@@ -153,7 +153,7 @@ def test_at_any_moment(pybuild: Pybuild, context: Path, work: Path, tmp_path: Pa
         ends.append(end_after(process, pybuild.store, delay, number))
         if output.exists():  # Whole, or not at all.
             outputs.add(hashlib.sha256(output.read_bytes()).hexdigest())
-        delay += 0.08
+        delay += 0.03
     assert len(ends) > 3
     assert len(outputs) == 1
     leftovers = [name for name in os.listdir(tmp_path) if name.startswith(".image.tar.")]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from builder.errors import BuildError
 from builder.layers import compression
-from builder.layers.compression import decompress, gzip_file, is_tar, sniff, zstd_file
+from builder.layers.compression import GzipStream, decompress, gzip_file, is_tar, sniff, zstd_file
 
 MIB = 1 << 20
 TOOLS = {"gzip": ["gzip"], "bzip2": ["bzip2"], "xz": ["xz", "-1"], "zstd": ["zstd"]}
@@ -285,3 +285,24 @@ def test_is_tar_takes_signed_checksums() -> None:
     # Old tars summed signed characters: -1 - 2 + 97, and 256 for the spaces.
     header[148:156] = b"%06o\0 " % (256 + 94)
     assert is_tar(bytes(header))
+
+
+@given(sizes=st.lists(st.integers(0, MIB + 5), max_size=6), threads=st.integers(1, 3), exact=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_a_stream_gives_what_a_file_gives(
+    sizes: list[int], threads: int, exact: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = b"".join(bytes([number]) * size for number, size in enumerate(sizes))
+    if exact:
+        content = content[: len(content) // MIB * MIB]
+    path = tmp_path_factory.getbasetemp() / "stream"
+    path.write_bytes(content)
+    whole, pieces = io.BytesIO(), io.BytesIO()
+    gzip_file(str(path), whole.write, threads=2)
+    at = 0
+    with GzipStream(pieces.write, threads=threads) as stream:
+        for size in [*sizes, len(content)]:
+            stream.add(content[at : at + size])
+            at += size
+    assert pieces.getvalue() == whole.getvalue()
+    assert gzip.decompress(pieces.getvalue()) == content

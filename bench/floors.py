@@ -1,0 +1,85 @@
+"""What the bytes of a workload cost without any builder, measured in the same run: the floor that no builder gets below."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from isal import isal_zlib
+
+
+def timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def python() -> None:
+    subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], check=True)
+
+
+def walk(folder: str) -> int:
+    """A look at each file's stat data, which a builder that trusts it needs at least."""
+    count = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            count += 1
+            if entry.is_dir(follow_symlinks=False):
+                count += walk(entry.path)
+            else:
+                entry.stat(follow_symlinks=False)
+    return count
+
+
+def pack(folder: Path, out: Path) -> None:
+    """Read all, write it as something of a tar's size with gzip level 2, hash both, and sync: one thread."""
+    plain, packed = hashlib.sha256(), hashlib.sha256()
+    compressor = isal_zlib.compressobj(2, wbits=31)
+    header = bytes(512)
+    with out.open("wb", buffering=0) as file:
+
+        def write(data: bytes) -> None:
+            plain.update(data)
+            if compressed := compressor.compress(data):
+                packed.update(compressed)
+                file.write(compressed)
+
+        pending = bytearray()
+        for root, folders, names in os.walk(folder):
+            folders.sort()
+            for name in sorted(names):
+                fd = os.open(os.path.join(root, name), os.O_RDONLY)
+                pending += header
+                while data := os.read(fd, 1 << 20):
+                    pending += data
+                    if len(pending) >= 1 << 20:
+                        write(bytes(pending))
+                        pending.clear()
+                os.close(fd)
+                pending += bytes(-len(pending) % 512)
+        write(bytes(pending))
+        last = compressor.flush()
+        packed.update(last)
+        file.write(last)
+        os.fsync(file.fileno())
+
+
+def of(workload: str, kind: str, context: Path, scratch: Path) -> tuple[str, float] | None:
+    """What the floor is, and its seconds; None where there is none to speak of."""
+    out = scratch / "floor"
+    match workload, kind:
+        case ("W1", "cached"):
+            return "bare Python", timed(python)
+        case ("W3" | "W4", "cold"):
+            source = context / ("src" if workload == "W3" else "data")
+            return "read, 2 sha256, igzip, sync", timed(lambda: pack(source, out))
+        case ("W3", "cached"):
+            return "stat of each file", timed(lambda: walk(os.fspath(context / "src")))
+        case ("W7", "cold"):
+            return "sleep 2", timed(lambda: subprocess.run(["sleep", "2"], check=True))
+    return None
