@@ -7,6 +7,7 @@ from itertools import islice
 from builder.cancellation import Cancellation
 from builder.engine.pulling import Chosen, bring, fetch_blob, naming_faults, top
 from builder.errors import RegistryError
+from builder.oci.image import CONFIG_TYPE
 from builder.oci.index import is_image
 from builder.oci.platform import Platform
 from builder.registry.client import Client
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _DEEPEST, _MOST = 3, 200
 """Indexes in indexes, and manifests in all of them."""
+
+_CONFIGS = (CONFIG_TYPE, "application/vnd.docker.container.image.v1+json", "")
+"""Of images; what else is in an index, as signatures, is kept and not looked into."""
 
 
 class _Found(NamedTuple):
@@ -60,7 +64,7 @@ def _pulled(reference: Reference, repository: Repository, stop: Cancellation, st
         if isinstance(each.parsed, Index):
             continue
         needed += [each.parsed.config.digest, *(layer.digest for layer in each.parsed.layers)]
-        if each.is_image:
+        if each.is_image and each.parsed.config.media_type in _CONFIGS:
             chosen = Chosen(each.parsed, each.platform, each.raw)
             members.append(bring(chosen, reference, repository, stop, store, roots, emit))
         else:

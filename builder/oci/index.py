@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builder.oci.image import DOCKER_INDEX_TYPE, INDEX_TYPE
 from builder.oci.platform import Platform
 
 TYPE_CHECKING = False
@@ -10,18 +11,20 @@ if TYPE_CHECKING:
 
     from builder.oci.digest import Descriptor
 
+_INDEXES = (INDEX_TYPE, DOCKER_INDEX_TYPE)
 _KIND = "vnd.docker.reference.type"
 """The annotation by which BuildKit marks what is no image: its attestations are for `unknown/unknown`."""
 
 
 def suited(manifests: Iterable[Descriptor], platform: Platform) -> list[Descriptor]:
-    """Those for `platform`, in their order: of what the platform can run the best alone, as containerd has it (`Only`); where
-    none names such a platform, those that name none."""
+    """Those for `platform`, in their order: of what the platform can run the best alone, as containerd has it (`Only`). Where
+    none names a platform at all, any may be; beside those that do, an index without one may hold it."""
     images = [one for one in manifests if is_image(one)]
     ranks = {each: rank for rank, each in enumerate(platform.compatible())}
     found = [(ranks[p], one) for one in images if one.platform and (p := Platform(*one.platform).normal()) in ranks]
     if not found:
-        return [one for one in images if one.platform is None or not any(one.platform)]
+        unsaid = [one for one in images if one.platform is None or not any(one.platform)]
+        return unsaid if len(unsaid) == len(images) else [one for one in unsaid if one.media_type in _INDEXES]
     best = min(rank for rank, _ in found)
     return [one for rank, one in found if rank == best]
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.oci.digest import Descriptor, Digest
-from builder.oci.image import MANIFEST_TYPE
+from builder.oci.image import INDEX_TYPE, MANIFEST_TYPE
 from builder.oci.index import shown, suited
 from builder.oci.platform import Platform
 
@@ -55,6 +55,13 @@ def chosen(platform: str, *there: str) -> list[str]:
 )
 def test_what_is_for_a_platform(wanted: str, there: list[str], found: str | None) -> None:
     assert chosen(wanted, *there) == ([] if found is None else [found])
+
+
+def test_what_says_no_platform_beside_what_does() -> None:
+    """It is no image, as a signature, or an index that may hold one."""
+    nested = one("")._replace(media_type=INDEX_TYPE)
+    assert suited([one("linux/arm64"), one(""), nested], Platform.parse("amd64")) == [nested]
+    assert suited([one("", "1"), one("", "2")], Platform.parse("amd64")) == [one("", "1"), one("", "2")]
 
 
 def test_what_attests_an_image_is_none() -> None:
