@@ -8,15 +8,16 @@ import time
 
 from builder.cancellation import Cancellation
 from builder.contexts import BuildContexts
+from builder.delivery import deliver, ships_gzip
 from builder.dockerfile import codec
 from builder.engine import scheduler
 from builder.engine.bases import Available, Pulls, resolve, to_pull
 from builder.engine.executor import Executor
 from builder.engine.journal import Journal, Subject
-from builder.engine.roots import Roots
+from builder.engine.roots import BuiltImage, Roots
 from builder.engine.times import created
-from builder.errors import BuildError, RegistryError
-from builder.events import BuildFinished, BuildStarted, BuildWarning, ExportFinished
+from builder.errors import BuildError
+from builder.events import BuildFinished, BuildStarted, BuildWarning
 from builder.layers.entry import EPOCH
 from builder.oci.image import assemble
 from builder.plan import checking
@@ -31,13 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from builder.dockerfile.ast import Dockerfile, Instruction
-    from builder.engine.exporting import Output, Push
     from builder.engine.imports import Imports
-    from builder.engine.rendering import Blobs
-    from builder.engine.roots import Root
     from builder.errors import SourceFile
     from builder.events import Emit
-    from builder.export.layout import Rendered
     from builder.oci.digest import Digest
     from builder.oci.platform import Platform
     from builder.oci.reference import Reference
@@ -55,10 +52,12 @@ class Image(NamedTuple):
     """What a build gave. `manifest` is there when an output was rendered."""
 
     id: Digest
+    """Of the config; of the index for several platforms."""
     names: tuple[str, ...]
     size: int
     manifest: Digest | None
     plan: Plan
+    platforms: tuple[Platform, ...]
     steps: tuple[BuiltStep, ...] = ()
     """What became of each step, and why it ran."""
 
@@ -79,7 +78,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
     emit = journal.emit
     begun = time.monotonic()
     stop = Cancellation()
-    roots = Roots(store, stop, gzip=max(1, request.jobs) if any(map(_ships_gzip, request.outputs)) else 0)
+    roots = Roots(store, stop, gzip=max(1, request.jobs) if ships_gzip(request) else 0)
     imports = _imports(request, store, roots, emit, stop)
     with (
         BuildContexts(request, store, emit, stop) as contexts,
@@ -103,47 +102,34 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
         emit(BuildStarted(source.name, request.context, request.target))
         try:
             dockerfile = _parse(source, store, executor.warm)
-            plan = _checked_plan(dockerfile, request, store, roots, contexts, emit)
+            plan, *_ = plans = _checked_plans(dockerfile, request, store, roots, contexts, emit)
             journal.planned(plan, _subject(request, source.name))
-            outcome = scheduler.run(plan, executor, emit, jobs=request.jobs)
+            outcome = scheduler.run(plans, executor, emit, jobs=request.jobs)
             if imports is not None:
                 imports.tell()
         except BuildError as error:
             if error.span is not None:
                 error.at(source)
             raise
-        config = _assemble(plan, outcome, request)
-        annotations = _carried(request, plan, outcome)
-        try:
-            manifest = _export(request, plan, config, outcome.root, store, roots, emit, annotations=annotations)
-        except RegistryError as error:
-            # All is there but at the registry, or in the engine, which may take it later.
-            image_id = _keep(config, plan.base.blobs, request, store)
-            store.sync()
-            name = request.tags[0].familiar if request.tags else image_id
-            kept = f"the image is in the store: pybuild push {name}, or pybuild save {name}"
-            error.hint = "; ".join(hint for hint in (error.hint, kept) if hint)
-            raise
-        _export_caches(request, plan, outcome, store, roots, emit)
-        # Named last: a build that fails to deliver leaves no image behind.
-        image_id = _keep(config, plan.base.blobs, request, store)
-        store.annotate(image_id, annotations)
+        images = [_assemble(each, outcome.of(each), request, outcome) for each in plans]
+        image_id, manifest = deliver(request, images, plans, outcome, store, roots, emit)
         store.sync()
         names = tuple(tag.familiar for tag in request.tags)
-        size = roots.size(outcome.root)
+        size = sum(roots.size(image.root) for image in images)
         emit(
             BuildFinished(
                 str(image_id),
                 names,
                 size,
-                len(outcome.root.layers),
+                sum(len(image.root.layers) for image in images),
                 outcome.ran,
                 outcome.cached,
                 plan.skipped,
                 time.monotonic() - begun,
+                tuple(map(str, request.platforms)) if request.others else (),
             )
         )
-        return Image(image_id, names, size, manifest, plan)
+        return Image(image_id, names, size, manifest, plan, request.platforms)
 
 
 def _subject(request: Request, dockerfile: str) -> Subject:
@@ -162,13 +148,13 @@ def parsed(request: Request, store: Store | None, emit: Emit) -> Dockerfile:
         return parse(contexts.dockerfile())
 
 
-def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, Plan]:
-    """The plan of what `request` would build, with the bases that it needs in the store, and no step done; what there is to
-    warn of is told. Raises BuildError kinds, told where."""
+def planned(request: Request, store: Store, emit: Emit) -> tuple[SourceFile, list[Plan]]:
+    """The plans of what `request` would build, one for each platform, with the bases that they need in the store, and no step
+    done; what there is to warn of is told. Raises BuildError kinds, told where."""
     with BuildContexts(request, store, emit) as contexts:
         source = contexts.dockerfile()
         try:
-            return source, _checked_plan(_parse(source, store), request, store, Roots(store), contexts, emit)
+            return source, _checked_plans(_parse(source, store), request, store, Roots(store), contexts, emit)
         except BuildError as error:
             if error.span is not None:
                 error.at(source)
@@ -228,24 +214,33 @@ def _cached_tree(kind: str, source: SourceFile, store: Store, parse: Callable[[]
     return dockerfile
 
 
-def _checked_plan(
+def _checked_plans(
     dockerfile: Dockerfile, request: Request, store: Store, roots: Roots, contexts: BuildContexts, emit: Emit
-) -> Plan:
-    """The plan, with all that is to be warned of told, also when there is no plan in the end."""
+) -> list[Plan]:
+    """The plan for each platform, all with the same steps, and with all that is to be warned of told, also when there is no
+    plan in the end."""
     options = checking.options(dockerfile, request.build_args)
-    predefined = platform_args(request.platform, request.platform)
     args = request.build_args
-    found = checking.early(dockerfile, options, target=request.target, build_args=args, predefined=predefined)
+    found: list[Warn] = []
     warnings: list[Warn] = []
+    plans = []
     try:
-        plan = _plan(dockerfile, request, store, roots, contexts, found, emit)
-        found += checking.late(plan, contexts.leaves_nothing_of)
+        for platform in request.platforms:
+            predefined = platform_args(platform, request.machine)
+            found += checking.early(dockerfile, options, target=request.target, build_args=args, predefined=predefined)
+            plans.append(_plan(dockerfile, request._replace(platform=platform), store, roots, contexts, found, emit))
+            found += checking.late(plans[-1], contexts.leaves_nothing_of)
     finally:
-        warnings += checking.told(found, dockerfile, options)
+        # What is wrong for each platform is told once.
+        warnings += checking.told(list(dict.fromkeys(found)) if request.others else found, dockerfile, options)
         for code, message, span in warnings:
             emit(BuildWarning(code, message, *(span[:2] if span else (0, 0)), dockerfile.source.name))
     checking.enforce(warnings, options)
-    return plan
+    if not request.others:
+        return plans
+    from builder.plan.joining import join
+
+    return join(plans)
 
 
 def _plan(
@@ -260,10 +255,10 @@ def _plan(
     bases: dict[str, BaseImage] = {}
     stages = staged(dockerfile, request, bases, store)
     # A base may ask for more stages and images by its ONBUILD.
-    while wanted := [external for external in stages.externals() if external.name not in bases]:
+    while wanted := [external for external in stages.externals() if external.key not in bases]:
         available = _available(stages, request, contexts, _pulls(request, store, roots, emit))
         bases |= _resolved(wanted, available, store, roots, request.platform)
-        if any(bases[external.name].config.onbuild for external in wanted):
+        if any(bases[external.key].config.onbuild for external in wanted):
             stages = staged(dockerfile, request, bases, store)
     settings = Settings(
         request.build_args,
@@ -275,6 +270,7 @@ def _plan(
         request.shm_size,
         request.trees,
         request.uncached,
+        bool(request.others),
     )
     return lower(stages, bases, settings, dockerfile.directives.escape, warnings=warnings)
 
@@ -285,10 +281,10 @@ def _resolved(
     """The bases: images of registries side by side, and what is wrong is told of the first in the Dockerfile."""
 
     def each(available: Available) -> dict[str, BaseImage]:
-        return {external.name: resolve(external, available, store, roots, platform) for external in wanted}
+        return {external.key: resolve(external, available, store, roots, external.platform or platform) for external in wanted}
 
     pulls = available.pulls
-    if len(wanted) < 2 or pulls is None or len(references := to_pull(wanted, available, store)) < 2:
+    if len(wanted) < 2 or pulls is None or len(references := to_pull(wanted, available, store, platform)) < 2:
         return each(available)
     from builder.engine.ahead import Ahead  # for those who pull
 
@@ -307,7 +303,7 @@ def staged(
         build_args=request.build_args,
         contexts=request.names,
         directories=request.trees,
-        predefined=platform_args(request.platform, request.platform),
+        predefined=platform_args(request.platform, request.machine),
         onbuild={name: base.config.onbuild for name, base in (bases or {}).items()},
         parse_trigger=lambda text: _parse_trigger(text, store),
     )
@@ -323,90 +319,23 @@ def _pulls(request: Request, store: Store, roots: Roots, emit: Emit) -> Pulls | 
     if access is None:
         return None
 
-    def bring(reference: Reference, stop: Cancellation | None = None) -> ImageRecord:
+    def bring(reference: Reference, platform: Platform, stop: Cancellation | None = None) -> ImageRecord:
         from builder.engine.pulling import pull  # for those who pull
 
-        return pull(reference, access(), store, roots, request.platform, emit, stop)
+        return pull(reference, access(), store, roots, platform, emit, stop)
 
     return Pulls(request.pull, bring, lambda message: emit(BuildWarning("PullFailed", message)))
 
 
-def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request) -> bytes:
+def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request, whole: scheduler.Outcome) -> BuiltImage:
     when = created(request.source_date_epoch)
     history: list[Mapping[str, object]] = list(plan.base.history)
     for line in plan.history:
         empty = {} if line.step in outcome.changed else {"empty_layer": True}
         history.append({"created": when, "created_by": line.created_by, "comment": COMMENT, **empty})
     diff_ids = [layer.diff_id for layer in outcome.root.layers]
-    return assemble(plan.config, diff_ids, history, created=when)
-
-
-def _keep(config: bytes, blobs: Blobs, request: Request, store: Store) -> Digest:
-    """Put the image into the store, under its names or, without one, for its id. What is there, and whole, is not written
-    again."""
-    image_id, _ = store.put_blob(config)
-    for name in [str(tag) for tag in request.tags] or [""]:
-        store.tag(name, image_id, blobs)
-    return image_id
-
-
-def _export(
-    request: Request,
-    plan: Plan,
-    config: bytes,
-    root: Root,
-    store: Store,
-    roots: Roots,
-    emit: Emit,
-    *,
-    annotations: Mapping[str, str],
-) -> Digest | None:
-    """Write every output; the digest of the manifest, when one had to be made."""
-    if not request.outputs:
-        return None
-    from builder.engine.exporting import Export, handing, no_engine
-
-    when = created(request.source_date_epoch)
-    threads = max(1, request.jobs)
-    push = _pusher(request, store, emit)
-    export = Export(
-        config,
-        root,
-        plan.base.blobs,
-        store,
-        roots,
-        threads=threads,
-        created=when,
-        push=push,
-        hand_over=handing(store, roots, emit),
-        annotations=annotations,
-    )
-    for output in request.outputs:
-        if output.type == "engine" and not output.dest:
-            emit(no_engine(output))
-            continue
-        begun = time.monotonic()
-        size = export.write(output)
-        digest = str(export.manifest) if export.manifest and output.type in ("oci", "docker", "registry") else ""
-        emit(ExportFinished(f"{output.type} {output.dest}".rstrip(), digest, size, time.monotonic() - begun))
-    return export.manifest
-
-
-def _ships_gzip(output: Output) -> bool:
-    return output.type in ("oci", "docker", "registry") and output.compression == "gzip"
-
-
-def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:
-    access = request.registry
-    if access is None:
-        return None
-
-    def take(image: Rendered, names: Sequence[Reference]) -> int:
-        from builder.engine.pushing import push  # for those who push
-
-        return push(image, names, access(), store, emit)
-
-    return take
+    config = assemble(plan.config, diff_ids, history, created=when)
+    return BuiltImage(plan.platform, config, outcome.root, plan.base.blobs, _carried(request, plan, whole))
 
 
 def _imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Cancellation) -> Imports | None:
@@ -425,11 +354,3 @@ def _carried(request: Request, plan: Plan, outcome: scheduler.Outcome) -> Mappin
     from builder.caches import carried
 
     return carried(request, plan, outcome)
-
-
-def _export_caches(request: Request, plan: Plan, outcome: scheduler.Outcome, store: Store, roots: Roots, emit: Emit) -> None:
-    if not request.cache_to:
-        return
-    from builder.caches import export
-
-    export(request, plan, outcome, store, roots, emit)

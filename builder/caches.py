@@ -10,7 +10,7 @@ from builder.events import BuildWarning, ExportFinished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from builder.cache.places import CacheFrom, RegistryTo, Sink, Source
     from builder.cancellation import Cancellation
@@ -41,7 +41,7 @@ def carried(request: Request, plan: Plan, outcome: Outcome) -> Mapping[str, str]
     return inline_annotations(plan, outcome)
 
 
-def export(request: Request, plan: Plan, outcome: Outcome, store: Store, roots: Roots, emit: Emit) -> None:
+def export(request: Request, plans: Sequence[Plan], outcome: Outcome, store: Store, roots: Roots, emit: Emit) -> None:
     """Write all that stand for themselves. Raises UsageError, StoreError and RegistryError where one cannot be written that
     must be."""
     from builder.engine.cacheexport import export_cache
@@ -52,7 +52,7 @@ def export(request: Request, plan: Plan, outcome: Outcome, store: Store, roots: 
         begun = time.monotonic()
         try:
             sink = _sink(to.place, request, store, emit)
-            digest, size = export_cache(to, sink, plan, outcome, store, roots, emit, threads=max(1, request.jobs))
+            digest, size = export_cache(to, sink, plans, outcome, store, roots, emit, threads=max(1, request.jobs))
         except (BuildError, OSError) as error:
             if not to.ignore_error or isinstance(error, Interrupted):
                 raise

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.dockerfile.ast import Dockerfile
     from builder.dockerfile.checks.warning import Warn
     from builder.errors import SourceFile
+    from builder.oci.platform import Platform
     from builder.plan.stages import Stages
     from builder.request import Request
     from builder.store.peek import Peek
@@ -53,7 +54,11 @@ def check(request: Request, images: Peek, store: Store | None = None) -> Report:
         try:
             dockerfile = parse(source)
             options = checking.options(dockerfile, request.build_args)
-            _find(dockerfile, options, request, images, contexts, found, unseen)
+            for platform in request.platforms:
+                one = request._replace(platform=platform)
+                _find(dockerfile, options, one, images, contexts, found, unseen)
+            # What is wrong for each platform is told once.
+            found = list(dict.fromkeys(found)) if request.others else found
         except DockerfileError as caught:
             error = caught
             if error.span is not None:
@@ -78,7 +83,7 @@ def _find(
     unseen: list[str],
 ) -> None:
     """Add to `found` and `unseen`, which keep what came before an error."""
-    predefined = platform_args(request.platform, request.platform)
+    predefined = platform_args(request.platform, request.machine)
     args = request.build_args
     found += checking.early(dockerfile, options, target=request.target, build_args=args, predefined=predefined)
     stages = reachable(
@@ -95,7 +100,7 @@ def _find(
         config = _config(external, request, images)
         if config is None:
             unseen.append(external.name)
-        bases[external.name] = BaseImage(external.name, config or ImageConfig(request.platform))
+        bases[external.key] = BaseImage(external.name, config or ImageConfig(_platform(external, request)))
     settings = Settings(
         args, request.platform, EPOCH, request.labels, request.network, request.hosts, request.shm_size, request.trees
     )  # fmt: skip
@@ -121,35 +126,42 @@ def _config(external: External, request: Request, images: Peek) -> ImageConfig |
     if image is not None:
         external = external._replace(name=request.images[image])
     if external.name == "scratch" or (image is None and matching_context(external.name, request.trees) is not None):
-        return ImageConfig(request.platform, workdir="/")
+        return ImageConfig(_platform(external, request), workdir="/")
     layout = matching_context(external.name, request.layouts) if image is None else None
     try:
         if layout is not None:
-            return _of_layout(layout, request)
-        return _of_store(external.name, images)
+            return _of_layout(layout, request, _platform(external, request))
+        return _of_store(external.name, images, _platform(external, request))
     except BuildError as error:
         raise DockerfileError(error.message, external.span, hint=error.hint) from None
 
 
-def _of_layout(name: str, request: Request) -> ImageConfig:
+def _platform(external: External, request: Request) -> Platform:
+    return external.platform or request.platform
+
+
+def _of_layout(name: str, request: Request, platform: Platform) -> ImageConfig:
     from builder.context.oci_layout import Layout
 
     layout = Layout(request.layouts[name])
-    return parse_config(layout.read(layout.manifest(request.platform).config, CONFIG_LIMIT)).config
+    return parse_config(layout.read(layout.manifest(platform).config, CONFIG_LIMIT)).config
 
 
-def _of_store(name: str, images: Peek) -> ImageConfig | None:
+def _of_store(name: str, images: Peek, platform: Platform) -> ImageConfig | None:
     digits = name.removeprefix("sha256:")
     by_id = images.find_image(digits) if len(digits) >= 12 and not digits.strip("0123456789abcdef") else None
     try:
         # A name comes before an id, as in a build.
-        record = images.find_image(str(Reference.parse(name))) or by_id
+        record = images.find_image(str(Reference.parse(name)), platform) or by_id
     except BuildError:
         if by_id is None:
             raise
         record = by_id
     data = images.read_blob(record.config) if record is not None else None
-    return None if data is None else parse_config(data).config
+    config = None if data is None else parse_config(data).config
+    if config is not None and record is not None and record.source and not platform.runs(config.platform):
+        return None  # A build would pull the right one.
+    return config
 
 
 def _blind_lines(stages: Stages, unseen: list[str]) -> frozenset[int]:

@@ -133,6 +133,8 @@ class BuildFinished(NamedTuple):
     skipped: tuple[str, ...]
     """Stages that the target does not need."""
     seconds: float
+    platforms: tuple[str, ...] = ()
+    """Where it is an index, those that it has images for: `image_id` is the index's digest then."""
 
 
 class BuildFailed(NamedTuple):

@@ -45,6 +45,10 @@ class Request(NamedTuple):
     build_args: Mapping[str, str] = {}
     labels: tuple[tuple[str, str], ...] = ()
     platform: Platform = Platform("linux", "amd64")
+    others: tuple[Platform, ...] = ()
+    """Further platforms: the result is an index then."""
+    machine: Platform = Platform("linux", "amd64")
+    """This one's platform, which is that of the build."""
     no_cache: bool = False
     uncached: tuple[str, ...] = ()
     """Names of the stages whose steps are done anew."""
@@ -67,6 +71,11 @@ class Request(NamedTuple):
     """The sandbox that RUN steps have."""
     ssh_auth_sock: str = ""
     """The user's agent, for contexts that the user named; ADD never has it. Empty for none."""
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """All that are built for, each once."""
+        return (self.platform, *self.others)
 
     @property
     def trees(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from builder.engine.container import Process, exec_hint, prepare
 from builder.engine.roots import Root, Roots
 from builder.errors import StepError, UsageError
 from builder.oci.image import DEFAULT_PATH, parse_config
+from builder.oci.platform import Platform
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
 from builder.sandbox.rungs import Isolation
@@ -49,6 +50,10 @@ def run(request: RunRequest, store: Store) -> int:
         env.setdefault("TERM", "xterm")
     process = Process(argv, tuple(env.items()), config.workdir or "/", config.user, hostname, request.network, (), 64 << 20)
     require(request.isolation)
+    if config.platform[:2] != Platform.of_machine(os.uname().machine)[:2]:
+        from builder.engine import emulation  # for images for other platforms
+
+        emulation.require(config.platform)
     roots = Roots(store)
     with store.scratch() as scratch, Launcher() as launcher:
         prepared = prepare(roots, Root.of(parsed.diff_ids), scratch, process)

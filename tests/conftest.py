@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import hypothesis
 import pytest
@@ -162,6 +163,24 @@ def busybox_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bases") / "busybox"
     subprocess.run([BASES / "busybox", folder], check=True)
     return folder
+
+
+class Foreign(NamedTuple):
+    """A root file system for another architecture than this machine's: a static busybox, as `busybox_base`."""
+
+    base: Path
+    platform: str
+    emulator: str
+
+
+@pytest.fixture(scope="session")
+def foreign() -> Foreign:
+    """Made once, kept in .cache. Whether its programs run here is for the test to see to (`build_emulator`)."""
+    name = "amd64" if os.uname().machine == "aarch64" else "arm64"
+    folder = CACHE / "bases" / f"busybox-{name}"
+    subprocess.run([BASES / "foreign", folder, name], check=True)
+    emulator = "x86_64" if name == "amd64" else "aarch64"
+    return Foreign(folder, f"linux/{name}", f"/usr/bin/qemu-{emulator}-static")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import sys
 import time
 
 from builder.build import build
-from builder.cli.context_spec import parse_hosts, parse_platform
+from builder.cli.context_spec import parse_hosts, parse_platforms
 from builder.cli.contexts import contexts
 from builder.cli.environment import build_args
 from builder.cli.faults import discard, told
@@ -18,6 +18,7 @@ from builder.context.access import Access
 from builder.engine.provided import AgentSocket, Provided
 from builder.errors import BuildError, Interrupted, StoreError, UsageError
 from builder.events import BuildFailed, Debug
+from builder.oci.platform import Platform
 from builder.oci.reference import Reference
 from builder.plan.running import INLINE_CACHE_ARG
 from builder.report.reporter import open_reporter, screen
@@ -26,7 +27,7 @@ from builder.store.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from builder.build import Image
     from builder.cache.places import CacheFrom, CacheTo
@@ -168,6 +169,9 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
     tags = tuple(dict.fromkeys([*tags, *(name for output in outputs if output.type == "image" for name in output.names)]))
     network = parsed.text("network") or "default"
     provided = _provided(parsed, environment, environ)
+    wanted = parse_platforms(platforms(parsed, environment), os.uname().machine)
+    if len(wanted) > 1:
+        _check_several(wanted, outputs)
     return Request(
         **given._asdict(),
         tags=tags,
@@ -175,7 +179,9 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         target=parsed.text("target") or "",
         build_args=args,
         labels=tuple(sorted((name, value or "") for name, value in parsed.pairs("label").items())),
-        platform=parse_platform(platforms(parsed, environment), os.uname().machine),
+        platform=wanted[0],
+        others=wanted[1:],
+        machine=Platform.of_machine(os.uname().machine),
         no_cache=parsed.flag("no-cache"),
         cache_from=_cache_from(parsed),
         cache_to=_cache_to(parsed, args, outputs),
@@ -192,6 +198,15 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         isolation=environment.sandbox,
         ssh_auth_sock=environment.ssh_auth_sock,
     )
+
+
+def _check_several(wanted: Sequence[Platform], outputs: Sequence[Output]) -> None:
+    """Raises UsageError for an output that holds one image alone."""
+    if any(output.type == "docker" for output in outputs):
+        raise UsageError(
+            f"type=docker holds an image for one platform, and there are {len(wanted)}",
+            hint="use type=oci, which holds an index, or build for one --platform at a time",
+        )
 
 
 def _registry(parsed: Parsed, environment: Environment) -> RegistryAccess:
@@ -328,7 +343,9 @@ def _write_files(parsed: Parsed, image: Image) -> None:
 
         from builder.cli.why import step_object
 
-        metadata: dict[str, object] = {"containerimage.config.digest": str(image.id)}
+        # Of several platforms there are several configs, and buildx names none.
+        several = len(image.platforms) > 1
+        metadata: dict[str, object] = {} if several else {"containerimage.config.digest": str(image.id)}
         if image.manifest is not None:
             metadata["containerimage.digest"] = str(image.manifest)
         if image.names:

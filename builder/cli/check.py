@@ -8,11 +8,12 @@ import sys
 from builder.check import check
 from builder.cli import check_formats
 from builder.cli.build import access, platforms
-from builder.cli.context_spec import parse_platform
+from builder.cli.context_spec import parse_platforms
 from builder.cli.contexts import contexts
 from builder.cli.environment import build_args
 from builder.cli.faults import complain
 from builder.errors import DockerfileError
+from builder.oci.platform import Platform
 from builder.request import Request
 from builder.store.peek import Peek
 from builder.store.store import Store
@@ -58,11 +59,14 @@ def _checked(request: Request, root: str, store: Store | None) -> Report:
 
 
 def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> Request:
+    wanted = parse_platforms(platforms(parsed, environment), os.uname().machine)
     return Request(
         **contexts(parsed)._asdict(),
         target=parsed.text("target") or "",
         build_args=build_args(parsed.pairs("build-arg"), environ),
-        platform=parse_platform(platforms(parsed, environment), os.uname().machine),
+        platform=wanted[0],
+        others=wanted[1:],
+        machine=Platform.of_machine(os.uname().machine),
         access=access(environment),
         ssh_auth_sock=environment.ssh_auth_sock,
     )

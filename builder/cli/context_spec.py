@@ -69,17 +69,25 @@ def parse_hosts(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple(_host(part) for text in texts for part in text.split(","))
 
 
-def parse_platform(texts: Sequence[str], machine: str) -> Platform:
-    """The platform to build for; `machine` is what uname(2) calls this one. Raises UsageError for any other."""
+def parse_platforms(texts: Sequence[str], machine: str) -> tuple[Platform, ...]:
+    """The platforms to build for, each once: several values, and several in one with commas between. `machine` is what uname(2)
+    calls this one, whose platform is `local`, and the only one where none is given. Raises UsageError."""
     own = Platform.of_machine(machine)
-    for text in ",".join(texts).split(",") if texts else ():
+    found = []
+    for text in ",".join(texts).split(",") if texts else ["local"]:
         try:
-            wanted = Platform.parse(text)
+            found.append(own if text.strip() == "local" else Platform.parse(text.strip()))
         except BuildError as error:
             raise UsageError(error.message, hint=error.hint) from None
-        if wanted != own:
-            raise UsageError(f"building for {wanted} on {own} is not built yet", hint=f"leave --platform out, or say {own}")
-    return own
+    return tuple(dict.fromkeys(found))
+
+
+def parse_platform(texts: Sequence[str], machine: str) -> Platform:
+    """The same, for what is done for one platform alone."""
+    found = parse_platforms(texts, machine)
+    if len(found) > 1:
+        raise UsageError("only one platform can be named here", hint=f"say --platform={found[0]} alone")
+    return found[0]
 
 
 def _layout(name: str, value: str, text: str) -> ContextSpec:

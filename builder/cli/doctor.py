@@ -7,7 +7,9 @@ import sys
 import tempfile
 
 from builder.cli.isolation import wanted
+from builder.engine import emulation
 from builder.errors import SandboxError, StoreError
+from builder.oci.platform import Platform
 from builder.sandbox import capabilities, ladder
 from builder.sandbox.rungs import choose
 from builder.store.store import Store
@@ -34,6 +36,8 @@ class Machine(NamedTuple):
     """Newer calls of the kernel, and other things, that the sandbox does without (`sandbox.spec.Outcome`)."""
     withheld: tuple[str, ...]
     """Capabilities that RUN has with Docker and that this process cannot give."""
+    platforms: tuple[tuple[str, bool], ...]
+    """What RUN can be for, the machine's own first, each with whether it needs no emulator."""
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -58,7 +62,9 @@ def _machine(parsed: Parsed, environment: Environment) -> Machine:
         found = ladder.climb(folder, environment.path)
     taken = choose(found.verdicts, wanted(parsed, environment))
     withheld = tuple(capabilities.withheld()) if taken.rung == "root" else ()
-    return Machine(os.uname().release, taken, found.verdicts, found.fallbacks, withheld)
+    own = Platform.of_machine(os.uname().machine)
+    platforms = tuple((str(one), native) for one, native in emulation.usable(own, emulation.abilities()))
+    return Machine(os.uname().release, taken, found.verdicts, found.fallbacks, withheld, platforms)
 
 
 def _place(root: str, tmpdir: str) -> str:
@@ -82,6 +88,9 @@ def _machine_text(machine: Machine) -> str:
             "single-uid": "without root, in a user namespace with a single uid",
         }.get(rung, rung)
         lines.append(f"RUN steps: yes, {how}")
+        lines.append(f"  for {', '.join(name for name, native in machine.platforms if native)}")
+        emulated = ", ".join(name for name, native in machine.platforms if not native)
+        lines.append(f"  by an emulator for {emulated}" if emulated else "  for no other platform: no emulator is registered")
     lines.append("The sandboxes, the strongest first:")
     for verdict in machine.rungs:
         works = "works" if verdict.usable else "no"
@@ -106,6 +115,7 @@ def _machine_json(machine: Machine) -> str:
             "missing": list(machine.lacks),
             "withheld": list(machine.withheld),
         },
+        platforms=[{"platform": name, "emulated": not native} for name, native in machine.platforms],
     )
 
 

@@ -77,8 +77,8 @@ def plan_json(request: Request, store: Store, emit: Emit) -> str:
     """The plan's document; what there is to warn of is emitted. Raises BuildError kinds, told where."""
     from builder.plan.document import document
 
-    source, plan = planned(request, store, emit)
-    return json.dumps(document(plan, source.name), indent=2) + "\n"
+    source, plans = planned(request, store, emit)
+    return json.dumps(document(plans, source.name), indent=2) + "\n"
 
 
 def _targets_text(found: Iterable[Target]) -> str:

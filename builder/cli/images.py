@@ -8,17 +8,18 @@ import time
 
 from builder.cli.failures import Failures
 from builder.cli.formats import listed
-from builder.cli.lookup import familiar, find, new_name
+from builder.cli.lookup import familiar, find, find_all, new_name
 from builder.engine.roots import Root, Roots
 from builder.errors import BuildError, UsageError
 from builder.oci.image import parse_config
 from builder.oci.reference import Reference
 from builder.report import units
+from builder.store.images import SHORTEST_ID, Member
 from builder.store.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
@@ -34,6 +35,7 @@ _IMAGES = {
     "CreatedSince": "CREATED",
     "CreatedAt": "CREATED AT",
     "Size": "SIZE",
+    "Platform": "PLATFORM",
 }
 _DAY = 86400
 _UNITS = (
@@ -83,15 +85,22 @@ def _images(parsed: Parsed, store: Store) -> None:
     damaged = {}
     for record in records:
         name, tag, digest = _name_tag_digest(record)
+        platform = record.platform
         try:
-            size = units.size(_size(_parsed(record, store), store))
+            image = _parsed(record, store)
+            size = units.size(_size(image, store))
+            platform = platform or str(image.config.platform.normal())
         except BuildError as error:
             # The others are to be seen, and this one to be named where it is removed.
             size = "damaged"
             damaged[record.config] = error.message
         id, ago, at = _id(record, full), _ago(record.created), _at(record.created)
-        rows.append(dict(zip(_IMAGES, (name, tag, digest, id, ago, at, size), strict=True)))
+        rows.append(dict(zip(_IMAGES, (name, tag, digest, id, ago, at, size, platform), strict=True)))
+    names = [record.name for record in records if record.name]
+    # Where a name stands for one image each, nobody asks what for.
+    several = len(set(names)) != len(names)
     columns = ("Repository", "Tag", *(("Digest",) if parsed.flag("digests") else ()), "ID", "CreatedSince", "Size")
+    columns += ("Platform",) if several else ()
     sys.stdout.write(listed(rows, _IMAGES, columns, parsed.text("format")))
     for config, message in damaged.items():
         sys.stderr.write(f"warning: the image {config} is damaged: {message}; see: pybuild doctor --store\n")
@@ -142,8 +151,23 @@ def _history(parsed: Parsed, store: Store) -> None:
 
 def _tag(parsed: Parsed, store: Store) -> None:
     source, target = parsed.positionals
-    record = find(source, store)
-    store.tag(str(new_name(target)), record.config, record.blobs)
+    records = find_all(source, store)
+    name = str(new_name(target))
+    if _is_one(source, records):
+        store.tag(name, records[0].config, records[0].blobs)
+        return
+    members = [Member(each.config, each.blobs, each.platform, each.source) for each in records]
+    store.tag_images(name, members)
+
+
+def _is_one(name: str, records: Sequence[ImageRecord]) -> bool:
+    """Whether an image is meant, by its id, and not what its name stands for."""
+    return len(records) == 1 and _is_id_of(name, str(records[0].config))
+
+
+def _is_id_of(name: str, digest: str) -> bool:
+    digits = name.removeprefix("sha256:")
+    return len(digits) >= SHORTEST_ID and digest.removeprefix("sha256:").startswith(digits)
 
 
 def _rmi(parsed: Parsed, store: Store) -> None:
@@ -156,28 +180,44 @@ def _rmi(parsed: Parsed, store: Store) -> None:
 
 def _remove(name: str, store: Store, *, force: bool) -> None:
     try:
-        record = find(name, store)
+        records = find_all(name, store)
     except UsageError as error:
         if not force:
             raise
         # As with docker: what is not there needs no removing.
         sys.stderr.write(f"warning: {error.message}\n")
         return
-    if record.config.hex.startswith(name.removeprefix("sha256:")):
-        names = [other.name for other in store.images() if other.config == record.config and other.name]
-        if len(names) > 1 and not force:
-            raise UsageError(
-                f"the image '{name}' has {len(names)} names", hint="remove the names: pybuild rmi " + " ".join(names)
-            )
-        for removed in store.remove_image(record.config):
-            if removed:
-                print(f"Untagged: {Reference.parse(removed).familiar}")
-        print(f"Deleted: {record.config}")
-    else:
+    record = records[0]
+    if _is_one(name, records):
+        _remove_one(name, record, store, force=force)
+        return
+    if record.name:
         store.untag(record.name)
         print(f"Untagged: {familiar(record)}")
-        if not any(other.config == record.config for other in store.images()):
-            print(f"Deleted: {record.config}")
+    left = {other.config for other in store.images() if record.name or other.name}
+    for config in dict.fromkeys(each.config for each in records if each.config not in left):
+        if not record.name:
+            # An index without a name goes by its id.
+            store.remove_image(config)
+        print(f"Deleted: {config}")
+
+
+def _remove_one(name: str, record: ImageRecord, store: Store, *, force: bool) -> None:
+    """An image that is named by its id."""
+    others = [other for other in store.images() if other.config == record.config and other.name]
+    whole = next((other for other in others if other.whole), None)
+    if whole is not None:
+        raise UsageError(
+            f"the image '{name}' is part of the index {whole.source}",
+            hint=f"remove the name that stands for it: pybuild rmi {familiar(whole)}",
+        )
+    names = list(dict.fromkeys(other.name for other in others))
+    if len(names) > 1 and not force:
+        raise UsageError(f"the image '{name}' has {len(names)} names", hint="remove the names: pybuild rmi " + " ".join(names))
+    for removed in dict.fromkeys(store.remove_image(record.config)):
+        if removed:
+            print(f"Untagged: {Reference.parse(removed).familiar}")
+    print(f"Deleted: {record.config}")
 
 
 def _parsed(record: ImageRecord, store: Store) -> ParsedImage:

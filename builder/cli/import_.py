@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
+from builder.cli.context_spec import parse_platform
 from builder.cli.lookup import new_name
 from builder.engine.times import created
 from builder.errors import UsageError
 from builder.importing import import_image
-from builder.oci.platform import Platform
 from builder.store.store import Store
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
             raise UsageError("an archive is not read from a terminal", hint="redirect standard input, or name a file")
         source = "/dev/stdin"
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
-        platform = Platform.of_machine(os.uname().machine)
+        platform = parse_platform(parsed.texts("platform"), os.uname().machine)
         image_id = import_image(
             source,
             store,

@@ -9,7 +9,7 @@ import tempfile
 
 from builder.cli.failures import Failures
 from builder.cli.formats import shown
-from builder.cli.lookup import NONE_NEAR, familiar, find
+from builder.cli.lookup import NONE_NEAR, familiar, find_all
 from builder.cli.sources import any_platform, opened
 from builder.engine.foreign import CONFIG_LIMIT
 from builder.engine.roots import Root, Roots
@@ -18,12 +18,13 @@ from builder.gotemplate.values import Fields, NilMap
 from builder.oci.digest import Digest
 from builder.oci.image import MANIFEST_TYPE, parse_config
 from builder.oci.reference import Reference
+from builder.store.images import best
 from builder.store.store import Store
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from builder.cli.environment import Environment
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from builder.oci.platform import Platform
     from builder.store.store import ImageRecord
 
+_INDEX_LIMIT = 4 << 20
 _FILES = ("oci-archive", "docker-archive", "oci", "dir")
 # Docker's Config has all of these, whatever an image says: what it leaves out is empty there.
 _UNSET: dict[str, object] = {
@@ -54,6 +56,8 @@ class Inspected(NamedTuple):
     listed: bytes = b""
     digest: str = ""
     """Of the manifest, or of the index."""
+    images: tuple[tuple[str, str], ...] = ()
+    """What a name of the store stands for, where that is several images: their platforms and ids."""
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -87,7 +91,8 @@ def _inspected(name: str, parsed: Parsed, environment: Environment) -> Inspected
         # An image may be called oci:latest, too.
         if not (colon and transport in _FILES and _path_and_name(rest) is not None):
             try:
-                return _stored(find(name, store), store, raw=parsed.flag("raw"))
+                records = find_all(name, store)
+                return _stored(records, platform if asked else None, store, raw=parsed.flag("raw"))
             except UsageError as error:
                 if error.hint == NONE_NEAR:
                     error.hint = f"{NONE_NEAR}, or ask its registry: pybuild inspect --remote {name}"
@@ -106,13 +111,20 @@ def _path_and_name(rest: str) -> tuple[str, str] | None:
     return None
 
 
-def _stored(record: ImageRecord, store: Store, *, raw: bool) -> Inspected:
+def _stored(records: Sequence[ImageRecord], platform: Platform | None, store: Store, *, raw: bool) -> Inspected:
+    record = best(records, platform)
+    several = len(records) > 1 or record.whole
+    index = store.read_blob(Digest.parse(record.source), _INDEX_LIMIT) if raw and record.whole else b""
     config = store.read_blob(record.config, CONFIG_LIMIT)
     diff_ids = parse_config(config).diff_ids
     names = [familiar(other) for other in store.images() if other.config == record.config and other.name]
     tags, digests = [name for name in names if "@" not in name], [name for name in names if "@" in name]
     manifest = _manifest(record, config, store) if raw else b""
-    return Inspected(config, tuple(tags), tuple(digests), Roots(store).size(Root.of(diff_ids)), manifest)
+    found = Inspected(config, tuple(tags), tuple(digests), Roots(store).size(Root.of(diff_ids)), manifest, index)
+    if not several:
+        return found
+    images = tuple((each.platform, str(each.config)) for each in records)
+    return found._replace(digest=record.source if record.whole else "", images=images)
 
 
 def _manifest(record: ImageRecord, config: bytes, store: Store) -> bytes:
@@ -121,7 +133,8 @@ def _manifest(record: ImageRecord, config: bytes, store: Store) -> bytes:
 
     root = Root.of(parse_config(config).diff_ids)
     blobs = kept_blobs(record, root, store)
-    return render(config, root, blobs, "gzip", store, Roots(store), threads=os.cpu_count() or 1).manifest
+    threads, said = os.cpu_count() or 1, store.annotations(record.config)
+    return render(config, root, blobs, "gzip", store, Roots(store), threads=threads, annotations=said).manifest
 
 
 def _remote(name: str, parsed: Parsed, environment: Environment, platform: Platform) -> Inspected:
@@ -185,6 +198,9 @@ def inspected_object(found: Inspected) -> Fields:
         from builder.oci.index import platforms
 
         fields["Platforms"] = platforms(json.loads(found.listed))
+    if found.images:
+        fields["Index"] = found.digest or None
+        fields["Platforms"] = [Fields({"Platform": platform, "Id": id}) for platform, id in found.images]
     comment = parsed.history[-1].get("comment", "") if parsed.history else ""
     # Docker's struct calls it ID, its JSON Id: templates may have either.
     return fields.with_unset(

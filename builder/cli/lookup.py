@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 from builder.errors import BuildError, UsageError, did_you_mean
+from builder.oci.image import parse_config
 from builder.oci.reference import Reference
+from builder.store.images import best
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.cli.flags import Parsed
     from builder.engine.bases import When
+    from builder.oci.platform import Platform
     from builder.store.store import ImageRecord, Store
 
+_CONFIG_LIMIT = 16 << 20
 
 NONE_NEAR = "see: pybuild images"
 
 
-def find(name: str, store: Store) -> ImageRecord:
-    """Raises UsageError when there is none, with a near name."""
-    found = None
+def find(name: str, store: Store, platform: Platform | None = None) -> ImageRecord:
+    """Of what stands for several platforms the best for `platform`, or for this machine. Raises UsageError when there is none,
+    with a near name."""
+    return best(find_all(name, store), platform)
+
+
+def find_all(name: str, store: Store) -> list[ImageRecord]:
+    """All images that the name, or the id of an index, stands for; mostly one. Raises as `find`."""
+    found = []
     try:
-        found = store.find_image(Reference.parse(name).identity)
+        found = store.find_images(Reference.parse(name).identity)
     except UsageError:
         # Upper case or a colon in odd places: it can still be an id.
         if not _is_id(name):
             raise
-    if found is None and _is_id(name):
-        found = store.find_image(name.removeprefix("sha256:"))
-    if found is None:
+    if not found and _is_id(name):
+        found = store.find_images(name.removeprefix("sha256:"))
+    if not found:
         # What nearly all names end in makes no two of them alike.
         known = [familiar(record).removesuffix(":latest") for record in store.images() if record.name]
         near = did_you_mean(name.removesuffix(":latest"), known)
         raise UsageError(f"there is no image '{name}' in the store", hint=near or NONE_NEAR)
     return found
+
+
+def platform_of(record: ImageRecord, store: Store) -> Platform:
+    """What the image says that it is for. Raises BuildError for a damaged config."""
+    return parse_config(store.read_blob(record.config, _CONFIG_LIMIT)).config.platform.normal()
 
 
 def when(parsed: Parsed) -> When:

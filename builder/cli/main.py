@@ -100,6 +100,7 @@ def _command(name: str) -> Run:
             "check",
             "doctor",
             "du",
+            "index",
             "inspect",
             "load",
             "prune",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from builder.cli.lookup import find, new_name
+from builder.cli.lookup import find_all, new_name
 from builder.cli.progress import shown
 from builder.cli.registries import registry_access
 from builder.cli.upkeep import keep_house
@@ -17,6 +17,7 @@ from builder.errors import BuildError, UsageError
 from builder.oci.digest import Digest
 from builder.oci.image import parse_config
 from builder.oci.reference import Reference
+from builder.store.images import best
 from builder.store.store import Store
 
 TYPE_CHECKING = False
@@ -33,9 +34,16 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     source, target = (*parsed.positionals, "")[:2]
     root = environment.store_root(parsed.text("root"), os.geteuid())
     with Store(root) as store, shown(environment, quiet=parsed.flag("quiet")) as reporter:
-        record = find(source, store)
+        records = find_all(source, store)
+        record = best(records)
         name = new_name(target) if target else _own_name(source, record)
-        image = _rendered(record, parsed.text("compression") or "gzip", store)
+        if record.whole and (len(records) > 1 or not record.config.hex.startswith(source.removeprefix("sha256:"))):
+            from builder.engine.indexes import rendered  # for those who have one
+
+            # What the digests of an index say cannot be packed otherwise.
+            image = rendered(Digest.parse(record.source), store)
+        else:
+            image = _rendered(record, parsed.text("compression") or "gzip", store)
         push(image, (name,), registry_access(parsed, environment), store, reporter.emit)
         sys.stdout.write(f"{Digest.of(image.manifest)}\n")
         keep_house(store, reporter.emit)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 
-from builder.cli.lookup import familiar, find, when
+from builder.cli.build import platforms
+from builder.cli.context_spec import parse_platform
+from builder.cli.faults import complain
+from builder.cli.lookup import familiar, find, platform_of, when
 from builder.errors import RegistryError, UsageError
+from builder.oci.platform import Platform
 from builder.oci.reference import Reference
 from builder.run import RunRequest, run
 from builder.store.store import Store
@@ -27,6 +31,9 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         raise UsageError("--tty needs a terminal on stdin and stdout", hint="leave -t out: streams are handed on as they are")
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
         image = _image(name, parsed, environment, store)
+        own, has = Platform.of_machine(os.uname().machine), platform_of(image, store)
+        if not platforms(parsed, environment) and has not in own.compatible():
+            complain(f"warning: the image is for {has}, this machine is {own}: --platform={has} says that it is meant\n")
         none = parsed.text("network") == "none"
         return run(RunRequest(image, tuple(argv), "none" if none else "host", terminal, environment.sandbox), store)
 
@@ -35,14 +42,20 @@ def _image(name: str, parsed: Parsed, environment: Environment, store: Store) ->
     """The image, pulled where --pull wants that. Raises UsageError and RegistryError."""
     policy = when(parsed)
     near = None
+    given = platforms(parsed, environment)
+    platform = parse_platform(given, os.uname().machine) if given else None
     try:
-        found = find(name, store)
+        found = find(name, store, platform)
     except UsageError as error:
         if policy == "never":
             raise
         found, near = None, error.hint
+    if found is not None and platform is not None and not platform.runs(has := platform_of(found, store)):
+        if policy == "never" or familiar(found) != _familiar(name):
+            raise UsageError(f"the image '{name}' in the store is for {has}, not {platform}", hint="leave --platform out")
+        found, near = None, f"the image of the store is for {has}"
     # What an id or a digest names cannot change.
-    if found is not None and (policy in ("missing", "never") or "@" in name or familiar(found) != _familiar(name)):
+    elif found is not None and (policy in ("missing", "never") or "@" in name or familiar(found) != _familiar(name)):
         return found
     from builder.cli.pull import pulled  # for those who pull
     from builder.engine.pulling import lacking

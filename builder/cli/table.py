@@ -98,7 +98,7 @@ _BUILD = (
     Flag("secret", "", "list", "SPEC", "a secret for RUN steps: id=ID,src=FILE or id=ID,env=NAME", "Inputs"),
     Flag("ssh", "", "list", "SPEC", "an ssh agent for RUN steps: default, ID=SOCKET or ID=KEYFILE", "Inputs"),
     Flag("target", "", "string", "STAGE", "the stage to build (default: the last)", "Inputs"),
-    Flag("platform", "", "list", "OS/ARCH", "the platform to build for: only this machine's, so far", "Inputs"),
+    Flag("platform", "", "list", "OS/ARCH[,...]", "the platforms to build for (default: this machine's)", "Inputs"),
     Flag("tag", "t", "list", "NAME[:TAG]", "name the image", "Results"),
     Flag("label", "", "pairs", "NAME=VALUE", "add a label to the image", "Results"),
     Flag("output", "o", "list", "SPEC", "write an output: type=oci,dest=FILE; type=local,dest=DIR; a DIR", "Results"),
@@ -218,7 +218,8 @@ _HISTORY = (
 )
 
 _PULL = (
-    Flag("platform", "", "string", "OS/ARCH", "the platform (default: this machine's)"),
+    Flag("platform", "", "list", "OS/ARCH[,...]", "the platforms (default: this machine's)"),
+    Flag("all-platforms", "", "bool", "", "all that the image is there for, and its index as it is"),
     Flag("quiet", "q", "bool", "", "show nothing but errors; print image ids alone"),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
@@ -259,6 +260,20 @@ _LOAD = (
     Flag("quiet", "q", "bool", "", "show nothing of the progress"),
 )
 
+_INDEX = (
+    Flag("tag", "t", "list", "NAME:TAG", "where the index goes"),
+    Flag("append", "", "bool", "", "add to the index that is there, in place of its images for the same platforms"),
+    Flag("annotation", "", "pairs", "NAME=VALUE", "add an annotation to the index"),
+    Flag("dry-run", "", "bool", "", "put nothing anywhere; show the index"),
+    Flag("quiet", "q", "bool", "", "show nothing but errors; print the digest alone"),
+    _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
+    _unbuilt("file", "list", "FILE", "read descriptors from a file", short="f"),
+    _unbuilt("prefer-index", "bool", "", "an index, also of one image", harmless=("true",)),
+    _ignored("builder", "string"),
+    _ignored("progress", "string"),
+)
+
 _LOGIN = (
     Flag("username", "u", "string", "USER", "the user"),
     Flag("password", "p", "string", "PASSWORD", "the password; others may see it in the list of processes"),
@@ -274,7 +289,7 @@ _CHECK = (
 
 _RUN = (
     Flag("pull", "", "string", "WHEN", "when the image is pulled (default: missing)", choices=_PULLS, implied="always"),
-    Flag("platform", "", "string", "OS/ARCH", "the platform of an image that is pulled (default: this machine's)"),
+    Flag("platform", "", "string", "OS/ARCH", "the platform of the image (default: this machine's)"),
     Flag("quiet", "q", "bool", "", "show nothing of a pull"),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
@@ -340,6 +355,7 @@ _ALL = (
     _command("check", "[flags] CONTEXT", "Check a Dockerfile without building it", _CHECK, 1, 1),
     _command("run", "[flags] IMAGE [COMMAND...]", "Run a command in an image", _RUN, 1, -1, stops=True),
     _command("images", "[flags] [NAME[:TAG]]", "List the images of the store", _IMAGES, 0, 1),
+    _command("index", "create -t NAME:TAG IMAGE...", "Join images of registries into one for several platforms", _INDEX, 1, -1),
     _command("inspect", "[flags] IMAGE...", "Show all about images, as JSON", _INSPECT, 1, -1),
     _command("history", "[flags] IMAGE", "Show how an image was made", _HISTORY, 1, 1),
     _command("login", "[flags] [REGISTRY]", "Log in to a registry: Docker Hub where none is named", _LOGIN, 0, 1),
@@ -365,9 +381,9 @@ _ALL = (
         "[flags] SOURCE [NAME[:TAG]]",
         "Make an image of a root file system: a tar archive or a directory",
         (
+            Flag("platform", "", "string", "OS/ARCH", "the platform of the files (default: this machine's)"),
             _unbuilt("change", "list", "INSTRUCTION", "set the image's config by instructions", short="c"),
             _unbuilt("message", "string", "TEXT", "the comment in the history", short="m"),
-            _unbuilt("platform", "string", "OS/ARCH", "the platform of the files"),
         ),
         1,
         2,

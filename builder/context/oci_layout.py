@@ -9,7 +9,7 @@ import stat
 
 from builder.errors import UsageError
 from builder.oci.image import DOCKER_INDEX_TYPE, INDEX_TYPE, parse_descriptor
-from builder.oci.index import suited
+from builder.oci.index import shown, suited
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -114,7 +114,8 @@ class Layout:
         """The one manifest for `platform`: those that name it come before those that name none."""
         found = suited(manifests, platform)
         if not found:
-            raise UsageError(f"'{self.path}' has no image for {platform}")
+            there = shown(manifests)
+            raise UsageError(f"'{self.path}' has no image for {platform}", hint=f"it is for {there}" if there else None)
         if len({d.digest for d in found}) > 1:
             raise UsageError(f"'{self.path}' has {len(found)} images", hint="say which by its tag: oci-layout://FOLDER:TAG")
         return found[0]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.engine.bases import Pull
+    from builder.oci.platform import Platform
     from builder.oci.reference import Reference
     from builder.store.store import ImageRecord
 
@@ -25,14 +26,18 @@ _PATIENCE = 1.0
 
 
 class Ahead:
-    """``with Ahead(references, pull) as ahead: ahead.pull(reference)``: who asks for one after another sees the errors in that
-    order, whichever came first. What nobody asked for when the block ends is given up."""
+    """``with Ahead(wanted, pull) as ahead: ahead.pull(reference, platform)``: who asks for one after another sees the errors in
+    that order, whichever came first. What nobody asked for when the block ends is given up. One name is pulled for one platform
+    after the other: it comes to stand for all of them."""
 
-    def __init__(self, references: Iterable[Reference], pull: Pull) -> None:
+    def __init__(self, wanted: Iterable[tuple[Reference, Platform]], pull: Pull) -> None:
         self._pull = pull
-        self._waiting = deque(dict.fromkeys(references))
-        self._stops = {reference: Cancellation() for reference in self._waiting}
-        self._results: dict[Reference, ImageRecord | BaseException] = {}
+        groups: dict[Reference, dict[Platform, None]] = {}
+        for reference, platform in wanted:
+            groups.setdefault(reference, {})[platform] = None
+        self._waiting = deque(groups.items())
+        self._stops = {(reference, platform): Cancellation() for reference, those in groups.items() for platform in those}
+        self._results: dict[tuple[Reference, Platform], ImageRecord | BaseException] = {}
         self._changed = threading.Condition()
         self._over = False
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(min(TOGETHER, len(self._waiting)))]
@@ -49,14 +54,15 @@ class Ahead:
         for thread in self._threads:
             thread.join(_PATIENCE)
 
-    def pull(self, reference: Reference, stop: Cancellation | None = None) -> ImageRecord:
+    def pull(self, reference: Reference, platform: Platform, stop: Cancellation | None = None) -> ImageRecord:
         """The image, once it is there. Raises what the pull did."""
-        if reference not in self._stops:
-            return self._pull(reference, stop or Cancellation())
+        asked = reference, platform
+        if asked not in self._stops:
+            return self._pull(reference, platform, stop or Cancellation())
         with self._changed:
-            while reference not in self._results:
+            while asked not in self._results:
                 self._changed.wait(_POLL)
-            found = self._results[reference]
+            found = self._results[asked]
         if isinstance(found, BaseException):
             raise found
         return found
@@ -66,12 +72,17 @@ class Ahead:
             with self._changed:
                 if not self._waiting or self._over:
                     return
-                reference = self._waiting.popleft()
-            found: ImageRecord | BaseException
-            try:
-                found = self._pull(reference, self._stops[reference])
-            except BaseException as error:  # noqa: BLE001  it is raised where somebody waits
-                found = error
-            with self._changed:
-                self._results[reference] = found
-                self._changed.notify_all()
+                reference, platforms = self._waiting.popleft()
+            for platform in platforms:
+                self._bring(reference, platform)
+
+    def _bring(self, reference: Reference, platform: Platform) -> None:
+        asked = reference, platform
+        found: ImageRecord | BaseException
+        try:
+            found = self._pull(reference, platform, self._stops[asked])
+        except BaseException as error:  # noqa: BLE001  it is raised where somebody waits
+            found = error
+        with self._changed:
+            self._results[asked] = found
+            self._changed.notify_all()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from builder.context.oci_layout import Place
     from builder.engine.roots import Roots
     from builder.engine.sources import SourceTree
+    from builder.oci.image import ParsedImage
     from builder.oci.platform import Platform
     from builder.plan.stages import External
     from builder.store.store import ImageRecord, Store
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     class Pull(Protocol):
         """Of the command line, or of what pulls side by side."""
 
-        def __call__(self, reference: Reference, stop: Cancellation | None = None) -> ImageRecord: ...
+        def __call__(self, reference: Reference, platform: Platform, stop: Cancellation | None = None) -> ImageRecord: ...
 
 
 class Pulls(NamedTuple):
@@ -79,7 +80,7 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
         elif external.name == "scratch":
             return BaseImage("scratch", ImageConfig(platform, workdir="/"))
         else:
-            base = _from_store(external, available, store)
+            base = _from_store(external, available, store, platform)
     except BuildError as error:
         if type(error) is BuildError:
             # The image is no good: that is not a step which failed.
@@ -92,7 +93,7 @@ def resolve(external: External, available: Available, store: Store, roots: Roots
     return base
 
 
-def _from_store(external: External, available: Available, store: Store) -> BaseImage:
+def _from_store(external: External, available: Available, store: Store, platform: Platform) -> BaseImage:
     found = _by_id(external.name, store)
     try:
         reference = Reference.parse(external.name)
@@ -100,7 +101,7 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
         if found is None:
             raise DockerfileError(error.message, external.span, hint=error.hint) from None
     else:
-        found = _by_name(reference, found, external, available, store)
+        found = _by_name(reference, found, external, available, store, platform)
     parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
     blobs = found.blobs
     if blobs is None:
@@ -109,20 +110,29 @@ def _from_store(external: External, available: Available, store: Store) -> BaseI
 
 
 def _by_name(
-    reference: Reference, by_id: ImageRecord | None, external: External, available: Available, store: Store
+    reference: Reference,
+    by_id: ImageRecord | None,
+    external: External,
+    available: Available,
+    store: Store,
+    platform: Platform,
 ) -> ImageRecord:
     """The image that counts: what the store has, or what a registry gives. `by_id` is one whose id begins so."""
     pulls = available.pulls
-    found, counts = _stored(reference, by_id, pulls, store)
+    found, counts = _stored(reference, by_id, pulls, store, platform)
     if found is not None and counts:
         return found
+    if found is not None and pulls is not None and pulls.when != "never" and found is not by_id:
+        parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
+        if _was_pulled(found, parsed) and not platform.runs(parsed.config.platform):
+            return _for_other(reference, found, parsed.config.platform, pulls, platform)
     near = did_you_mean(external.name, available.stage_names)
     if near and external.role == "FROM" and external.name.lower() in (name.lower() for name in available.stage_names):
         near = f"FROM sees the stages before it: move the stage '{external.name}' up"
     if pulls is None or pulls.when == "never":
         raise _missing(reference, external, near, store, pulls)
     try:
-        return pulls.pull(reference)
+        return pulls.pull(reference, platform)
     except RegistryError as error:
         if found is not None and pulls.when == "newer":
             pulls.warn(f"{error.message}: the image of the store is used")
@@ -136,10 +146,13 @@ def _by_name(
         raise
 
 
-def to_pull(externals: Iterable[External], available: Available, store: Store) -> list[Reference]:
-    """What `resolve` will ask registries for, in order; what is wrong with the rest is for it to say."""
+def to_pull(
+    externals: Iterable[External], available: Available, store: Store, platform: Platform
+) -> list[tuple[Reference, Platform]]:
+    """What `resolve` will ask registries for, in order, and for which platform; what is wrong with the rest it says itself."""
     found = []
-    for name in (external.name for external in externals):
+    for external in externals:
+        name = external.name
         if (
             available.pulls is None
             or available.pulls.when == "never"
@@ -154,29 +167,55 @@ def to_pull(externals: Iterable[External], available: Available, store: Store) -
             reference = Reference.parse(text)
         except BuildError:
             continue
-        if not all(_stored(reference, _by_id(text, store), available.pulls, store)):
-            found.append(reference)
+        wanted = external.platform or platform
+        if not all(_stored(reference, _by_id(text, store), available.pulls, store, wanted)):
+            found.append((reference, wanted))
     return found
 
 
 def _stored(
-    reference: Reference, by_id: ImageRecord | None, pulls: Pulls | None, store: Store
+    reference: Reference, by_id: ImageRecord | None, pulls: Pulls | None, store: Store, platform: Platform
 ) -> tuple[ImageRecord | None, bool]:
     """What the store has, and whether nobody else has to be asked about it. `by_id` is one whose id begins so."""
-    found = store.find_image(reference.identity) or _by_tag(reference, store) or by_id
-    # What an id or a digest names cannot change.
-    is_sure = found is not None and (found is by_id or reference.digest is not None)
-    return found, is_sure or pulls is None or pulls.when in ("missing", "never")
+    found = store.find_image(reference.identity, platform) or _by_tag(reference, store, platform) or by_id
+    if found is None or pulls is None or pulls.when == "never" or found is by_id:
+        return found, True
+    parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
+    if _was_pulled(found, parsed) and not platform.runs(parsed.config.platform):
+        # A registry may have it for the platform that is wanted.
+        return found, False
+    # What a digest names cannot change.
+    return found, reference.digest is not None or pulls.when == "missing"
 
 
-def _by_tag(reference: Reference, store: Store) -> ImageRecord | None:
+def _by_tag(reference: Reference, store: Store, platform: Platform) -> ImageRecord | None:
     """The image under the tag beside a digest, if it came as that very digest."""
     if reference.digest is None or not reference.tag:
         return None
-    tagged = store.find_image(f"{reference.name}:{reference.tag}")
+    tagged = store.find_image(f"{reference.name}:{reference.tag}", platform)
     return (
         tagged if tagged is not None and f"{reference.name}@{reference.digest}" in store.repositories(tagged.config) else None
     )
+
+
+def _was_pulled(record: ImageRecord, parsed: ParsedImage) -> bool:
+    """Whether a registry may have it for other platforms: not what was built or imported here."""
+    blobs = record.blobs or ()
+    return bool(record.source) or (bool(blobs) and all(blobs) and len(blobs) == len(parsed.diff_ids))
+
+
+def _for_other(reference: Reference, found: ImageRecord, has: Platform, pulls: Pulls, platform: Platform) -> ImageRecord:
+    """The image for a platform that the one of the store is not for. The latter counts, with the plan's warning, where no
+    registry has one at all."""
+    try:
+        return pulls.pull(reference, platform)
+    except RegistryError as error:
+        from builder.engine.pulling import NotThere
+
+        if isinstance(error, NotThere):
+            return found
+        error.message = f"the image '{reference.familiar}' in the store is for {has}, not {platform}: {error.message}"
+        raise
 
 
 def _missing(reference: Reference, external: External, near: str | None, store: Store, pulls: Pulls | None) -> DockerfileError:

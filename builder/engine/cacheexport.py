@@ -12,7 +12,7 @@ from builder.plan.steps import BaseStep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from builder.cache.format import CachedMount
     from builder.cache.places import CacheTo, Sink
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 
 def export_cache(
-    to: CacheTo, sink: Sink, plan: Plan, outcome: Outcome, store: Store, roots: Roots, emit: Emit, *, threads: int
+    to: CacheTo, sink: Sink, plans: Sequence[Plan], outcome: Outcome, store: Store, roots: Roots, emit: Emit, *, threads: int
 ) -> tuple[Digest, int]:
-    """Write the cache to `sink`; its manifest's digest, and the bytes of all its blobs. Raises UsageError, StoreError,
-    RegistryError, and BuildError for cache mounts that cannot be packed."""
-    results = [outcome.results[step] for step in (_chain(plan) if to.mode == "min" else sorted(outcome.results))]
+    """Write the cache of what was built, for one platform or several, to `sink`; its manifest's digest, and the bytes of all
+    its blobs. Raises UsageError, StoreError, RegistryError, and BuildError for cache mounts that cannot be packed."""
+    wanted = [step for plan in plans for step in _chain(plan)] if to.mode == "min" else sorted(outcome.results)
+    results = [outcome.results[step] for step in wanted]
     steps: dict[str, CachedStep] = {}
     layers: dict[Digest, Blob] = {}
     for result in results:

@@ -184,7 +184,7 @@ class Executor:
             roots = {need: done[need].root for need in parents(step)}
             sources = mountsources.find(step, roots, self._contexts, self._roots, self.stop)
         contents = [source and source.digest for source in sources]
-        key = keys.run_key(step, root.chain, self._platform, self._rung(), contents)
+        key = keys.run_key(step, root.chain, step.platform or self._platform, self._rung(), contents)
         return self._cached(step, key, root) or self._made(
             _Job(key, step, number, root, root), lambda: self._ran(step, number, root, key, use, sources)
         )

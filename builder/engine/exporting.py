@@ -1,4 +1,4 @@
-"""Outputs: from an image in the store to files of the user."""
+"""Outputs: from an image in the store, or from images for several platforms, to files of the user."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from builder.errors import UsageError
 from builder.events import Notice
 from builder.export.directory import write_local, write_tar
 from builder.export.docker_archive import write_docker_archive
-from builder.export.layout import write_oci_layout
-from builder.oci.digest import Digest
+from builder.export.layout import Rendered, write_oci_layout
+from builder.layers.entry import EPOCH, Entry, Item
+from builder.oci.digest import Descriptor, Digest
+from builder.oci.image import MANIFEST_TYPE, index
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Literal
 
     from builder.engine.rendering import Blobs, Form
-    from builder.engine.roots import Root, Roots
+    from builder.engine.roots import BuiltImage, Roots
     from builder.events import Emit
-    from builder.export.layout import Rendered
+    from builder.oci.platform import Platform
     from builder.oci.reference import Reference
     from builder.store.store import Store
 
@@ -40,13 +42,12 @@ class Output(NamedTuple):
 
 
 class Export:
-    """The outputs of one image. `manifest` is the digest of the last manifest that was made."""
+    """The outputs of one image, or of images for several platforms, which an index joins. `manifest` is the digest of the last
+    manifest, or index, that was made."""
 
     def __init__(
         self,
-        config: bytes,
-        root: Root,
-        blobs: Blobs,
+        images: Sequence[BuiltImage],
         store: Store,
         roots: Roots,
         *,
@@ -54,20 +55,17 @@ class Export:
         created: str,
         push: Push | None = None,
         hand_over: HandOver | None = None,
-        annotations: Mapping[str, str] | None = None,
     ) -> None:
         """`push` takes an image to registries, under the names that it is given; its bytes. `hand_over` gives config, base
-        blobs and names to the Docker engine at a socket; the bytes that moved. `annotations` are the manifest's."""
-        self._config = config
-        self._blobs = blobs
-        self._root = root
+        blobs and names to the Docker engine at a socket; the bytes that moved."""
+        self._images = images
         self._store = store
         self._roots = roots
         self._threads = threads
         self._created = created
         self._push = push
         self._hand_over = hand_over
-        self._annotations = annotations
+        self._last: Rendered | None = None
         self.manifest: Digest | None = None
 
     def write(self, output: Output) -> int:
@@ -79,13 +77,13 @@ class Export:
                 return write_docker_archive(self._rendered(output), output.dest, tar=output.tar)
             case "local":
                 with stored():
-                    return write_local(flatten(self._root, self._roots), output.dest, mtime=None)
+                    return write_local(self._files(), output.dest, mtime=None)
             case "tar":
                 with stored():
-                    return write_tar(flatten(self._root, self._roots), output.dest, mtime=None)
+                    return write_tar(self._files(), output.dest, mtime=None)
             case "image":
                 # `build` puts every image into the store; compressed blobs are made when one is written or pushed.
-                return self._roots.size(self._root)
+                return sum(self._roots.size(image.root) for image in self._images)
             case "registry":
                 if self._push is None:
                     raise UsageError("registries are not reached here")
@@ -93,21 +91,66 @@ class Export:
             case "engine":
                 if self._hand_over is None:
                     raise UsageError("engines are not reached here")
-                return self._hand_over(self._config, self._blobs, output.names, output.dest)
+                if len(self._images) > 1:
+                    raise UsageError("an engine takes an image for one platform", hint="build for one: --platform")
+                return self._hand_over(self._images[0].config, self._images[0].blobs, output.names, output.dest)
+
+    def keep_index(self, names: Sequence[Reference]) -> Digest:
+        """Put the index and its images into the store, under these names; its digest. It is the last that an output had, else
+        one of gzip layers."""
+        from builder.engine.indexes import keep
+
+        rendered = self._last or self._render("gzip")
+        keep(rendered, self._images, names, self._store)
+        return Digest.of(rendered.manifest)
+
+    def _files(self) -> list[Item]:
+        """What ships; of several platforms each in a folder of its own, as with buildx."""
+        if len(self._images) == 1:
+            return flatten(self._images[0].root, self._roots)
+        items = []
+        for image in self._images:
+            folder = str(image.platform).replace("/", "_").encode()
+            items.append(Item(Entry(folder, "dir", 0o755, mtime=EPOCH * 10**9)))
+            items += [_below(folder, item) for item in flatten(image.root, self._roots) if item.entry.path]
+        return items
 
     def _rendered(self, output: Output) -> Rendered:
-        rendered = render(
-            self._config,
-            self._root,
-            self._blobs,
-            output.compression,
-            self._store,
-            self._roots,
-            threads=self._threads,
-            annotations=self._annotations,
-        )
-        self.manifest = Digest.of(rendered.manifest)
-        return rendered._replace(names=tuple(str(name) for name in output.names), created=self._created)
+        self._last = self._render(output.compression)
+        return self._last._replace(names=tuple(str(name) for name in output.names), created=self._created)
+
+    def _render(self, form: Form) -> Rendered:
+        rendered = [
+            render(
+                image.config,
+                image.root,
+                image.blobs,
+                form,
+                self._store,
+                self._roots,
+                threads=self._threads,
+                annotations=image.annotations,
+            )
+            for image in self._images
+        ]
+        found = rendered[0] if len(rendered) == 1 else joined(rendered, [image.platform for image in self._images])
+        self.manifest = Digest.of(found.manifest)
+        return found
+
+
+def joined(images: Sequence[Rendered], platforms: Sequence[Platform]) -> Rendered:
+    """The index of images for several platforms, ready to be written with them."""
+    manifests = [
+        Descriptor(MANIFEST_TYPE, Digest.of(image.manifest), len(image.manifest), (), (os, architecture, variant))
+        for image, (os, architecture, variant) in zip(images, platforms, strict=True)
+    ]
+    return Rendered(b"", index(manifests), (), images=tuple(images))
+
+
+def _below(folder: bytes, item: Item) -> Item:
+    entry = item.entry
+    link = b"%s/%s" % (folder, entry.link) if entry.kind == "hardlink" else entry.link
+    return item._replace(entry=entry._replace(path=b"%s/%s" % (folder, entry.path), link=link))
 
 
 def handing(store: Store, roots: Roots, emit: Emit) -> HandOver:

@@ -4,6 +4,7 @@ name only when all of it is there and verified."""
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from builder.cancellation import Cancellation
 from builder.engine import foreign
@@ -13,14 +14,16 @@ from builder.engine.unpacked import Unpacked
 from builder.errors import BuildError, Interrupted, RegistryError, StoreError
 from builder.events import BuildWarning, Notice
 from builder.oci.image import CONFIG_TYPES, parse_config
-from builder.oci.index import suited
+from builder.oci.index import shown, suited
 from builder.oci.platform import Platform
 from builder.registry.client import Client
 from builder.registry.manifests import Index, parse
+from builder.store.store import Member
+from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from builder.engine.roots import Roots
     from builder.events import Emit
@@ -31,14 +34,18 @@ if TYPE_CHECKING:
     from builder.registry.repository import Repository
     from builder.store.store import ImageRecord, Store
 
-_DEEPEST = 3
-"""Indexes in indexes."""
+_DEEPEST, _WIDEST = 3, 8
+"""Indexes in indexes, and those of one that are looked into where they do not say what they are for."""
 _LONGEST = 300
 """Characters of what an index says of itself in a hint."""
 
 
 class NotThere(RegistryError):
     """The registry has no such image."""
+
+
+class NoPlatform(RegistryError):
+    """The image is there, but not for this platform."""
 
 
 def pull(
@@ -54,6 +61,13 @@ def pull(
     cancelled when it fails. Raises NotThere, RegistryError for all else that network, registry and image are to blame for, and
     UsageError for a damaged file with credentials."""
     stop = stop or Cancellation()
+    with opened(reference, access, stop, emit) as origins:
+        return _pulled(reference, origins, stop, store, roots, platform, emit)
+
+
+@contextmanager
+def opened(reference: Reference, access: RegistryAccess, stop: Cancellation, emit: Emit) -> Iterator[Origins]:
+    """Where the image is asked for. What is wrong inside of the block is the registry's: what it gave is no image."""
 
     def warn(message: str) -> None:
         emit(BuildWarning("Registry", message))
@@ -61,13 +75,12 @@ def pull(
     with Client(access._replace(stop=stop, warn=warn, notice=lambda message: emit(Notice(message)))) as client:
         origins = Origins(reference, client, warn)
         try:
-            return _pulled(reference, origins, stop, store, roots, platform, emit)
+            yield origins
         except (RegistryError, StoreError, Interrupted):
             raise
         except BuildError as error:
             if error is origins.unusable:
                 raise
-            # What the registry gave is no image.
             raise RegistryError(error.message, hint=error.hint) from error
 
 
@@ -81,62 +94,88 @@ def _pulled(
     emit: Emit,
 ) -> ImageRecord:
     # Resolved once: whatever becomes of the tag meanwhile, the rest is fetched by digest.
-    repository, raw, manifest = origins.ask(lambda place: _found(reference, place, platform))
-    shown = reference.familiar
+    repository, raw, chosen = origins.ask(lambda place: _found(reference, place, platform))
+    member = bring(chosen, reference, repository, origins, stop, store, roots, emit)
+    store.put_repository([member.config], f"{reference.name}@{raw.digest}")
+    member = member._replace(source=str(raw.digest))
+    name = reference.identity
+    # What was pulled of the same index before stays beside it; of another one it is of another day.
+    others = [Member(one.config, one.blobs, one.platform, one.source) for one in store.find_images(name) if one.name == name]
+    others = [one for one in others if one.source == member.source and one.platform != member.platform]
+    store.tag_images(name, [member, *others])
+    found = store.find_image(name, platform)
+    if found is None:
+        raise StoreError(
+            f"the image '{reference.familiar}' vanished while it was pulled", hint="another process removed it: try again"
+        )
+    return found
+
+
+def bring(
+    chosen: Chosen,
+    reference: Reference,
+    repository: Repository,
+    origins: Origins,
+    stop: Cancellation,
+    store: Store,
+    roots: Roots,
+    emit: Emit,
+) -> Member:
+    """Bring an image into the store, without a name yet. `repository` gave its manifest."""
+    manifest = chosen.manifest
+    name = reference.familiar
     config = _config(manifest.config, origins, store)
     parsed = parse_config(config)
-    foreign.check_layers(shown, parsed, manifest.layers)
+    foreign.check_layers(name, parsed, manifest.layers)
     wanted = foreign.missing(parsed, manifest.layers, store, roots)
     diff_ids = dict(zip((layer.digest for layer in manifest.layers), parsed.diff_ids, strict=True))
 
     def fetch(descriptor: Descriptor, count: Callable[[int], object]) -> None:
         # Another image that is pulled, here or by another process, may have the same layer.
-        lock = store.lock(descriptor.digest.hex, f"process {os.getpid()}, pulling {shown}")
+        lock = store.lock(descriptor.digest.hex, f"process {os.getpid()}, pulling {name}")
         lock.acquire(lambda _: stop.check())
         try:
-            if _has(descriptor, store):
-                count(descriptor.size)
-            else:
-                download(descriptor, count)
+            fetch_blob(descriptor, origins, store, count)
         finally:
             lock.release()
 
-    def download(descriptor: Descriptor, count: Callable[[int], object]) -> None:
-        furthest = 0
-
-        def bring(place: Repository) -> None:
-            nonlocal furthest
-            size = 0
-            with store.blob_writer(descriptor.digest.algorithm) as writer:
-
-                def write(data: bytes) -> None:
-                    nonlocal furthest, size
-                    writer.write(data)
-                    size += len(data)
-                    # What another one begins anew does not count again.
-                    count(max(0, size - furthest))
-                    furthest = max(furthest, size)
-
-                place.blob(descriptor, write)
-                writer.commit(descriptor.digest)
-
-        origins.ask(bring)
-
     layers = [(layer, diff_ids[layer.digest]) for layer in wanted]
-    with store.scratch() as scratch, Transfers(f"pulling {shown}", wanted, fetch, stop, emit) as transfers:
+    with store.scratch() as scratch, Transfers(f"pulling {name}", wanted, fetch, stop, emit) as transfers:
         with Unpacked(layers, lambda layer: transfers.wait(layer.digest), store, scratch, stop) as tars:
-            blobs = foreign.bring(shown, parsed, manifest.layers, store, roots, tars.take)
+            blobs = foreign.bring(name, parsed, manifest.layers, store, roots, tars.take)
         transfers.finish()
     store.put_repository([layer.digest for layer in manifest.layers], repository.name)
     image_id, _ = store.put_blob(config)
-    for digest in (raw.digest, manifest.digest):
-        store.put_repository([image_id], f"{reference.name}@{digest}")
-    name = reference.identity
-    store.tag(name, image_id, blobs)
-    found = store.find_image(name)
-    if found is None:
-        raise StoreError(f"the image '{shown}' vanished while it was pulled", hint="another process removed it: try again")
-    return found
+    store.put_repository([image_id], f"{reference.name}@{chosen.raw.digest}")
+    return Member(image_id, blobs, str(chosen.platform or parsed.config.platform.normal()))
+
+
+def fetch_blob(
+    descriptor: Descriptor, origins: Origins, store: Store, count: Callable[[int], object] = lambda size: None
+) -> None:
+    """A blob, unless the store has it; `count` is told of its bytes."""
+    if _has(descriptor, store):
+        count(descriptor.size)
+        return
+    furthest = 0
+
+    def bring(place: Repository) -> None:
+        nonlocal furthest
+        size = 0
+        with store.blob_writer(descriptor.digest.algorithm) as writer:
+
+            def write(data: bytes) -> None:
+                nonlocal furthest, size
+                writer.write(data)
+                size += len(data)
+                # What another one begins anew does not count again.
+                count(max(0, size - furthest))
+                furthest = max(furthest, size)
+
+            place.blob(descriptor, write)
+            writer.commit(descriptor.digest)
+
+    origins.ask(bring)
 
 
 def lacking(error: RegistryError, reference: Reference, near: str | None) -> None:
@@ -149,39 +188,61 @@ def lacking(error: RegistryError, reference: Reference, near: str | None) -> Non
     error.message = f"there is no image '{reference.familiar}' in the store, and it cannot be pulled: {error.message}"
 
 
-def _found(reference: Reference, repository: Repository, platform: Platform) -> tuple[Repository, Raw, ImageManifest]:
+def top(reference: Reference, repository: Repository) -> Raw:
+    """What the name stands for. Raises NotThere and RegistryError."""
     raw = repository.manifest(reference.digest or reference.tag)
     if raw is None:
         raise NotThere(f"{repository.domain} has no image '{reference.familiar}'", hint="check its name and tag")
-    _, manifest = chosen_manifest(raw, reference, repository, platform)
-    kind = manifest.config.media_type
+    return raw
+
+
+class Chosen(NamedTuple):
+    """The manifest of one image, and what its index says that it is for; None where nothing says it."""
+
+    manifest: ImageManifest
+    platform: Platform | None
+    raw: Raw
+
+
+def _found(reference: Reference, repository: Repository, platform: Platform) -> tuple[Repository, Raw, Chosen]:
+    raw = top(reference, repository)
+    chosen = choose(raw, reference, repository, platform)
+    kind = chosen.manifest.config.media_type
     # What says nothing may be one.
     if kind.startswith("application/vnd.") and kind not in CONFIG_TYPES:
         hint = "other tools read it" if "cache" not in kind else "caches are for --cache-from"
         raise RegistryError(f"'{reference.familiar}' is no image, but of the type '{kind[:100]}'", hint=hint)
-    return repository, raw, manifest
+    return repository, raw, chosen
 
 
-def chosen_manifest(raw: Raw, reference: Reference, repository: Repository, platform: Platform) -> tuple[Raw, ImageManifest]:
+def choose(
+    raw: Raw, reference: Reference, repository: Repository, platform: Platform, said: Platform | None = None, depth: int = 0
+) -> Chosen:
     """The manifest that `raw` is, or that it, an index, has for `platform`. Raises RegistryError."""
-    for _ in range(_DEEPEST):
-        parsed = parse(raw, f"'{reference.familiar}'")
-        if not isinstance(parsed, Index):
-            return raw, parsed
-        found = suited(parsed.manifests, platform)
-        if not found:
-            others = [str(Platform(*one.platform)) for one in parsed.manifests if one.platform and one.platform[0] != "unknown"]
-            raise RegistryError(
-                f"the image '{reference.familiar}' is not there for {platform}",
-                hint=f"it is for {', '.join(dict.fromkeys(others))}"[:_LONGEST] if others else None,
-            )
-        chosen = repository.manifest(found[0].digest)
+    parsed = parse(raw, f"'{reference.familiar}'")
+    if not isinstance(parsed, Index):
+        return Chosen(parsed, said, raw)
+    if depth == _DEEPEST:
+        raise RegistryError(f"the indexes of '{reference.familiar}' are nested too deeply")
+    found = suited(parsed.manifests, platform)
+    lacking: RegistryError | None = None
+    # Those that say no platform may be indexes, each of which is looked into; else the first is the image.
+    for one in found[:_WIDEST] if found and not found[0].platform else found[:1]:
+        chosen = repository.manifest(one.digest)
         if chosen is None:
             raise RegistryError(
-                f"{reference.domain} has lost the manifest {found[0].digest} of '{reference.familiar}'", hint="push it again"
+                f"{reference.domain} has lost the manifest {one.digest} of '{reference.familiar}'", hint="push it again"
             )
-        raw = chosen
-    raise RegistryError(f"the indexes of '{reference.familiar}' are nested too deeply")
+        of = Platform(*one.platform).normal() if one.platform else said
+        try:
+            return choose(chosen, reference, repository, platform, of, depth + 1)
+        except NoPlatform as error:
+            lacking = error
+    others = shown(parsed.manifests)
+    raise lacking or NoPlatform(
+        f"the image '{reference.familiar}' is not there for {platform}",
+        hint=f"it is for {others}"[:_LONGEST] if others else None,
+    )
 
 
 def _config(descriptor: Descriptor, origins: Origins, store: Store) -> bytes:

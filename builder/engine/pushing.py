@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 from builder.cancellation import Cancellation
@@ -40,22 +41,32 @@ def push(image: Rendered, names: Sequence[Reference], access: RegistryAccess, st
         for tagged in repositories.values():
             repository = client.repository(tagged[0])
             put_blobs(f"pushing {tagged[0].familiar}", blobs, repository, stop, store, emit)
+            for each in image.all[:-1]:
+                # An index is taken when all that it names is there.
+                _put_manifest(repository, Digest.of(each.manifest), each.manifest)
             for name in tagged:
-                repository.put_manifest(name.tag, image.manifest, MANIFEST_TYPE)
+                _put_manifest(repository, name.tag, image.manifest)
             store.put_repository(blobs_of(image), repository.name)
-    return sum(descriptor.size for descriptor in blobs) + len(image.manifest)
+    return sum(descriptor.size for descriptor in blobs) + sum(len(each.manifest) for each in image.all)
 
 
 def blobs_of(image: Rendered) -> list[Digest]:
     """The digests of the layers, which other images may share."""
-    return [descriptor.digest for descriptor, _ in image.layers]
+    return [descriptor.digest for each in image.all for descriptor, _ in each.layers]
+
+
+def _put_manifest(repository: Repository, tag: str | Digest, data: bytes) -> None:
+    repository.put_manifest(tag, data, json.loads(data).get("mediaType") or MANIFEST_TYPE)
 
 
 def _blobs(image: Rendered) -> dict[Descriptor, Body]:
     """Each blob once, with how to read it."""
-    config = Descriptor(CONFIG_TYPE, Digest.of(image.config), len(image.config))
-    blobs = {layer.digest: (layer, file_body(path, layer.size)) for layer, path in image.layers}
-    return dict([*blobs.values(), (config, bytes_body(image.config))])
+    layers = (layer for each in image.all for layer in each.layers)
+    blobs = {layer.digest: (layer, file_body(path, layer.size)) for layer, path in layers}
+    for config in (each.config for each in image.all if each.config):
+        descriptor = Descriptor(CONFIG_TYPE, Digest.of(config), len(config))
+        blobs[descriptor.digest] = (descriptor, bytes_body(config))
+    return dict(blobs.values())
 
 
 def file_body(path: str, size: int) -> Body:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builder.engine.foreign import CONFIG_LIMIT
 from builder.engine.origins import Origins
-from builder.engine.pulling import NotThere, chosen_manifest
+from builder.engine.pulling import choose, top
 from builder.errors import BuildError, RegistryError
 from builder.oci.image import parse_config
 from builder.registry.client import Client
@@ -38,10 +38,8 @@ def look(reference: Reference, access: RegistryAccess, platform: Platform, warn:
 
 
 def _looked(reference: Reference, place: Repository, platform: Platform) -> Looked:
-    first = place.manifest(reference.digest or reference.tag)
-    if first is None:
-        raise NotThere(f"{place.domain} has no image '{reference.familiar}'", hint="check its name and tag")
-    raw, manifest = chosen_manifest(first, reference, place, platform)
+    first = top(reference, place)
+    manifest, _, raw = choose(first, reference, place, platform)
     config = place.read(manifest.config, CONFIG_LIMIT)
     try:
         parse_config(config)

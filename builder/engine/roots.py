@@ -24,7 +24,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from builder.cancellation import Cancellation
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
     from builder.layers.tarwriter import LayerSum
-    from builder.oci.digest import Digest
+    from builder.oci.digest import Descriptor, Digest
+    from builder.oci.platform import Platform
     from builder.store.store import Store
 
 
@@ -61,6 +62,18 @@ class Root(NamedTuple):
         for diff_id in diff_ids:
             root = root.on_top(diff_id)
         return root
+
+
+class BuiltImage(NamedTuple):
+    """What a build gave for one platform."""
+
+    platform: Platform
+    config: bytes
+    root: Root
+    blobs: Sequence[Descriptor | None]
+    """That its lowest layers came in (`BaseImage.blobs`)."""
+    annotations: Mapping[str, str]
+    """Of its manifest."""
 
 
 class Use(NamedTuple):

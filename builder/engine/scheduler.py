@@ -21,7 +21,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from builder.engine.executor import Executor, Result
     from builder.engine.roots import Root
@@ -42,6 +42,10 @@ class Outcome(NamedTuple):
     results: Mapping[int, Result]
     """Of each step, by its id."""
 
+    def of(self, plan: Plan) -> Outcome:
+        """What the same steps gave for another plan that has them."""
+        return self._replace(root=self.results[plan.target].root)
+
     @property
     def changed(self) -> frozenset[int]:
         """Ids of the steps that made a layer."""
@@ -57,15 +61,17 @@ class Outcome(NamedTuple):
         return sum(result.cached and result.key is not None for result in self.results.values())
 
 
-def run(plan: Plan, executor: Executor, emit: Emit, *, jobs: int = 1) -> Outcome:
-    """Execute the plan, at most `jobs` steps at a time.
+def run(plans: Sequence[Plan], executor: Executor, emit: Emit, *, jobs: int = 1) -> Outcome:
+    """Execute a plan, at most `jobs` steps at a time; or plans for several platforms, which have the same steps: what comes is
+    the outcome of the first.
 
     The first failure ends it: the step's StepFinished says `failed`, those of what was running beside it `cancelled`, and
     the error is raised, with the names of these.
     """
+    plan = plans[0]
     emit(PlanReady(len(plan.steps)))
     refuse_unexecuted(plan)
-    schedule = _Schedule(plan, executor, emit)
+    schedule = _Schedule(plans, executor, emit)
     crew = _Crew(schedule, max(1, jobs))
     try:
         while schedule.ready or crew.busy:
@@ -96,12 +102,13 @@ class _Schedule:
     """What is ready, and what each step gave. Changed by the thread of the build alone; the others read results that are
     there already."""
 
-    def __init__(self, plan: Plan, executor: Executor, emit: Emit) -> None:
+    def __init__(self, plans: Sequence[Plan], executor: Executor, emit: Emit) -> None:
+        plan = plans[0]
         self._plan = plan
         self._executor = executor
         self._emit = emit
         self._looked_into = _looked_into(plan)
-        self._shipped = _shipped(plan)
+        self._shipped = _shipped(plans)
         self._brought = dict(plan.triggers)
         self._waits: dict[int, int] = {}
         self._wanted_by: dict[int, list[int]] = {}
@@ -275,11 +282,12 @@ def _looked_into(plan: Plan) -> frozenset[int]:
     return frozenset(marked)
 
 
-def _shipped(plan: Plan) -> frozenset[int]:
-    """Ids of the steps whose layers are the image's."""
+def _shipped(plans: Sequence[Plan]) -> frozenset[int]:
+    """Ids of the steps whose layers are the images'."""
     marked = set()
-    step = plan.steps[plan.target]
-    while not isinstance(step, BaseStep):
-        marked.add(step.id)
-        step = plan.steps[step.parent]
+    for plan in plans:
+        step = plan.steps[plan.target]
+        while not isinstance(step, BaseStep):
+            marked.add(step.id)
+            step = plan.steps[step.parent]
     return frozenset(marked)

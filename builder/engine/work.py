@@ -18,6 +18,7 @@ from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, Interrupted, StepError, StoreError
 from builder.events import BuildWarning, Debug, SandboxChosen, StepLog
 from builder.layers.diff import commit_upper
+from builder.oci.platform import Platform
 from builder.plan.heredocs import PIPES
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
@@ -71,6 +72,8 @@ class Worker:
         self._mounting: MountTools | None = None
         self._closed = False
         self._told: set[str] = set()
+        self._platforms: set[Platform] = set()
+        """Foreign ones that are known to run here."""
 
     def close(self) -> None:
         with self._lock:
@@ -118,6 +121,7 @@ class Worker:
     ) -> Root:
         """RUN: `root` with what the command changed. `sources` are those of its mounts. Raises StepError with its code and last
         lines when it fails; what it had written by then is kept under the step's key."""
+        self._able(step)
         env = (*step.proxy, *step.env)
         scripts = (ScriptMount(PIPES + step.script.name, step.script.data),) if step.script else ()
         process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size, scripts)
@@ -155,6 +159,18 @@ class Worker:
                 upper, prepared.folders, self._roots.tree(root), warn=self._warn(step), devices=made_devices(outcome.notes)
             )
             return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)
+
+    def _able(self, step: RunStep) -> None:
+        """Raises SandboxError, told at the step, for a platform whose programs do not run here."""
+        own = Platform.of_machine(os.uname().machine)
+        if step.platform is None or step.platform[:2] == own[:2]:
+            return
+        from builder.engine import emulation  # for builds for other platforms
+
+        with self._lock:
+            if step.platform not in self._platforms:
+                emulation.require(step.platform, step.span)
+                self._platforms.add(step.platform)
 
     def _mount_tools(self) -> MountTools:
         from builder.engine.runmounts import MountTools  # for those who mount

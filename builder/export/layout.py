@@ -46,6 +46,13 @@ class Rendered(NamedTuple):
     """Normalised: `docker.io/library/name:tag`."""
     created: str = ""
     """RFC 3339; an annotation of the index where it is not empty."""
+    images: tuple[Rendered, ...] = ()
+    """Those that it names where it is an index: `manifest` is the index then, and there is neither config nor layer."""
+
+    @property
+    def all(self) -> tuple[Rendered, ...]:
+        """What has blobs: the image itself, or the images of an index before it."""
+        return (*(each for image in self.images for each in image.all), self)
 
 
 def write_oci_layout(image: Rendered, dest: str, *, tar: bool = True, stdout: int = 1) -> int:
@@ -92,12 +99,12 @@ def layout_files(images: Sequence[Rendered], others: list[dict[str, Any]]) -> di
     descriptors = [descriptor for image in images for descriptor in _descriptors(image)]
     index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*others, *descriptors]}
     files: dict[str, tuple[Digest | None, int, Source]] = {}
-    for image in images:
-        for data in (image.config, image.manifest):
-            digest = Digest.of(data)
-            files[blob_path(digest)] = (digest, len(data), BytesSource(data))
-        for descriptor, path in image.layers:
-            files[blob_path(descriptor.digest)] = (descriptor.digest, descriptor.size, file_at(path))
+    every = [each for image in images for each in image.all]
+    for data in (data for each in every for data in (each.config, each.manifest) if data):
+        digest = Digest.of(data)
+        files[blob_path(digest)] = (digest, len(data), BytesSource(data))
+    for descriptor, path in (layer for each in every for layer in each.layers):
+        files[blob_path(descriptor.digest)] = (descriptor.digest, descriptor.size, file_at(path))
     for name, data in (("index.json", to_json(index)), ("oci-layout", to_json({"imageLayoutVersion": "1.0.0"}))):
         files[name] = (None, len(data), BytesSource(data))
     return files
@@ -182,7 +189,7 @@ def _is_replaced(descriptor: Mapping[str, Any], image: Rendered) -> bool:
 
 def _diagnosed(error: BuildError, images: Sequence[Rendered]) -> BuildError:
     """The same error, or what is behind it: a blob of the store whose content is not its digest's."""
-    for descriptor, path in (layer for image in images for layer in image.layers):
+    for descriptor, path in (layer for image in images for each in image.all for layer in each.layers):
         try:
             with open(path, "rb") as file:
                 damaged = hashlib.file_digest(file, descriptor.digest.algorithm).hexdigest() != descriptor.digest.hex

@@ -129,7 +129,7 @@ def parse_config(data: bytes) -> ParsedImage:
             healthcheck=_healthcheck(config),
             shell=_strings(config, "Shell") or (),
             onbuild=_strings(config, "OnBuild") or (),
-            extra=_canonical(
+            extra=to_json(
                 {
                     "config": {k: v for k, v in config.items() if k not in _KNOWN_CONFIG},
                     "image": {k: v for k, v in raw.items() if k not in _KNOWN_IMAGE},
@@ -180,7 +180,7 @@ def assemble(
         "author": config.author,
         "created": created,
     }
-    return _canonical(
+    return to_json(
         {
             **extra["image"],
             **{k: v for k, v in image.items() if v},
@@ -201,7 +201,19 @@ def manifest(config: Descriptor, layers: Sequence[Descriptor], annotations: Mapp
     }
     if annotations:
         body["annotations"] = dict(annotations)
-    return _canonical(body)
+    return to_json(body)
+
+
+def index(manifests: Sequence[Descriptor], annotations: Mapping[str, str] | None = None) -> bytes:
+    """The index of several images."""
+    body: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": INDEX_TYPE,
+        "manifests": [descriptor_json(one) for one in manifests],
+    }
+    if annotations:
+        body["annotations"] = dict(annotations)
+    return to_json(body)
 
 
 def descriptor_json(d: Descriptor) -> dict[str, Any]:
@@ -249,7 +261,7 @@ def complete_history(history: Sequence[Mapping[str, Any]], layers: int) -> tuple
     return (*lines, *({"comment": "a layer without history"} for _ in range(layers - len(full))))
 
 
-def _canonical(value: object) -> bytes:
+def to_json(value: object) -> bytes:
     """JSON is UTF-8 (RFC 8259, section 8.1), but an argument of the command line may hold any bytes, which have become
     surrogates: each is U+FFFD here, as Go's encoder has it. Otherwise nobody could read the image."""
     text = canonical.dumps(value, ascii_only=False)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from builder.oci.image import DOCKER_INDEX_TYPE, INDEX_TYPE
+from builder.oci.platform import Platform
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from builder.oci.digest import Descriptor
-    from builder.oci.platform import Platform
+
+_INDEXES = (INDEX_TYPE, DOCKER_INDEX_TYPE)
+_KIND = "vnd.docker.reference.type"
+"""The annotation by which BuildKit marks what is no image: its attestations are for `unknown/unknown`."""
 
 
 def platforms(index: object) -> list[str]:
@@ -22,10 +28,24 @@ def platforms(index: object) -> list[str]:
 
 
 def suited(manifests: Iterable[Descriptor], platform: Platform) -> list[Descriptor]:
-    """Those for `platform`, in their order: what names it comes before what names none, and the same variant before others."""
-    all_of_them = list(manifests)
-    found = [d for d in all_of_them if d.platform is not None and d.platform[:2] == platform[:2]]
-    found = found or [d for d in all_of_them if d.platform is None]
-    if len({d.platform for d in found}) > 1:
-        found = [d for d in found if d.platform and d.platform[2] == platform.variant] or found
-    return found
+    """Those for `platform`, in their order: of what the platform can run the best alone, as containerd has it (`Only`). Where
+    none names a platform at all, any may be; beside those that do, an index without one may hold it."""
+    images = [one for one in manifests if is_image(one)]
+    ranks = {each: rank for rank, each in enumerate(platform.compatible())}
+    found = [(ranks[p], one) for one in images if one.platform and (p := Platform(*one.platform).normal()) in ranks]
+    if not found:
+        unsaid = [one for one in images if one.platform is None or not any(one.platform)]
+        return unsaid if len(unsaid) == len(images) else [one for one in unsaid if one.media_type in _INDEXES]
+    best = min(rank for rank, _ in found)
+    return [one for rank, one in found if rank == best]
+
+
+def is_image(one: Descriptor) -> bool:
+    """Whether it may be an image, or an index of images: no attestation."""
+    return not any(key == _KIND for key, _ in one.annotations) and (one.platform is None or one.platform[0] != "unknown")
+
+
+def shown(manifests: Iterable[Descriptor]) -> str:
+    """The platforms that there are, for a hint; empty where nothing says any."""
+    named = [str(Platform(*one.platform)) for one in manifests if one.platform and one.platform[0] and is_image(one)]
+    return ", ".join(dict.fromkeys(named))

@@ -19,6 +19,7 @@ from builder.redact import redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from builder.plan.steps import Plan, Step
@@ -30,20 +31,29 @@ _KINDS: dict[type, str] = {CopySource: "path"}
 _ENDINGS = ("Step", "Origin", "Source", "Mount")
 
 
-def document(plan: Plan, file: str) -> dict[str, Any]:
-    """Objects, lists and plain values; `file` is the Dockerfile's name, for the spans."""
+def document(plans: Sequence[Plan], file: str) -> dict[str, Any]:
+    """Objects, lists and plain values; `file` is the Dockerfile's name, for the spans. Plans for several platforms have the
+    same steps (`joining.join`): what differs is told of each."""
+    plan = plans[0]
     return {
         "v": VERSION,
         "file": file,
-        "platform": str(plan.platform),
-        "target": plan.target,
+        **_image(plan, file),
+        **({"images": [_image(each, file) for each in plans]} if len(plans) > 1 else {}),
         "steps": [_step(step, file) for step in plan.steps],
-        "base": plan.base.name,
-        "config": _value(plan.config, file),
-        "history": [{"created_by": line.created_by, "step": line.step} for line in plan.history],
         "skipped": list(plan.skipped),
         "triggers": [list(pair) for pair in plan.triggers],
         "warnings": [{"code": code, "message": message, "span": _value(span, file)} for code, message, span in plan.warnings],
+    }
+
+
+def _image(plan: Plan, file: str) -> dict[str, Any]:
+    return {
+        "platform": str(plan.platform),
+        "target": plan.target,
+        "base": plan.base.name,
+        "config": _value(plan.config, file),
+        "history": [{"created_by": line.created_by, "step": line.step} for line in plan.history],
     }
 
 

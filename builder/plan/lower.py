@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Step,
     )
 
+_TARGET_ARGS = ("TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT")
 MAX_WEIGHT = 256 << 20
 """Bytes, roughly, that the steps and stages of a plan may take."""
 
@@ -51,7 +52,7 @@ def lower(
     warnings: list[Warn] | None = None,
     forgives: Callable[[Instruction], bool] = lambda instruction: False,
 ) -> Plan:
-    """The plan of what the target needs. `bases` has one entry for each of `stages.externals()`.
+    """The plan of what the target needs. `bases` has one entry for each of `stages.externals()`, by its key.
 
     `warnings` gets what there is to warn of, also when there is an error in the end. An instruction whose error is forgiven
     is left out: for checks, which may not know what a base sets.
@@ -123,14 +124,15 @@ class _Lowering:
             self._weigh(stage.span, state.weight())
         else:
             number = 1
-            name = f"[{stage.label} {number}/{total}] FROM {stage.base.name}"
-            base = self.bases[stage.base.name]
+            name = f"[{self._shown(stage)}{stage.label} {number}/{total}] FROM {stage.base.name}"
+            base = self.bases[stage.base.key]
             state = State(base, self._base(base, name, stage.base, 1), self.settings, self.globals, self.escape)
             if not any(key == "PATH" for key, _ in state.config.env):
                 state.setenv("PATH", DEFAULT_PATH)
             # The triggers of the base are among the instructions, and none goes on to the next child.
-            state.config = state.config._replace(platform=self._platform(base.config.platform), onbuild=())
+            state.config = state.config._replace(platform=self._platform(stage, base.config.platform), onbuild=())
         state.stage = stage.label
+        state.platform = stage.platform or self.settings.platform
         copies = dict(stage.copies)
         mounts: dict[int, list[MountReference]] = {}
         for mount in stage.mounts:
@@ -141,7 +143,8 @@ class _Lowering:
             if isinstance(instruction, Run | Copy | Workdir):
                 number += 1
                 self._at = (stage.label, number, total)
-                name = _step_name(stage, number, total, instruction, trigger is not None)
+                where = f"{self._shown(stage, state)}{stage.label} {number}/{total}"
+                name = _step_name(where, instruction, trigger is not None)
             before = len(self.steps)
             try:
                 if isinstance(instruction, Run):
@@ -177,21 +180,30 @@ class _Lowering:
                 hint="use fewer variables, or build in several Dockerfiles",
             )
 
-    def _platform(self, base: Platform) -> Platform:
-        """The target's; a variant that only the base names stays."""
-        target = self.settings.platform
+    def _shown(self, stage: Stage, state: State | None = None) -> str:
+        """The platform in a step's name, where several are built for; with what it builds for, as far as the stage asks for
+        that: `linux/amd64->arm64` (dockerfile2llb/convert.go, prefixCommand)."""
+        if not self.settings.several:
+            return ""
+        own, target = stage.platform or self.settings.platform, self.settings.platform
+        asks = state is not None and any(name in state.args for name in _TARGET_ARGS)
+        return f"{own}{_difference(own, target) if asks else ''} "
+
+    def _platform(self, stage: Stage, base: Platform) -> Platform:
+        """The stage's; a variant that only the base names stays."""
+        target = stage.platform or self.settings.platform
         return target if target.variant or base[:2] != target[:2] else target._replace(variant=base.variant)
 
     def _base(self, base: BaseImage, name: str, external: External, number: int) -> int:
-        if external.name not in self._base_steps:
-            self._base_steps[external.name] = len(self.steps)
-            actual, expected = base.config.platform, self.settings.platform
+        if external.key not in self._base_steps:
+            self._base_steps[external.key] = len(self.steps)
+            actual, expected = base.config.platform, external.platform or self.settings.platform
             self.warnings += stagechecks.base_platform(external.name, external.span, actual, expected)
             self.steps.append(BaseStep(len(self.steps), name, external.span, base))
             label, _, total = self._at
             config = base.config
             self.places.append(Place(label, number, total, config.env, (), config.workdir or "/", config.user))
-        return self._base_steps[external.name]
+        return self._base_steps[external.key]
 
     def unused_args(self) -> list[Warn]:
         known = {name for stage in self.stages.all for i in stage.instructions if isinstance(i, Arg) for name, _, _ in i.items}
@@ -263,7 +275,7 @@ class _Lowering:
     def _resolved(self, origin: External | StageReference, name: str) -> Origin:
         if isinstance(origin, StageReference):
             return StageOrigin(self.finished[origin.number].step)
-        base = self.bases[origin.name]
+        base = self.bases[origin.key]
         return StageOrigin(self._base(base, f"{name.partition(']')[0]}] FROM {origin.name}", origin, 0))
 
     def _context(self, name: str) -> Origin:
@@ -294,11 +306,19 @@ def _unused(name: str, known: Collection[str]) -> str:
     return f"--build-arg {name} is not declared by any ARG" + (f" ({hint})" if hint else "")
 
 
-def _step_name(stage: Stage, number: int, total: int, instruction: Run | Copy | Workdir, triggered: bool) -> str:
+def _difference(own: Platform, target: Platform) -> str:
+    if own.os != target.os:
+        return f"->{target}"
+    if own.architecture != target.architecture:
+        return f"->{'/'.join(part for part in target[1:] if part)}"
+    return f"->{target.variant}" if own.variant != target.variant else ""
+
+
+def _step_name(where: str, instruction: Run | Copy | Workdir, triggered: bool) -> str:
     text = instruction.text
     if isinstance(instruction, Run) and instruction.heredocs:
         from builder.plan import heredocs
 
         text = heredocs.summary(instruction)
     one_line = redact(" ".join(text.split()))
-    return f"[{stage.label} {number}/{total}] {'ONBUILD ' if triggered else ''}{one_line}"
+    return f"[{where}] {'ONBUILD ' if triggered else ''}{one_line}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from builder.dockerfile.ast import Flag, From, Instruction, Word
     from builder.errors import Span
+    from builder.oci.platform import Platform
 
 
 class External(NamedTuple):
@@ -30,6 +31,13 @@ class External(NamedTuple):
     """`FROM`, `--from` or `--mount=from`."""
     trigger: str = ""
     """Text of the ONBUILD trigger that names it, if one does."""
+    platform: Platform | None = None
+    """Of `FROM --platform`, where that is another than the build's."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from others: one name may be wanted for several platforms."""
+        return self.name if self.platform is None else f"{self.name} for {self.platform}"
 
 
 class StageReference(NamedTuple):

@@ -59,6 +59,7 @@ def run_step(state: State, instruction: Run, number: int, name: str, origins: di
         script,
         next((flag.span for flag in instruction.flags if flag.name == "security"), None),
         state.stage,
+        state.platform,
     )
     return step, warnings
 

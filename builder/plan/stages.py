@@ -43,6 +43,8 @@ class Stage(NamedTuple):
     """The same for each `--mount` that has a `from`."""
     triggers: tuple[str, ...] = ()
     """Texts of the triggers that the first instructions are."""
+    platform: Platform | None = None
+    """Of `FROM --platform`, where that is another than the build's; of a stage that is built on another it is that one's."""
     hidden: bool = False
     """A named context of its name stands for it: no instruction of it counts, and no trigger fires in it."""
 
@@ -60,13 +62,13 @@ class Stages(NamedTuple):
     """The global scope: predefined ARGs and those before the first FROM that have a value."""
 
     def externals(self) -> tuple[External, ...]:
-        """What must be resolved before the plan can be made, each name once."""
+        """What must be resolved before the plan can be made, each once."""
         found: dict[str, External] = {}
         for index in self.needed:
             stage = self.all[index]
             for origin in (stage.base, *(origin for _, origin in stage.copies), *(mount.origin for mount in stage.mounts)):
                 if isinstance(origin, External):
-                    found.setdefault(origin.name, origin)
+                    found.setdefault(origin.key, origin)
         return tuple(found.values())
 
 
@@ -99,8 +101,8 @@ def reachable(
     of all named contexts, `directories` of those that are folders and not images; `predefined` comes from `platform_args`.
     `everything`: all stages count as needed.
 
-    `onbuild` has the triggers of each external base that is resolved already. They may need more stages and externals: the
-    caller resolves those and asks again, until nothing new comes.
+    `onbuild` has the triggers of each external base (by `External.key`) that is resolved already. They may need more stages and
+    externals: the caller resolves those and asks again, until nothing new comes.
 
     Raises DockerfileError for what is wrong in the file and UsageError for an unknown target.
     """
@@ -113,19 +115,26 @@ def reachable(
 
     names: dict[str, int] = {}
     bases: list[Origin] = []
+    faults: dict[int, DockerfileError] = {}
     for index, (head, _) in enumerate(heads):
         bases.append(references.base(head, scope, escape, names, contexts))
+        try:
+            bases[index] = _for_platform(bases[index], head, scope, escape)
+        except DockerfileError as error:
+            faults[index] = error
         if head.alias is not None:
             names[head.alias.text.lower()] = index
     known = Known(names, len(heads), contexts, directories)
     stages = [_stage(index, head, base, body, known) for index, ((head, body), base) in enumerate(zip(heads, bases))]
     goal = _target(target, stages, names)
+    _inherit_platforms(stages)
     firing = _Firing(stages, onbuild or {}, known, parse_trigger)
     needed, ordered = _order(stages, goal)
     while firing.fire(needed, [head.image.span for head, _ in heads]):
         needed, ordered = _order(stages, goal)
     for index in needed:
-        _check_platform(heads[index][0], scope, escape, Platform.parse(predefined["TARGETPLATFORM"]))
+        if index in faults:
+            raise faults[index]
     return Stages(tuple(stages), goal, ordered if everything else needed, tuple(scope.items()))
 
 
@@ -172,11 +181,14 @@ def _stage(index: int, head: From, base: Origin, body: Sequence[Instruction], kn
     name = head.alias.text if head.alias else ""
     if head.alias is not None and matching_context(name, known.contexts) is not None:
         # Whoever names the stage gets the context, and so does who asks for its number.
-        return Stage(index, name, head.span, External(name, head.alias.span, "FROM"), (), (), hidden=True)
+        platform = base.platform if isinstance(base, External) else None
+        external = External(name, head.alias.span, "FROM", platform=platform)
+        return Stage(index, name, head.span, external, (), (), platform=platform, hidden=True)
     placed = list(enumerate(body))
     copies = tuple(found for place, each in placed for found in references.copies(index, place, each, known))
     mounts = tuple(found for place, each in placed for found in references.mounts(index, place, each, known))
-    return Stage(index, name, head.span, base, tuple(body), copies, mounts)
+    platform = base.platform if isinstance(base, External) else None
+    return Stage(index, name, head.span, base, tuple(body), copies, mounts, platform=platform)
 
 
 class _Firing:
@@ -212,7 +224,7 @@ class _Firing:
                 if number is not None and number < stage.number and self._stages[number].hidden:
                     # The context stands for that stage, and is no image that is built on.
                     return ()
-                return self._onbuild.get(name, ())
+                return self._onbuild.get(stage.base.key, ())
             case StageReference(number=number):
                 below = self._stages[number].instructions
                 return tuple(each.trigger for each in below if isinstance(each, Onbuild))
@@ -239,20 +251,22 @@ def _brought(origin: Origin, trigger: str) -> Origin:
     return origin._replace(trigger=trigger) if isinstance(origin, External) else origin
 
 
-def _check_platform(head: From, scope: Mapping[str, str], escape: str, here: Platform) -> None:
-    """FROM --platform of a stage that is needed."""
-    if head.platform is None:
-        return
+def _for_platform(base: Origin, head: From, scope: Mapping[str, str], escape: str) -> Origin:
+    """The base of a FROM, for its `--platform`. A stage is what it is, whatever the flag says, as in BuildKit."""
+    if head.platform is None or not isinstance(base, External):
+        return base
     try:
         wanted = Platform.parse(expand(head.platform, scope, escape))
     except BuildError as error:
         raise DockerfileError(error.message, head.platform.span, hint=error.hint) from None
-    if wanted != here:
-        raise DockerfileError(
-            f"FROM --platform={wanted} is not executed yet on {here}",
-            head.platform.span,
-            hint="foreign platforms come with a later version",
-        )
+    return base if str(wanted) == scope["TARGETPLATFORM"] else base._replace(platform=wanted)
+
+
+def _inherit_platforms(stages: list[Stage]) -> None:
+    for index, stage in enumerate(stages):
+        if isinstance(stage.base, StageReference):
+            # A FROM sees the stages before it alone: those are done.
+            stages[index] = stage._replace(platform=stages[stage.base.number].platform)
 
 
 def _target(target: str, stages: list[Stage], names: Mapping[str, int]) -> int:

@@ -41,6 +41,8 @@ class Settings(NamedTuple):
     """Names of the named contexts that are folders."""
     uncached: tuple[str, ...] = ()
     """Names of stages whose steps are done anew (`--no-cache-filter`)."""
+    several: bool = False
+    """Whether `platform` is one of several that are built: then the names of steps say it."""
 
 
 class _Variables(dict[str, str]):
@@ -63,6 +65,8 @@ class State:
         self.stage = ""
         """What messages call the stage."""
         self.settings = settings
+        self.platform = settings.platform
+        """What its commands are run for."""
         self.global_args = global_args
         self.escape = escape
         self.args: dict[str, str] = {}
@@ -138,6 +142,7 @@ class State:
         state.args.update(self.args)
         state.declared = dict(self.declared)
         state.workdir_set = self.workdir_set
+        state.platform = self.platform
         return state
 
     def weight(self) -> int:

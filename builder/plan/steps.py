@@ -121,6 +121,8 @@ class RunStep(NamedTuple):
     """Where `--security` stands."""
     stage: str = ""
     """The stage that it stands in, as messages call it; in no key."""
+    platform: Platform | None = None
+    """Of its stage; None: the build's."""
 
 
 class CopyStep(NamedTuple):

@@ -143,7 +143,7 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
                 "size": size,
                 "seconds": round(seconds, 3),
             }
-        case BuildFinished(image_id, names, size, layers, ran, cached, skipped, seconds):
+        case BuildFinished(image_id, names, size, layers, ran, cached, skipped, seconds, platforms):
             return "build.finished", {
                 "image_id": image_id,
                 "names": [valid(name) for name in names],
@@ -153,6 +153,7 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
                 "cached": cached,
                 "skipped": [valid(name) for name in skipped],
                 "seconds": round(seconds, 3),
+                **({"platforms": list(platforms)} if platforms else {}),
             }
         case BuildFailed(error, seconds):
             return "build.failed", {"error": error_fields(error), "seconds": round(seconds, 3)}

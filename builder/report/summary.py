@@ -41,7 +41,8 @@ class Summary:
         names = ", ".join(map(clean, event.names))
         head = f"built {names} in" if names else "built in"
         rows = [
-            ("image id", event.image_id),
+            ("index" if event.platforms else "image id", event.image_id),
+            *([("for", ", ".join(event.platforms))] if event.platforms else []),
             ("size", f"{size(event.size)} in {event.layers} layer{'' if event.layers == 1 else 's'}"),
             ("steps", f"{event.ran} ran, {event.cached} cached"),
         ]

@@ -141,6 +141,7 @@ class Housekeeping:
                     doomed = [t for t in things if _name(t) in victims and not (t.images or t.in_use)]
                     for config in forgotten:
                         connection.execute("DELETE FROM images WHERE config = ? AND name = ''", (config,))
+                    connection.execute("DELETE FROM indexes WHERE digest NOT IN (SELECT source FROM images)")
                     for thing in doomed:
                         _delete_rows(connection, thing)
                 # The rows are gone for good; a process that is killed here leaves files that belong to nobody.

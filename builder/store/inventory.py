@@ -15,7 +15,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Literal
 
     from builder.store.database import Database
@@ -93,19 +93,22 @@ class _Taking:
         self._indexes = set(_names(root, "index"))
         self._folders = set(_names(root, "snapshots"))
         self._taken: set[str] = set()
-        rows = self._all("SELECT name, config, blobs, created FROM images")
+        rows = self._all("SELECT name, config, blobs, created, source FROM images")
+        indexes: dict[str, str] = dict(self._all("SELECT digest, blobs FROM indexes"))
         # One that was given a name since it was chosen is not forgotten.
         self._rows = [row for row in rows if row[0] or row[1] not in dropped]
-        self._find_needs()
+        self._find_needs(indexes)
 
-    def _find_needs(self) -> None:
-        """By digest, the images that need it: configs, diff IDs, indexes, and the blobs that their bases came in."""
-        for name, config, blobs, _ in self._rows:
+    def _find_needs(self, indexes: Mapping[str, str]) -> None:
+        """By digest, the images that need it: configs, diff IDs, indexes, the blobs that their bases came in, and all of an
+        image index that is here whole."""
+        for name, config, blobs, _, source in self._rows:
             shown = name or config
             needed = [config]
             for layer in self._images.layers(config):
                 needed += layer
             needed += [blob[1] for blob in canonical.loads(blobs) if blob] if blobs else []
+            needed += [source, *canonical.loads(indexes[source])] if source in indexes else []
             for digest in dict.fromkeys(needed):
                 self._needs.setdefault(digest, []).append(shown)
         for name in self._uses:
@@ -127,7 +130,7 @@ class _Taking:
     def _configs(self) -> Iterable[Thing]:
         names: dict[str, list[str]] = {}
         created: dict[str, int] = {}
-        for name, config, _, when in self._rows:
+        for name, config, _, when, _ in self._rows:
             names.setdefault(config, []).append(name)
             created[config] = when
         for config, all_names in names.items():
@@ -180,7 +183,8 @@ class _Taking:
         if not alone:
             for digest in layer.compressed:
                 if digest in self._blobs and digest not in self._taken:
-                    yield self._thing("compressed", digest, f"of the layer {diff_id}", blobs=[digest], needed=False)
+                    # An image needs it where an index names it: that is kept byte for byte.
+                    yield self._thing("compressed", digest, f"of the layer {diff_id}", blobs=[digest])
 
     def _fetched(self) -> Iterable[Thing]:
         for key, digest, name in self._all("SELECT key, digest, name FROM downloads"):
@@ -226,14 +230,13 @@ class _Taking:
         records: Iterable[str] = (),
         fetched: Iterable[str] = (),
         names: Iterable[str] | None = None,
-        needed: bool = True,
         created: int = 0,
     ) -> Thing:
         """With what else is known of it. A blob that another thing has already is not this one's, too."""
         own = [digest for digest in dict.fromkeys(blobs) if digest in self._blobs and digest not in self._taken]
         self._taken.update(own)
         names = list(dict.fromkeys([id] if names is None else names))
-        images = tuple(dict.fromkeys(image for name in names for image in self._needs.get(name, ()))) if needed else ()
+        images = tuple(dict.fromkeys(image for name in names for image in self._needs.get(name, ())))
         files = [f"index/{name}" for name in indexes] + [f"blobs/{name.replace(':', '/', 1)}" for name in own]
         made = created or _made(self._root, files)
         used = max(made, *(self._used.get(name, 0) for name in (*names, *records)))

@@ -20,6 +20,7 @@ from builder.store.layout import is_current
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.oci.digest import Digest
+    from builder.oci.platform import Platform
     from builder.store.builds import Build
     from builder.store.failed import FailedStep
     from builder.store.images import ImageRecord
@@ -86,9 +87,9 @@ class Peek:
         steps = kept(self._root, self._database) if self._database is not None else []
         return next((step for step in steps if step.key == key), None)
 
-    def find_image(self, wanted: str) -> ImageRecord | None:
+    def find_image(self, wanted: str, platform: Platform | None = None) -> ImageRecord | None:
         """As `Store.find_image`."""
-        return Images(self._database).find(wanted) if self._database is not None else None
+        return Images(self._database).find(wanted, platform) if self._database is not None else None
 
     def read_blob(self, digest: Digest) -> bytes | None:
         """The content of a small blob; None where it is missing or damaged."""

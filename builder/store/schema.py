@@ -94,9 +94,23 @@ _OWNERS: Step = (
     "ALTER TABLE snapshots ADD COLUMN owners TEXT NOT NULL DEFAULT ''",
 )
 
+_INDEXES: Step = (
+    # A name may stand for images of several platforms: a row each. `platform` is '' where nobody asked for one. `source` is the
+    # digest of the index, or manifest, that the name stood for; '' for what was not made or pulled as part of one.
+    "ALTER TABLE images ADD COLUMN platform TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE images ADD COLUMN source TEXT NOT NULL DEFAULT ''",
+    "DROP INDEX image_by_name",
+    "DROP INDEX image_by_config",
+    "CREATE UNIQUE INDEX image_by_name ON images (name, platform) WHERE name <> ''",
+    "CREATE UNIQUE INDEX image_by_config ON images (config, name, platform)",
+    "CREATE INDEX image_by_source ON images (source)",
+    # Indexes that are here whole, byte for byte, with the digests of all that they need, as JSON.
+    "CREATE TABLE indexes (digest TEXT PRIMARY KEY, blobs TEXT NOT NULL) WITHOUT ROWID",
+)
+
 STEPS: Sequence[Step] = (
     *(_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES),
-    *(_ANNOTATIONS, _OWNERS),
+    *(_ANNOTATIONS, _OWNERS, _INDEXES),
 )
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 

@@ -11,7 +11,7 @@ from builder.store.database import Database
 from builder.store.durability import Durability, current_boot_id
 from builder.store.faults import Faults
 from builder.store.hints import FileHints
-from builder.store.images import ImageRecord, Images
+from builder.store.images import ImageRecord, Images, Member, best
 from builder.store.layers import Layers
 from builder.store.lease import Lease, Scratch, sweep
 from builder.store.locks import Locks
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from builder.errors import StoreError
     from builder.oci.digest import Descriptor
+    from builder.oci.platform import Platform
     from builder.store.builds import Build, Builds
     from builder.store.cachemounts import CacheMountRecord, CacheMounts, CacheMountUse, Sharing
     from builder.store.collect import Housekeeping
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from builder.store.locks import Lock
     from builder.store.verify import Report
 
-__all__ = ["BlobWriter", "ImageRecord", "Record", "Scratch", "Store"]
+__all__ = ["BlobWriter", "ImageRecord", "Member", "Record", "Scratch", "Store"]
 
 
 class Store:
@@ -350,8 +351,13 @@ class Store:
         `blobs` are those that its lowest layers came in (`ImageRecord.blobs`): a base ships as it came, whatever else the store
         has seen. All that was recorded so far is synced before, so that the name never outlives the layers.
         """
+        self.tag_images(name, [Member(config, blobs)])
+
+    def tag_images(self, name: str, members: Sequence[Member], index: Iterable[Digest] | None = None) -> None:
+        """Let a name stand for images of several platforms; else as `tag`. `index`, of what is part of an index that is here
+        whole: the digests of all that it needs, which stays as long as the images."""
         self.sync()
-        self._images.tag(name, config, blobs)
+        self._images.put(name, members, index)
 
     def annotations(self, config: Digest) -> dict[str, str]:
         """What an image's manifest says besides, whenever one is made."""
@@ -375,11 +381,15 @@ class Store:
         # Again: what was removed meanwhile may have lost its content.
         return self._images.all()
 
-    def find_image(self, wanted: str) -> ImageRecord | None:
-        """By normalised name, or by four or more of the first digits of the id. UsageError where they are ambiguous."""
-        found = self._images.find(wanted)
-        if found is None:
-            return None
-        self._uses.add(str(found.config))
-        # Again: it may have been removed before it was in use.
-        return self._images.find(wanted)
+    def find_image(self, wanted: str, platform: Platform | None = None) -> ImageRecord | None:
+        """By normalised name, or by four or more of the first digits of the id. UsageError where they are ambiguous. Of what
+        stands for several platforms the image that is best for `platform`, or for this machine."""
+        found = self.find_images(wanted)
+        return best(found, platform) if found else None
+
+    def find_images(self, wanted: str) -> list[ImageRecord]:
+        """The same: all images that the name stands for, or the index of this id."""
+        found = self._images.find_all(wanted)
+        self._uses.add_all(str(one.config) for one in found)
+        # Again: they may have been removed before they were in use.
+        return self._images.find_all(wanted) if found else []

@@ -11,6 +11,7 @@ import hashlib
 import os
 from functools import partial
 
+from builder import canonical
 from builder.errors import BuildError, StoreError
 from builder.layers.compression import decompress
 from builder.layers.index import load_index
@@ -111,7 +112,20 @@ class Verifier:
             for layer in layers:
                 for digest in layer:
                     self._needs.setdefault(digest, []).append(shown)
+        self._check_image_indexes()
         return found
+
+    def _check_image_indexes(self) -> None:
+        """Indexes that are here whole, as they say."""
+        for index, blobs, name in self._database.all(
+            "SELECT digest, indexes.blobs, max(name) FROM indexes JOIN images ON source = digest GROUP BY digest"
+        ):
+            for digest in dict.fromkeys([index, *canonical.loads(blobs)]):
+                self._needs.setdefault(digest, []).append(name or index)
+                if digest not in self._blobs:
+                    self._add(
+                        f"the index {index} has lost {digest}", digest, "build or pull it again: pybuild pull --all-platforms"
+                    )
 
     def _check_blobs(self) -> int:
         count = 0

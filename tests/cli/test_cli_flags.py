@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.cli.context_spec import ContextSpec, parse_build_context, parse_context, parse_hosts, parse_platform
+from builder.cli.context_spec import (
+    ContextSpec,
+    parse_build_context,
+    parse_context,
+    parse_hosts,
+    parse_platform,
+    parse_platforms,
+)
 from builder.cli.environment import build_args, read_environment
 from builder.cli.flags import Parsed, byte_size, near_command, parse
 from builder.cli.help import WIDTH, help_text, version
@@ -25,11 +32,11 @@ SPEC_BUILD_FLAGS = """-f -t --build-arg --build-context --target --platform --no
 --label --annotation --add-host --network --shm-size --ulimit --memory --cpus --cgroup-parent --allow --jobs --cache-from
 --cache-to --iidfile --metadata-file --progress -q --check --call --push --load -o --output --timestamp
 --source-date-epoch --compression --squash --root --provenance --sbom --attest --rm --builder"""
-SPEC_COMMANDS = """build images inspect history tag rmi import save load pull push login logout run verify diff check why shell
-du prune doctor"""
+SPEC_COMMANDS = """build images index inspect history tag rmi import save load pull push login logout run verify diff check
+why shell du prune doctor"""
 BUILT = (
-    *("build", "check", "doctor", "du", "images", "inspect", "history", "import", "load", "login", "logout", "prune", "pull"),
-    *("push", "rmi", "run", "save", "shell", "tag", "why"),
+    *("build", "check", "doctor", "du", "images", "index", "inspect", "history", "import", "load", "login", "logout", "prune"),
+    *("pull", "push", "rmi", "run", "save", "shell", "tag", "why"),
 )
 
 
@@ -308,6 +315,10 @@ Usage: pybuild import [flags] SOURCE [NAME[:TAG]]
 
 Make an image of a root file system: a tar archive or a directory.
 
+Flags:
+      --platform OS/ARCH      the platform of the files (default: this
+                              machine's)
+
 Flags of every command:
       --root DIR              the store (default: $PYBUILD_ROOT, else the user's
                               own)
@@ -315,7 +326,7 @@ Flags of every command:
   -h, --help                  show this help
 
 Not built yet:
-  --change, --message, --platform"""
+  --change, --message"""
     )
 
 
@@ -592,9 +603,10 @@ def test_platforms() -> None:
     assert parse_platform([], "x86_64") == Platform("linux", "amd64")
     assert parse_platform(["linux/amd64", "amd64"], "x86_64") == Platform("linux", "amd64")
     assert parse_platform(["linux/arm64/v8"], "aarch64") == Platform("linux", "arm64")
+    several = parse_platforms(["local,linux/arm64", "arm", "linux/arm64/v8"], "x86_64")
+    assert [str(each) for each in several] == ["linux/amd64", "linux/arm64", "linux/arm/v7"]
     for texts, message in [
-        (["linux/arm64"], "building for linux/arm64 on linux/amd64 is not built yet"),
-        (["linux/amd64,linux/arm64"], "building for linux/arm64 on linux/amd64 is not built yet"),
+        (["linux/amd64,linux/arm64"], "only one platform can be named here"),
         (["a/b/c/d"], "'a/b/c/d' is not a platform"),
         ([""], "'' is not a platform"),
     ]:

@@ -93,3 +93,60 @@ def test_any_text_is_a_platform_that_stays_itself_or_an_error(text: str) -> None
     except BuildError:
         return
     assert Platform.parse(str(platform)) == platform
+
+
+@pytest.mark.parametrize(
+    ("text", "compatible"),
+    [
+        ("linux/amd64", "linux/amd64 linux/386"),
+        ("linux/amd64/v3", "linux/amd64/v3 linux/amd64/v2 linux/amd64 linux/386"),
+        ("linux/amd64/odd", "linux/amd64/odd linux/386"),
+        ("linux/386", "linux/386"),
+        ("linux/arm/v7", "linux/arm/v7 linux/arm/v6 linux/arm/v5"),
+        ("linux/arm/v5", "linux/arm/v5"),
+        ("linux/arm/odd", "linux/arm/odd"),
+        ("linux/arm64", "linux/arm64 linux/arm/v8 linux/arm/v7 linux/arm/v6 linux/arm/v5"),
+        ("linux/arm64/v8.1", "linux/arm64/v8.1 linux/arm64 linux/arm/v8 linux/arm/v7 linux/arm/v6 linux/arm/v5"),
+        ("linux/arm64/odd", "linux/arm64/odd"),
+        ("linux/s390x", "linux/s390x"),
+        ("windows/amd64", "windows/amd64 windows/386"),
+    ],
+)
+def test_what_a_platform_runs_besides(text: str, compatible: str) -> None:
+    """In containerd's order (compare.go, platformVector, with its cases of compare_test.go)."""
+    assert " ".join(map(str, Platform.parse(text).compatible())) == compatible
+
+
+def test_newer_arm64_runs_what_older_does() -> None:
+    found = list(map(str, Platform.parse("linux/arm64/v9.1").compatible()))
+    assert found[:4] == ["linux/arm64/v9.1", "linux/arm64/v9", "linux/arm64/v8.6", "linux/arm64/v8.5"]
+    assert found[7:10] == ["linux/arm64/v8.1", "linux/arm64", "linux/arm/v8"]
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "runs"),
+    [
+        ("linux/amd64", "linux/amd64", True),
+        ("linux/amd64", "linux/amd64/v2", False),
+        ("linux/amd64/v2", "linux/amd64", True),
+        # What runs, but is another architecture, is another image.
+        ("linux/amd64", "linux/386", False),
+        ("linux/arm64", "linux/arm/v7", False),
+        ("linux/arm/v7", "linux/arm/v6", True),
+        ("linux/arm/v6", "linux/arm/v7", False),
+        ("linux/amd64", "windows/amd64", False),
+    ],
+)
+def test_images_that_are_for_a_platform(text: str, other: str, *, runs: bool) -> None:
+    assert Platform.parse(text).runs(Platform.parse(other)) is runs
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["linux", "windows"]), st.sampled_from(["amd64", "arm64", "arm", "386", "x"]), st.text(max_size=6))
+def test_any_variant_is_compatible_with_itself(os: str, architecture: str, variant: str) -> None:
+    """What images say of themselves is not normalised, and may be anything."""
+    found = Platform(os, architecture, variant)
+    compatible = found.compatible()
+    assert compatible[0] == found.normal()
+    assert len(set(compatible)) == len(compatible) <= 40
+    assert found.runs(found)

@@ -43,12 +43,12 @@ def plan_with_base(text: str) -> Plan:
 
 def test_a_document_whole() -> None:
     plan = plan_with_base((GOLDEN / "stages.Dockerfile").read_text())
-    assert document.document(plan, "app/Dockerfile") == json.loads((GOLDEN / "stages.json").read_text())
+    assert document.document([plan], "app/Dockerfile") == json.loads((GOLDEN / "stages.json").read_text())
 
 
 def test_secrets_of_a_proxy_are_not_shown() -> None:
     plan = plan_with_base("FROM base\nRUN x\n")
-    assert "secret" not in json.dumps(document.document(plan, "Dockerfile"))
+    assert "secret" not in json.dumps(document.document([plan], "Dockerfile"))
 
 
 def documented(kind: str) -> set[str]:
@@ -76,7 +76,7 @@ def _sources() -> tuple[Any, ...]:
 
 def test_the_top_of_a_document_is_documented() -> None:
     top = TEXT.partition("## Values")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", top, re.MULTILINE)) == set(document.document(plan_of("FROM scratch\n"), "x"))
+    assert set(re.findall(r"^\| `(\w+)` \|", top, re.MULTILINE)) == set(document.document([plan_of("FROM scratch\n")], "x"))
 
 
 class OddSource(NamedTuple):
@@ -93,7 +93,7 @@ def test_new_values_need_no_new_code() -> None:
     copy: Any = plan.steps[1]
     odd = OddSource(b"\0x", frozenset(("b", "a")), (("n", 1),), steps.ContextOrigin("c"))
     steps_ = (plan.steps[0], copy._replace(sources=(odd,)))
-    shown = document.document(plan._replace(steps=steps_), "x")["steps"][1]
+    shown = document.document([plan._replace(steps=steps_)], "x")["steps"][1]
     assert shown["sources"] == [
         {
             "kind": "odd",

@@ -98,7 +98,7 @@ def test_a_text_near_a_dockerfile_is_a_plan_or_an_error(text: str, edits: list[t
             assert 1 <= error.span.line <= text.count("\n") + 1
             assert error.span.column >= 1
     else:
-        assert all(needed < step["id"] for step in document(plan, "Dockerfile")["steps"] for needed in step["needs"])
+        assert all(needed < step["id"] for step in document([plan], "Dockerfile")["steps"] for needed in step["needs"])
 
 
 @pytest.mark.parametrize("text", REAL)

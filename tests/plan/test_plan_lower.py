@@ -87,6 +87,7 @@ def test_a_plan_whole() -> None:
             64 << 20,
             (),
             stage="stage-1",
+            platform=AMD64,
         ),
         CopyStep(
             4,

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from builder.errors import DockerfileError, SourceFile, Span, UsageError, render
+from builder.oci.platform import Platform
 from builder.plan.stages import External, StageReference
 from tests.plan.plan_lowered import plan_of, stages_of
 
@@ -44,14 +45,22 @@ def test_stages_that_nobody_needs_are_not_resolved() -> None:
 
 
 def test_a_platform_counts_for_needed_stages_only() -> None:
-    text = "FROM --platform=linux/arm64 one AS a\nFROM --platform=$BUILDPLATFORM two AS b\n"
+    text = "FROM --platform=$NOTHING one AS a\nFROM --platform=$BUILDPLATFORM two AS b\n"
     assert bases(text) == ["two"]
-    with pytest.raises(DockerfileError) as caught:
+    with pytest.raises(DockerfileError, match=r"^'' is not a platform$") as caught:
         stages_of(text, "a")
-    assert caught.value.message == "FROM --platform=linux/arm64 is not executed yet on linux/amd64"
-    assert caught.value.span == Span(1, 6, 1, 28)
-    with pytest.raises(DockerfileError, match=r"^'' is not a platform$"):
-        stages_of("FROM --platform=$NOTHING x\n")
+    assert caught.value.span == Span(1, 6, 1, 25)
+
+
+def test_one_name_may_be_wanted_for_several_platforms() -> None:
+    text = "FROM --platform=linux/arm64 one AS a\nFROM a AS b\nFROM one\nCOPY --from=b / /\nCOPY --from=one / /x\n"
+    stages = stages_of(text)
+    assert [(each.key, each.platform) for each in stages.externals()] == [
+        ("one for linux/arm64", Platform("linux", "arm64")),
+        ("one", None),
+    ]
+    # What is built on a stage is for its platform, whatever a flag says, as in BuildKit.
+    assert [stage.platform for stage in stages.all] == [Platform("linux", "arm64")] * 2 + [None]
 
 
 @pytest.mark.parametrize(

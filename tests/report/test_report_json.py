@@ -53,6 +53,7 @@ SAMPLES: tuple[Event, ...] = (
     ExportFinished("out.tar", "sha256:bb", 10, 1.0),
     ExportFinished("out", "", 10, 1.0),
     BuildFinished("sha256:cc", ("a", "b"), 7, 1, 1, 1, ("test",), 2.0),
+    BuildFinished("sha256:dd", (), 7, 1, 1, 1, (), 2.0, ("linux/amd64", "linux/arm64")),
     BuildFailed(ERROR, 1.5),
     BuildFailed(UsageError("no"), 0.0),
     CacheImported("cache local dir", 3, 500),
@@ -99,10 +100,11 @@ def test_a_failed_build() -> None:
 
 
 def test_a_finished_build_and_an_error_without_a_place() -> None:
-    text = stream((0.0, SAMPLES[14]), (0.0, SAMPLES[12]), (0.0, SAMPLES[16]))
+    text = stream((0.0, SAMPLES[14]), (0.0, SAMPLES[15]), (0.0, SAMPLES[12]), (0.0, SAMPLES[17]))
     assert (
         text
         == """{"v":1,"type":"build.finished","at":0.0,"image_id":"sha256:cc","names":["a","b"],"size":7,"layers":1,"ran":1,"cached":1,"skipped":["test"],"seconds":2.0}
+{"v":1,"type":"build.finished","at":0.0,"image_id":"sha256:dd","names":[],"size":7,"layers":1,"ran":1,"cached":1,"skipped":[],"seconds":2.0,"platforms":["linux/amd64","linux/arm64"]}
 {"v":1,"type":"export.finished","at":0.0,"output":"out.tar","digest":"sha256:bb","size":10,"seconds":1.0}
 {"v":1,"type":"build.failed","at":0.0,"error":{"message":"no","file":null,"line":null,"column":null,"hint":null,"exit_code":2,"code":null,"tail":[],"cancelled":[]},"seconds":0.0}
 """  # noqa: E501 - one object a line is the format
@@ -153,6 +155,7 @@ CHECKS: dict[str, tuple[type, ...]] = {
     "string or null": (str, type(None)),
     "integer or null": (int, type(None)),
     "array of strings": (list,),
+    "array of strings, optional": (list,),
     "array of objects": (list,),
     "object": (dict,),
 }

@@ -1,1 +1,0 @@
-FROM --platform=linux/s390x base
