@@ -8,6 +8,7 @@ same. A process holds it; nothing of it is seen outside.
 from __future__ import annotations
 
 import os
+import pwd
 import secrets
 import shlex
 import signal
@@ -27,6 +28,8 @@ PYBUILD = Path(sys.executable).with_name("pybuild")
 class Account(NamedTuple):
     name: str
     uid: int
+    gid: int
+    """Of the group of its own: no account tool promises that it is the same number."""
     home: Path
 
 
@@ -131,9 +134,9 @@ def new_account(room: Path, *, subordinate: int = 65536) -> Iterator[Account]:
     ids = [word for key in ("SUB_UID_COUNT", "SUB_GID_COUNT") for word in ("-K", f"{key}={subordinate}")]
     _account_tool("useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh", "--user-group", *ids, name)
     try:
-        uid = int(subprocess.run(["id", "-u", name], check=True, capture_output=True, text=True).stdout)
-        os.chown(home, uid, uid)
-        yield Account(name, uid, home)
+        entry = pwd.getpwnam(name)
+        os.chown(home, entry.pw_uid, entry.pw_gid)
+        yield Account(name, entry.pw_uid, entry.pw_gid, home)
     finally:
         _account_tool("userdel", "--force", name)
         subprocess.run(["rm", "-rf", home], check=True)
