@@ -213,3 +213,16 @@ def test_who_holds_a_number_is_found_by_it() -> None:
     assert user.executing(None, None) is user
     assert user.executing(0, None).users == (1, 0, 0, 0) and user.executing(0, None).privileged
     assert user.executing(None, 9).groups == (2, 9, 9, 9)
+
+
+def test_identities_without_end_are_refused() -> None:
+    """They are remembered outside of the command, where none of its limits counts."""
+    known = identities.Known()
+    groups = [tuple(range(start, start + 65536)) for start in range(17)]
+    with pytest.raises(OSError, match=r"\[Errno 12\]"):
+        for extra in groups:
+            known.number(identities.Ids(extra=extra))
+    assert known[known.number(identities.Ids(extra=groups[0]))].extra == groups[0]
+    with pytest.raises(OSError, match=r"\[Errno 12\]"):
+        for uid in range(1 << 18):
+            known.number(identities.Ids((uid, uid, uid, uid)))
