@@ -38,7 +38,7 @@ class Machine:
 
     def __init__(self, room: Path) -> None:
         self.room = room
-        script = _readable([ROOT, Path(sys.prefix), Path(sys.base_prefix), room])
+        script = f"umask 022\n{_readable([ROOT, Path(sys.prefix), Path(sys.base_prefix), room])}\n{_opened()}"
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f"{script}\necho ready\nexec sleep infinity"],
             stdin=subprocess.DEVNULL,
@@ -74,6 +74,19 @@ def _readable(paths: list[Path]) -> str:
     for number, path in enumerate(moved):
         lines += [f"mkdir -p {shlex.quote(str(path))}", f"mount --move $stage/{number} {shlex.quote(str(path))}"]
     return "\n".join([*lines, "umount $stage", "rmdir $stage"])
+
+
+def _opened() -> str:
+    """The same for a checkout, or its Python, whose files were made with a strict umask: an overlay with other modes."""
+    for path, file in ((ROOT, "builder/errors.py"), (Path(sys.prefix), "pyvenv.cfg")):
+        if not (path / file).stat().st_mode & 0o004:
+            place = shlex.quote(str(path))
+            return (
+                "stage=$(mktemp -d)\nmount -t tmpfs tmpfs $stage\nmkdir $stage/upper $stage/work"
+                f"\nmount -t overlay -o lowerdir={place},upperdir=$stage/upper,workdir=$stage/work,metacopy=on overlay {place}"
+                f"\nchmod -R a+rX {place}\numount $stage\nrmdir $stage"
+            )
+    return ""
 
 
 class UserPybuild:
