@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import stat
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +16,7 @@ from test_sandbox_seccomp import unpack, verdict
 
 from builder.layers import nodes, ownerform, owners, xattrs
 from builder.layers.entry import Entry
-from builder.sandbox import identities, ownernotes
+from builder.sandbox import identities, ownernotes, tasks
 from builder.sandbox.emulation import program
 from builder.sandbox.ownernotes import Notes
 from builder.sandbox.seccomp import docker_profile, native_numbers
@@ -226,3 +229,25 @@ def test_identities_without_end_are_refused() -> None:
     with pytest.raises(OSError, match=r"\[Errno 12\]"):
         for uid in range(1 << 18):
             known.number(identities.Ids((uid, uid, uid, uid)))
+
+
+def test_a_path_is_found_while_others_rename(tmp_path: Path) -> None:
+    """Whatever is renamed or mounted on the machine meanwhile, openat2(2) says EAGAIN of `..`: that is nobody's answer."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    child = os.fork()
+    if not child:
+        here, there = tmp_path / "here", tmp_path / "there"
+        here.mkdir()
+        while True:
+            here.rename(there)
+            there.rename(here)
+    try:
+        climbing = b"folder/../" * 100 + b"file"
+        for path in (os.fsencode(tmp_path) + b"/" + climbing, climbing):
+            with contextlib.chdir(tmp_path):
+                for _ in range(3000):
+                    os.close(tasks.open_path(os.getpid(), -100, path, os.O_PATH | os.O_CLOEXEC))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
