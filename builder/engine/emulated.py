@@ -29,6 +29,17 @@ def emulated(notes: tuple[str, ...]) -> list[str]:
     return out
 
 
+def devices_as_files(emulate: str, devices: frozenset[bytes]) -> list[str]:
+    """Words for the devices that one command made where owners are real: there alone programs see what stands for them."""
+    if emulate != "mknod" or not devices:
+        return []
+    named = ", ".join(device.decode() for device in sorted(devices)[:5]) + (", ..." if len(devices) > 5 else "")
+    return [
+        f"device nodes were made ({named}): the layer has them, but in a user namespace programs see empty files, and one that"
+        " copies or packs them (cp, tar) copies files"
+    ]
+
+
 def made_devices(notes: tuple[str, ...]) -> frozenset[bytes]:
     """The devices that one command made, as `layers.nodes` writes them."""
     return frozenset(note.partition(":")[2].encode() for note in notes if note.startswith("device:"))

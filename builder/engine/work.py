@@ -11,7 +11,7 @@ from functools import partial
 
 from builder.engine import accounts
 from builder.engine.container import Process, exec_hint, image_accounts, prepare
-from builder.engine.emulated import emulated, made_devices
+from builder.engine.emulated import devices_as_files, emulated, made_devices
 from builder.engine.mountpoints import unmounted
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.unpacking import unpacker
@@ -145,7 +145,8 @@ class Worker:
             # Who waits for a cache need not wait for the layer.
             stack.close()
             self._tell(outcome.fallbacks)
-            self._report(step, outcome.notes)
+            devices = made_devices(outcome.notes)
+            self._report(step, emulated(outcome.notes) + devices_as_files(prepared.spec.emulate, devices))
             if outcome.code or outcome.failed_at:
                 hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
                 failure = self._with_disk(
@@ -155,9 +156,7 @@ class Worker:
                     self._keep(prepared.spec.upper, step, number, key, failure)
                 raise failure
             upper = prepared.spec.upper
-            committed = commit_upper(
-                upper, prepared.folders, self._roots.tree(root), warn=self._warn(step), devices=made_devices(outcome.notes)
-            )
+            committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step), devices=devices)
             return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)
 
     def _able(self, step: RunStep) -> None:
@@ -203,9 +202,9 @@ class Worker:
             else:
                 self._emit(Debug(f"this machine lacks '{name}'; the sandbox does without"))
 
-    def _report(self, step: RunStep, notes: tuple[str, ...]) -> None:
-        """What the emulation of owners could not give this step: said each time, since its layer may depend on it."""
-        for warning in emulated(notes):
+    def _report(self, step: RunStep, warnings: list[str]) -> None:
+        """What the emulation could not give this step: said each time, since its layer may depend on it."""
+        for warning in warnings:
             self._emit(BuildWarning("Emulation", warning, step.span.line))
 
     def _keep(self, upper: str, step: RunStep, number: int, key: Key, failure: StepError) -> None:

@@ -146,6 +146,7 @@ class Answers:
         return ids.groups[3]
 
     def _put_three(self, pid: int, places: tuple[int, ...], numbers: tuple[int, ...]) -> int:
+        self._supervisor.check()
         for place, number in zip(places[:3], numbers):
             self._memory.write(pid, place, tasks.packed(number))
         return 0
@@ -156,6 +157,7 @@ class Answers:
         if size:
             if size < len(extra):
                 raise OSError(errno.EINVAL, "")
+            self._supervisor.check()
             self._memory.write(pid, arguments[1], tasks.packed(*extra))
         return len(extra)
 
@@ -186,6 +188,7 @@ class Answers:
 
     def _put_limit(self, pid: int, place: int) -> int:
         if place:
+            self._supervisor.check()
             self._memory.write(pid, place, b"\xff" * 16)
         return 0
 

@@ -60,6 +60,7 @@ def _steps(
         ("mount", root.mount_kernel_filesystems),
         ("mount", root.mount_prepared),
         ("mask", root.mask),
+        ("seal", root.seal),
         ("leave", root.leave_host),
         ("keyring", lambda: _own_keyring(missing)),
         ("streams", lambda: _set_streams(job, streams)),

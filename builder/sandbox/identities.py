@@ -131,10 +131,16 @@ def _refuse() -> None:
     raise OSError(errno.EPERM, "")
 
 
+_MOST_REMEMBERED = 1 << 20
+"""Supplementary groups of all identities together, each identity counting for some, too: about 100 MB."""
+_WEIGHT = 8
+
+
 class Known:
     """Identities by their numbers; 0 is root's, with which a command starts."""
 
     def __init__(self) -> None:
+        self._room = _MOST_REMEMBERED
         self._by_number = [Ids()]
         self._numbers = {self._by_number[0].key: 0}
 
@@ -143,8 +149,13 @@ class Known:
         return self._by_number[number] if number < len(self._by_number) else self._by_number[0]
 
     def number(self, ids: Ids) -> int:
+        """ENOMEM, which setgroups(2) knows, for a command that takes on more identities than anybody needs: they are remembered
+        outside of it, where no limit of its own counts."""
         known = self._numbers.get(ids.key)
         if known is None:
+            self._room -= _WEIGHT + len(ids.extra)
+            if self._room < 0:
+                raise OSError(errno.ENOMEM, "")
             known = self._numbers[ids.key] = len(self._by_number)
             self._by_number.append(ids)
         return known

@@ -33,6 +33,8 @@ _FOLDERS = ("dev", "proc", "sys")
 _NEEDED_IDS = 6
 """The terminals' group, 5, is the highest id that a sandbox itself needs."""
 _ALL_IDS = 65536
+_DIRECTORY_PATIENCE = 20.0
+"""Seconds for the answer of a directory service."""
 _PATIENCE = 30.0
 """Seconds for one attempt, which takes a twentieth of one."""
 
@@ -155,7 +157,16 @@ def _ranges(file: str, name: str, uid: int, path: str) -> list[tuple[int, int]]:
         import subprocess
 
         words = [program, "-g", name] if file.endswith("gid") else [program, name]
-        said = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20).stdout
+        try:
+            said = subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_DIRECTORY_PATIENCE
+            ).stdout
+        except (subprocess.TimeoutExpired, OSError) as error:
+            why = "gave no answer" if isinstance(error, subprocess.TimeoutExpired) else str(error)
+            raise SandboxError(
+                f"{file} has no line for {name}, and getsubids, which asks other sources for ids, failed: {why}",
+                hint=f"see 'subid' in /etc/nsswitch.conf, or give {name} ids: {_usermod(name)}",
+            ) from None
         lines = (line.split() for line in said.splitlines())
         found = subids.ranges("".join(f"{line[1]}:{line[2]}:{line[3]}\n" for line in lines if len(line) == 4), name, uid)
     return found

@@ -235,6 +235,19 @@ class Root:
             if os.path.exists(path):
                 self._attach(self._mounts.clone(path, _QUIET | MS_RDONLY), path)
 
+    def seal(self) -> None:
+        """What /proc has beside processes is the same in each /proc of the machine: root may give it another owner or mode, and
+        that lasts until the machine boots anew. A mount for each keeps it. In a user namespace it is nobody's."""
+        if "readonly-proc" in self._job.without or os.stat("/proc/version").st_uid != 0:
+            return
+        done = {path.split(b"/")[2] for path in (*_MASKED, *_READONLY) if path.startswith(b"/proc/")}
+        if "masked-paths" in self._job.without:
+            done = {b"sys", b"keys"}
+        for entry in os.scandir(b"/proc"):
+            # Links (self, net) lead to a process's own.
+            if not entry.name.isdigit() and entry.name not in done and not entry.is_symlink():
+                self._attach(self._mounts.clone(entry.path, _QUIET | MS_RDONLY), entry.path)
+
     def _attach(self, tree: int, target: bytes) -> None:
         try:
             place = target_below(self._root, target, self._missing)

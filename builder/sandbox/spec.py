@@ -20,6 +20,7 @@ HARDENING = (
     "nodev",
     "detached-mounts",
     "masked-paths",
+    "readonly-proc",
     "readonly-sys",
     "landlock-scope",
     "pdeathsig",

@@ -29,6 +29,7 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
 _RESOLVE_IN_ROOT = 0x10
 _AT_FDCWD = -100
+_MOST_TRIES = 1000
 
 
 class Piece(ctypes.Structure):
@@ -117,20 +118,30 @@ def open_path(pid: int, folder: int, path: bytes, flags: int) -> int:
     if path.startswith(b"/"):
         root = root_of(pid)
         try:
-            return kernel.openat2(root, path, flags, 0, _RESOLVE_IN_ROOT)
+            return _resolve(root, path, flags, _RESOLVE_IN_ROOT)
         finally:
             os.close(root)
     base = open_folder(pid, folder)
     try:
         try:
-            return kernel.openat2(base, path, flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+            return _resolve(base, path, flags, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
         except OSError as error:
-            # EAGAIN: somebody renamed meanwhile, and `..` cannot be trusted.
-            if error.errno not in (errno.EXDEV, errno.EAGAIN):
+            if error.errno != errno.EXDEV:
                 raise
         return open_path(pid, folder, _absolute(pid, base, path), flags)
     finally:
         os.close(base)
+
+
+def _resolve(folder: int, path: bytes, flags: int, resolve: int) -> int:
+    """openat2(2), which does not trust a `..` (EAGAIN) when anything on the whole machine was renamed or mounted meanwhile: the
+    calls that it stands for know no such error. Whoever renames without end gets it all the same."""
+    for _ in range(_MOST_TRIES):
+        try:
+            return kernel.openat2(folder, path, flags, 0, resolve)
+        except BlockingIOError:
+            continue
+    return kernel.openat2(folder, path, flags, 0, resolve)
 
 
 def open_folder(pid: int, folder: int) -> int:

@@ -8,6 +8,7 @@ same. A process holds it; nothing of it is seen outside.
 from __future__ import annotations
 
 import os
+import pwd
 import secrets
 import shlex
 import signal
@@ -27,6 +28,8 @@ PYBUILD = Path(sys.executable).with_name("pybuild")
 class Account(NamedTuple):
     name: str
     uid: int
+    gid: int
+    """Of the group of its own: no account tool promises that it is the same number."""
     home: Path
 
 
@@ -35,7 +38,7 @@ class Machine:
 
     def __init__(self, room: Path) -> None:
         self.room = room
-        script = _readable([ROOT, Path(sys.prefix), Path(sys.base_prefix), room])
+        script = f"umask 022\n{_readable([ROOT, Path(sys.prefix), Path(sys.base_prefix), room])}\n{_opened()}"
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f"{script}\necho ready\nexec sleep infinity"],
             stdin=subprocess.DEVNULL,
@@ -71,6 +74,19 @@ def _readable(paths: list[Path]) -> str:
     for number, path in enumerate(moved):
         lines += [f"mkdir -p {shlex.quote(str(path))}", f"mount --move $stage/{number} {shlex.quote(str(path))}"]
     return "\n".join([*lines, "umount $stage", "rmdir $stage"])
+
+
+def _opened() -> str:
+    """The same for a checkout, or its Python, whose files were made with a strict umask: an overlay with other modes."""
+    for path, file in ((ROOT, "builder/errors.py"), (Path(sys.prefix), "pyvenv.cfg")):
+        if not (path / file).stat().st_mode & 0o004:
+            place = shlex.quote(str(path))
+            return (
+                "stage=$(mktemp -d)\nmount -t tmpfs tmpfs $stage\nmkdir $stage/upper $stage/work"
+                f"\nmount -t overlay -o lowerdir={place},upperdir=$stage/upper,workdir=$stage/work,metacopy=on overlay {place}"
+                f"\nchmod -R a+rX {place}\numount $stage\nrmdir $stage"
+            )
+    return ""
 
 
 class UserPybuild:
@@ -131,9 +147,9 @@ def new_account(room: Path, *, subordinate: int = 65536) -> Iterator[Account]:
     ids = [word for key in ("SUB_UID_COUNT", "SUB_GID_COUNT") for word in ("-K", f"{key}={subordinate}")]
     _account_tool("useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh", "--user-group", *ids, name)
     try:
-        uid = int(subprocess.run(["id", "-u", name], check=True, capture_output=True, text=True).stdout)
-        os.chown(home, uid, uid)
-        yield Account(name, uid, home)
+        entry = pwd.getpwnam(name)
+        os.chown(home, entry.pw_uid, entry.pw_gid)
+        yield Account(name, entry.pw_uid, entry.pw_gid, home)
     finally:
         _account_tool("userdel", "--force", name)
         subprocess.run(["rm", "-rf", home], check=True)

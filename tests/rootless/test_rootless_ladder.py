@@ -241,7 +241,7 @@ def test_the_ladder_is_tried_once(new_user: UserPybuild, base: Path, context: Pa
     # A damaged file is as good as none.
     for damage in ("", "pybuild-rungs-1\n", before[1][: len(before[1]) // 2], "\0" * 100):
         kept.write_text(damage)
-        os.chown(kept, user.account.uid, user.account.uid)
+        os.chown(kept, user.account.uid, user.account.gid)
         assert user("images").returncode == 0
         kept.unlink()
 

@@ -96,7 +96,7 @@ def test_the_supervisor_takes_nobody_out_of_the_sandbox(solo: UserPybuild, debia
     """It has the user's own rights over the host, and uses them for nothing that a command names."""
     kept = solo.account.home / "kept"
     kept.write_text("the host's")
-    os.chown(kept, solo.account.uid, solo.account.uid)
+    os.chown(kept, solo.account.uid, solo.account.gid)
     before = kept.stat()
     (context / "escapes.py").write_text(BEYOND)
     (context / "Dockerfile").write_text(f"FROM debian:12\nCOPY escapes.py /\nRUN exec python3 -I -S /escapes.py {kept}\n")

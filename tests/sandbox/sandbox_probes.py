@@ -160,6 +160,8 @@ PROBES: dict[str, Probe] = {
     "masked-paths": _script(
         'v=$(cat /proc/sys/vm/swappiness); (echo $v > /proc/sys/vm/swappiness) 2>/dev/null || [ -n "$(head -c 1 /proc/keys)" ]'
     ),
+    # The mode that it has already: it is the host's.
+    "readonly-proc": _script("chmod 0444 /proc/version 2>/dev/null"),
     "readonly-sys": _script("chmod 0555 /sys 2>/dev/null"),
     "landlock-scope": _connect_to_abstract_socket,
     "pid-namespace": _shares("pid"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import stat
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +16,7 @@ from test_sandbox_seccomp import unpack, verdict
 
 from builder.layers import nodes, ownerform, owners, xattrs
 from builder.layers.entry import Entry
-from builder.sandbox import identities, ownernotes
+from builder.sandbox import identities, ownernotes, tasks
 from builder.sandbox.emulation import program
 from builder.sandbox.ownernotes import Notes
 from builder.sandbox.seccomp import docker_profile, native_numbers
@@ -213,3 +216,38 @@ def test_who_holds_a_number_is_found_by_it() -> None:
     assert user.executing(None, None) is user
     assert user.executing(0, None).users == (1, 0, 0, 0) and user.executing(0, None).privileged
     assert user.executing(None, 9).groups == (2, 9, 9, 9)
+
+
+def test_identities_without_end_are_refused() -> None:
+    """They are remembered outside of the command, where none of its limits counts."""
+    known = identities.Known()
+    groups = [tuple(range(start, start + 65536)) for start in range(17)]
+    with pytest.raises(OSError, match=r"\[Errno 12\]"):
+        for extra in groups:
+            known.number(identities.Ids(extra=extra))
+    assert known[known.number(identities.Ids(extra=groups[0]))].extra == groups[0]
+    with pytest.raises(OSError, match=r"\[Errno 12\]"):
+        for uid in range(1 << 18):
+            known.number(identities.Ids((uid, uid, uid, uid)))
+
+
+def test_a_path_is_found_while_others_rename(tmp_path: Path) -> None:
+    """Whatever is renamed or mounted on the machine meanwhile, openat2(2) says EAGAIN of `..`: that is nobody's answer."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    child = os.fork()
+    if not child:
+        here, there = tmp_path / "here", tmp_path / "there"
+        here.mkdir()
+        while True:
+            here.rename(there)
+            there.rename(here)
+    try:
+        climbing = b"folder/../" * 100 + b"file"
+        for path in (os.fsencode(tmp_path) + b"/" + climbing, climbing):
+            with contextlib.chdir(tmp_path):
+                for _ in range(3000):
+                    os.close(tasks.open_path(os.getpid(), -100, path, os.O_PATH | os.O_CLOEXEC))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.errors import SandboxError
+from builder.sandbox import ladder
 from builder.sandbox.rungs import Isolation, Verdict, choose
 from builder.sandbox.subids import Extent, extents, ranges, reaches
 
@@ -99,3 +103,13 @@ CHROOT = Verdict("chroot", True, "a copy")
 )
 def test_the_strongest_that_works_is_taken(verdicts: tuple[Verdict, ...], wanted: str, expected: Isolation) -> None:
     assert choose(verdicts, wanted) == expected
+
+
+@pytest.mark.parametrize(("program", "why"), [("#!/bin/sh\nexec sleep 1000\n", "gave no answer"), ("\0", "Exec format error")])
+def test_a_directory_service_that_fails(program: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a reason why there are no ids, and no end of the builder."""
+    (tmp_path / "getsubids").write_text(program)
+    (tmp_path / "getsubids").chmod(0o755)
+    monkeypatch.setattr(ladder, "_DIRECTORY_PATIENCE", 0.2)
+    with pytest.raises(SandboxError, match=f"has no line for nobody-here, and getsubids, .* failed: .*{why}"):
+        ladder._ranges("/etc/subuid", "nobody-here", 987654, str(tmp_path))
