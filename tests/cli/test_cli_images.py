@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.oci.platform import Platform
 from tests.conftest import Pybuild
 
 
@@ -68,6 +70,7 @@ def test_formats(pybuild: Pybuild, ids: dict[str, str]) -> None:
         "CreatedSince": "2 hours ago",
         "Digest": "<none>",
         "ID": ids["old"],
+        "Platform": str(Platform.of_machine(os.uname().machine)),
         "Repository": "old",
         "Size": "0 B",
         "Tag": "1",
