@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
-from builder.cli.lookup import find
+from builder.cli.lookup import find_all
 from builder.cli.upkeep import keep_house
 from builder.engine.roots import Roots
 from builder.engine.saving import save
 from builder.errors import BuildError, UsageError
 from builder.export.destination import check
 from builder.oci.reference import Reference
+from builder.store.images import best
 from builder.store.store import Store
 
 TYPE_CHECKING = False
@@ -41,7 +43,12 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
         images: dict[Digest, tuple[ImageRecord, dict[str, None]]] = {}
         for wanted in parsed.positionals:
-            record = find(wanted, store)
+            records = find_all(wanted, store)
+            record = best(records)
+            if len(records) > 1:
+                sys.stderr.write(
+                    f"warning: '{wanted}' stands for several platforms: its image for {record.platform} is saved\n"
+                )
             _, names = images.setdefault(record.config, (record, {}))
             if (name := asked_by_name(wanted, record)) is not None:
                 names[name] = None

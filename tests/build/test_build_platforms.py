@@ -94,6 +94,12 @@ def test_quiet_says_the_index_and_it_is_an_id(pybuild: Pybuild, context: Path) -
     assert [one["Platform"] for one in inspected["Platforms"]] == TWO.split(",")
     assert pybuild("tag", digest, "named").returncode == 0
     assert json.loads(pybuild("inspect", "named").stdout)[0]["Index"] == digest
+    # What Docker's archives have no place for is said.
+    saved = pybuild("save", "-o", "saved.tar", "named")
+    assert (saved.returncode, saved.stderr) == (
+        0,
+        f"warning: 'named' stands for several platforms: its image for linux/{OWN} is saved\n",
+    )
     # Built again it is the same, and without a name nobody lost one.
     assert pybuild("-q", "--platform", TWO, context).stdout.strip() == digest
     assert pybuild("images", "-q").stdout.count("\n") == 2
