@@ -322,8 +322,9 @@ def _cut(response: urllib3.BaseHTTPResponse) -> None:
     """Let whoever reads the body wait no longer."""
     try:
         response.shutdown()
-    except (OSError, ValueError):
-        pass  # It is over already.
+    except (OSError, ValueError, RuntimeError):
+        # It is over already; the last where the connection went back to its pool meanwhile.
+        pass
 
 
 def _is_foreign(media_type: str) -> bool:

@@ -32,8 +32,8 @@ class Containers:
     def __init__(self, folder: Path, runroot: str) -> None:
         self._roots = ["--root", str(folder / "root"), "--runroot", runroot, "--storage-driver", "vfs"]
 
-    def podman(self, *args: str | Path) -> str:
-        return run("podman", *self._roots, *args)
+    def podman(self, *args: str | Path, cwd: Path | None = None) -> str:
+        return run("podman", *self._roots, *args, cwd=cwd)
 
     def buildah(self, *args: str | Path) -> str:
         return run("buildah", *self._roots, *args)
@@ -90,7 +90,8 @@ def test_podman_loads_what_is_saved(pybuild: Pybuild, app: str, tmp_path: Path, 
     if form in ("docker-archive", "oci-archive"):
         loaded = containers.podman("load", "-i", tmp_path / "saved")
     else:
-        loaded = containers.podman("pull", "-q", f"{TRANSPORTS[form]}:{tmp_path}/saved")
+        # Podman makes a name of the whole path, and not every folder's name can be part of one.
+        loaded = containers.podman("pull", "-q", f"{TRANSPORTS[form]}:saved", cwd=tmp_path)
     name = "registry.example/app:2" if form == "docker-archive" else loaded.split()[-1].removeprefix("sha256:")
     images = json.loads(containers.podman("image", "inspect", name))
     assert [image["Labels"] for image in images] == [{"team": "a"}]

@@ -473,3 +473,15 @@ def test_loopback(domain: str, expected: bool) -> None:
 def test_challenges(text: str, expected: list[tuple[str, dict[str, str]]]) -> None:
     found = [(one.scheme, dict(one.parameters)) for one in _parsed(text)]
     assert found == expected
+
+
+def test_a_download_that_ended_a_moment_ago_can_be_cut() -> None:
+    """Its connection is back in the pool, and urllib3 calls that an error of who shuts it down."""
+    import urllib3
+
+    from builder.registry.repository import _cut
+
+    response = urllib3.HTTPResponse(body=b"", preload_content=False, sock_shutdown=lambda how: None)
+    with pytest.raises(RuntimeError, match="released to the pool"):
+        response.shutdown()
+    _cut(response)
