@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 
 from builder.cli.context_spec import parse_build_context, parse_context
 from builder.errors import UsageError
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 STDIN_LIMIT = 64 << 20
 """Bytes of a Dockerfile."""
+
+_TICK = 200
+"""Milliseconds."""
 
 
 class Contexts(NamedTuple):
@@ -65,7 +69,7 @@ def _remote(spec: ContextSpec) -> Remote:
     from builder.engine.fetching import Piped, WebFile
 
     if spec.kind == "stdin":
-        return Piped(lambda size: os.read(0, size))
+        return Piped(_read)
     return spec.git if spec.git is not None else WebFile(spec.path)
 
 
@@ -78,8 +82,18 @@ def _place(spec: ContextSpec) -> Place:
 def _read_up_to(limit: int) -> bytes:
     """What comes on stdin. Raises UsageError beyond `limit` bytes."""
     data = bytearray()
-    while chunk := os.read(0, 1 << 20):
+    while chunk := _read(1 << 20):
         data += chunk
         if len(data) > limit:
             raise UsageError(f"the Dockerfile on standard input is larger than {limit >> 20} MiB", hint="is it the right file?")
     return bytes(data)
+
+
+def _read(size: int) -> bytes:
+    """What standard input has. A signal that comes between Python's last look for one and the system call that waits does not
+    end that call: none waits for long."""
+    waiting = select.poll()
+    waiting.register(0, select.POLLIN)
+    while not waiting.poll(_TICK):
+        continue
+    return os.read(0, size)
