@@ -33,7 +33,7 @@ def imports(request: Request, store: Store, roots: Roots, emit: Emit, stop: Canc
 
 
 def carried(request: Request, plan: Plan, outcome: Outcome) -> Mapping[str, str]:
-    """Annotations of the image's manifest, where it is to carry a cache."""
+    """Annotations of the manifest of the image of one plan, where it is to carry a cache."""
     if not any(to.inline for to in request.cache_to):
         return {}
     from builder.engine.cacheexport import inline_annotations
@@ -65,10 +65,10 @@ def _source(place: CacheFrom, request: Request, emit: Emit, stop: Cancellation) 
     if isinstance(place, LocalFrom):
         from builder.cache.local import LocalSource
 
-        return LocalSource(place)
+        return LocalSource(place, request.platforms)
     from builder.engine.registrycache import RegistrySource
 
-    return RegistrySource(place, _access(request), request.platform, stop, emit)
+    return RegistrySource(place, _access(request), request.platforms, stop, emit)
 
 
 def _sink(place: LocalTo | RegistryTo, request: Request, store: Store, emit: Emit) -> Sink:

@@ -20,7 +20,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from builder.oci.digest import Descriptor, Digest
@@ -72,6 +72,12 @@ def parse(manifest: InlineManifest, config: bytes) -> Cache:
         if step.diff_id is not None and step.diff_id not in blobs:
             raise BuildError(f"the layer of its record {step.key[:12]} is not in its image")
     return Cache({step.key: step for step in steps}, blobs, {})
+
+
+def joined(caches: Sequence[Cache]) -> Cache:
+    """What the images of one index know: each those of its platform, and all what is the same for all."""
+    steps = {key: step for cache in caches for key, step in cache.steps.items()}
+    return Cache(steps, {diff_id: blob for cache in caches for diff_id, blob in cache.layers.items()}, {})
 
 
 def _step(raw: Any) -> CachedStep:

@@ -10,34 +10,52 @@ import os
 import stat
 
 from builder import canonical
-from builder.cache.format import MANIFEST_LIMIT
+from builder.cache.format import MANIFEST_LIMIT, is_replaceable
 from builder.errors import BuildError
-from builder.oci.image import parse_descriptor
+from builder.oci.image import DOCKER_INDEX_TYPE, INDEX_TYPE, parse_descriptor
+from builder.oci.index import suited_each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from builder.cache.places import LocalFrom
     from builder.oci.digest import Descriptor
+    from builder.oci.platform import Platform
 
 REF_NAME = "org.opencontainers.image.ref.name"
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """How the files of a layout are opened: neither a link nor a fifo leads anywhere."""
 _CHUNK = 1 << 20
+_DEEPEST = 3
+"""Indexes in indexes."""
 
 
 class LocalSource:
-    def __init__(self, place: LocalFrom) -> None:
+    """Of an image for several platforms those count that are for `platforms`."""
+
+    def __init__(self, place: LocalFrom, platforms: Sequence[Platform]) -> None:
         self._place = place
+        self._platforms = platforms
 
     def warm(self) -> None:
         """Nothing is imported late."""
 
-    def manifest(self) -> bytes:
-        descriptor = self._choose()
-        return self.read(descriptor, MANIFEST_LIMIT)
+    def manifests(self) -> list[bytes]:
+        return self._images(self._choose(), 0)
+
+    def _images(self, descriptor: Descriptor, depth: int) -> list[bytes]:
+        data = self.read(descriptor, MANIFEST_LIMIT)
+        if descriptor.media_type not in (INDEX_TYPE, DOCKER_INDEX_TYPE) or is_replaceable(data):
+            # BuildKit's caches were indexes: the format says what to do with one.
+            return [data]
+        if depth == _DEEPEST:
+            raise BuildError("its indexes are nested too deeply")
+        found = suited_each([parse_descriptor(one) for one in manifests(data)], self._platforms)
+        if not found:
+            raise BuildError(f"it is not there for {', '.join(map(str, self._platforms))}")
+        return [data for one in found for data in self._images(one, depth + 1)]
 
     def read(self, descriptor: Descriptor, limit: int) -> bytes:
         if descriptor.size > limit:

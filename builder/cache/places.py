@@ -107,14 +107,14 @@ if TYPE_CHECKING:
 
     class Source(Protocol):
         """Where a cache is read from. Every method raises BuildError, whose message goes on from "the cache is not used: ";
-        `Lost` where it is of no use to go on. `read` and `copy` may be called by several threads, after `manifest`."""
+        `Lost` where it is of no use to go on. `read` and `copy` may be called by several threads, after `manifests`."""
 
         def warm(self) -> None:
             """Import what the other methods need, before there are threads that would do so at once."""
             ...
 
-        def manifest(self) -> bytes:
-            """The manifest that is meant, verified where its digest is known."""
+        def manifests(self) -> list[bytes]:
+            """The manifest that is meant, or those of the images of an index, verified where their digests are known."""
             ...
 
         def read(self, descriptor: Descriptor, limit: int) -> bytes:

@@ -249,11 +249,12 @@ def limit(packed: int) -> int:
 
 
 def _load(source: Source) -> Cache:
-    data = source.manifest()
-    image = inline.parse_manifest(data)
-    if image is not None:
-        return inline.parse(image, source.read(image.config, foreign.CONFIG_LIMIT))
-    manifest = parse_manifest(data)
+    found = source.manifests()
+    # Of an index's images some may have none inside.
+    images = [image for data in found if (image := inline.parse_manifest(data)) is not None]
+    if images:
+        return inline.joined([inline.parse(image, source.read(image.config, foreign.CONFIG_LIMIT)) for image in images])
+    manifest = parse_manifest(found[0])
     return parse_config(source.read(manifest.config, CONFIG_LIMIT), manifest, keys.hex_of)
 
 

@@ -16,7 +16,7 @@ from builder.events import BuildWarning, Notice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from builder.cache.places import RegistryFrom
     from builder.cancellation import Cancellation
@@ -36,19 +36,19 @@ _SLOWEST = 1000
 
 
 class RegistrySource:
-    """Of an image for several platforms it is the one for `platform`."""
+    """Of an image for several platforms those count that are for `platforms`."""
 
     def __init__(
         self,
         place: RegistryFrom,
         access: Callable[[], RegistryAccess],
-        platform: Platform,
+        platforms: Sequence[Platform],
         stop: Cancellation,
         emit: Emit,
     ) -> None:
         self._reference = place.reference
         self._access = access
-        self._platform = platform
+        self._platforms = platforms
         self._stop = stop
         self._emit = emit
         self._patience = 0.0
@@ -66,7 +66,7 @@ class RegistrySource:
         from builder.engine import origins  # noqa: F401
         from builder.registry import client  # noqa: F401
 
-    def manifest(self) -> bytes:
+    def manifests(self) -> list[bytes]:
         from builder.engine.origins import Origins
         from builder.registry.client import Client
 
@@ -74,7 +74,7 @@ class RegistrySource:
         self._patience = access.limits.idle
         self._client = Client(access)
         self._origins = Origins(self._reference, self._client, self._warn)
-        return self._origins.ask(self._manifest)
+        return self._origins.ask(self._found)
 
     def read(self, descriptor: Descriptor, limit: int) -> bytes:
         if descriptor.size > limit:
@@ -114,19 +114,27 @@ class RegistrySource:
     def _warn(self, message: str) -> None:
         self._emit(BuildWarning("Registry", message))
 
-    def _manifest(self, place: Repository) -> bytes:
-        from builder.cache.format import is_replaceable
-        from builder.registry.manifests import is_index
+    def _found(self, place: Repository) -> list[bytes]:
+        return self._images(place.manifest(self._reference.digest or self._reference.tag), place, 0)
 
-        raw = place.manifest(self._reference.digest or self._reference.tag)
-        for _ in range(_DEEPEST):
-            if raw is None:
-                raise RegistryError("it is not there")
-            if not is_index(raw) or is_replaceable(raw.data):
-                # BuildKit's caches were indexes: the format says what to do with one.
-                return raw.data
-            raw = self._of_platform(raw, place)
-        raise RegistryError("its indexes are nested too deeply")
+    def _images(self, raw: Raw | None, place: Repository, depth: int) -> list[bytes]:
+        from builder.cache.format import is_replaceable
+        from builder.oci.index import suited_each
+        from builder.registry.manifests import Index, is_index, parse
+
+        if raw is None:
+            raise RegistryError("it is not there")
+        if not is_index(raw) or is_replaceable(raw.data):
+            # BuildKit's caches were indexes: the format says what to do with one.
+            return [raw.data]
+        if depth == _DEEPEST:
+            raise RegistryError("its indexes are nested too deeply")
+        index = parse(raw, f"'{self._reference.familiar}'")
+        assert isinstance(index, Index)
+        found = suited_each(index.manifests, self._platforms)
+        if not found:
+            raise RegistryError(f"it is not there for {', '.join(map(str, self._platforms))}")
+        return [data for one in found for data in self._images(place.manifest(one.digest), place, depth + 1)]
 
     def _paced(self, place: Repository, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
         """The same, but a registry that keeps us waiting byte by byte is given up: to do the step is quicker."""
@@ -142,14 +150,3 @@ class RegistrySource:
             write(data)
 
         return checked
-
-    def _of_platform(self, raw: Raw, repository: Repository) -> Raw | None:
-        from builder.oci.index import suited
-        from builder.registry.manifests import Index, parse
-
-        index = parse(raw, f"'{self._reference.familiar}'")
-        assert isinstance(index, Index)
-        found = suited(index.manifests, self._platform)
-        if not found:
-            raise RegistryError(f"it is not there for {self._platform}")
-        return repository.manifest(found[0].digest)

@@ -7,7 +7,7 @@ from builder.oci.platform import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from builder.oci.digest import Descriptor
 
@@ -38,6 +38,11 @@ def suited(manifests: Iterable[Descriptor], platform: Platform) -> list[Descript
         return unsaid if len(unsaid) == len(images) else [one for one in unsaid if one.media_type in _INDEXES]
     best = min(rank for rank, _ in found)
     return [one for rank, one in found if rank == best]
+
+
+def suited_each(manifests: Sequence[Descriptor], platforms: Iterable[Platform]) -> list[Descriptor]:
+    """The first for each of the platforms that there is one for, each once."""
+    return list(dict.fromkeys(one for platform in platforms for one in suited(manifests, platform)[:1]))
 
 
 def is_image(one: Descriptor) -> bool:

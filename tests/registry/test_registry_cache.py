@@ -470,13 +470,13 @@ def secured_proxy(tmp_path: Path) -> Iterator[tuple[str, FaultProxy]]:
 def source(name: str, idle: float) -> RegistrySource:
     access = RegistryAccess(limits=Limits(connect=30, idle=idle, attempts=2, backoff=0.001))
     place, platform = RegistryFrom(Reference.parse(name)), Platform("linux", "amd64")
-    return RegistrySource(place, lambda: access, platform, Cancellation(), lambda _: None)
+    return RegistrySource(place, lambda: access, (platform,), Cancellation(), lambda _: None)
 
 
 def opened(name: str, proxy: FaultProxy, idle: float = 30) -> RegistrySource:
     proxy.hit("manifests", replaced(b"{}", Content_Type=MANIFEST))
     cache = source(name, idle)
-    assert cache.manifest() == b"{}"
+    assert cache.manifests() == [b"{}"]
     return cache
 
 
