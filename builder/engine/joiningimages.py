@@ -1,7 +1,7 @@
 """`pybuild index create`: images that lie in registries, joined into an index there. Nothing is unpacked, no store is needed.
 
 What the index names has to lie in its repository: within a registry blobs are taken over, between registries they are copied by
-way of temporary files.
+way of temporary files. Images of other registries than the index's may come from their mirrors.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import tempfile
 from functools import partial
 
 from builder.cancellation import Cancellation
-from builder.engine.pulling import top
+from builder.engine.origins import Origins
+from builder.engine.pulling import below, top
 from builder.engine.transfers import Transfers
 from builder.errors import RegistryError, UsageError
+from builder.events import BuildWarning, Notice
 from builder.oci.combine import Part, combine, index_of
 from builder.oci.digest import Digest
 from builder.oci.image import MANIFEST_TYPE, parse_descriptor
@@ -53,7 +55,7 @@ class Created(NamedTuple):
 class _Source(NamedTuple):
     reference: Reference
     raw: Raw
-    repository: Repository
+    origins: Origins
 
 
 def create(
@@ -72,9 +74,15 @@ def create(
     Raises UsageError for two images for one platform and for what is no image for any, RegistryError and NotThere.
     """
     stop = Cancellation()
-    with Client(access._replace(stop=stop)) as client:
-        found = [_resolve(reference, client) for reference in sources]
-        known = _existing(targets[0], client) if append else None
+
+    def warn(message: str) -> None:
+        emit(BuildWarning("Registry", message))
+
+    with Client(access._replace(stop=stop, warn=warn, notice=lambda message: emit(Notice(message)))) as client:
+        # What lies in a registry that the index goes to is to be found there, whatever its mirrors say.
+        own = {target.domain for target in targets}
+        found = [_resolve(each, Origins(each, client, warn, mirrors=each.domain not in own)) for each in sources]
+        known = _existing(Origins(targets[0], client, warn, mirrors=False), targets[0]) if append else None
         parts = [part for source in found for part in _parts(source)]
         if known is not None:
             parts = [*(part._replace(replaceable=True) for part in _parts(known)), *parts]
@@ -89,15 +97,13 @@ def create(
         return made
 
 
-def _resolve(reference: Reference, client: Client) -> _Source:
-    repository = client.repository(reference)
-    return _Source(reference, top(reference, repository), repository)
+def _resolve(reference: Reference, origins: Origins) -> _Source:
+    return _Source(reference, origins.ask(partial(top, reference)), origins)
 
 
-def _existing(target: Reference, client: Client) -> _Source | None:
-    repository = client.repository(target)
-    raw = repository.manifest(target.tag)
-    return None if raw is None else _Source(target, raw, repository)
+def _existing(origins: Origins, target: Reference) -> _Source | None:
+    raw = origins.ask(lambda place: place.manifest(target.tag))
+    return None if raw is None else _Source(target, raw, origins)
 
 
 def _is_index(source: _Source) -> bool:
@@ -113,11 +119,12 @@ def _parts(source: _Source) -> list[Part]:
     parsed = parse(source.raw, f"'{name}'")
     if isinstance(parsed, Index):
         return [Part(each, name) for each in json.loads(source.raw.data)["manifests"]]
+    config = parsed.config
     descriptor = {
         "mediaType": _media_type(source.raw),
         "digest": str(source.raw.digest),
         "size": len(source.raw.data),
-        "platform": _platform(source.repository.read(parsed.config, _CONFIG_LIMIT), name),
+        "platform": _platform(source.origins.ask(lambda place: place.read(config, _CONFIG_LIMIT)), name),
     }
     return [Part(descriptor, name)]
 
@@ -154,7 +161,7 @@ def _put(
             copying = _Copying(repository, tagged[0].familiar, folder, stop, emit)
             for one in json.loads(made.data)["manifests"]:
                 descriptor = parse_descriptor(one)
-                copying.manifest(descriptor.digest, holders[str(descriptor.digest)].repository, 0)
+                copying.manifest(descriptor.digest, holders[str(descriptor.digest)], 0)
             for reference in tagged:
                 repository.put_manifest(reference.tag, made.data, made.media_type)
 
@@ -169,15 +176,14 @@ class _Copying:
         self._stop = stop
         self._emit = emit
 
-    def manifest(self, digest: Digest, source: Repository, depth: int) -> None:
-        if source.name == self._target.name:
+    def manifest(self, digest: Digest, source: _Source, depth: int) -> None:
+        name = source.reference.name
+        if name == self._target.name:
             return  # It is there, or the registry refuses the index.
-        raw = source.manifest(digest)
-        if raw is None:
-            raise RegistryError(f"{source.domain} has lost the manifest {digest} of {source.name}", hint="push it again")
+        raw = source.origins.ask(partial(below, digest, source.reference))
         if depth == _DEEPEST:
-            raise RegistryError(f"the indexes of {source.name} are nested too deeply")
-        parsed = parse(raw, f"'{source.name}@{digest}'")
+            raise RegistryError(f"the indexes of {name} are nested too deeply")
+        parsed = parse(raw, f"'{name}@{digest}'")
         if isinstance(parsed, Index):
             for one in parsed.manifests:
                 self.manifest(one.digest, source, depth + 1)
@@ -186,26 +192,29 @@ class _Copying:
             self._blobs([parsed.config, *layers], source)
         self._target.put_manifest(digest, raw.data, _media_type(raw))
 
-    def _blobs(self, blobs: Sequence[Descriptor], source: Repository) -> None:
+    def _blobs(self, blobs: Sequence[Descriptor], source: _Source) -> None:
         missing = [blob for blob in dict.fromkeys(blobs) if not self._target.has_blob(blob.digest)]
         if not missing:
             return
         work = partial(self._copy, source)
-        with Transfers(f"copying {source.name} to {self._name}", missing, work, self._stop, self._emit) as transfers:
+        with Transfers(f"copying {source.reference.name} to {self._name}", missing, work, self._stop, self._emit) as transfers:
             transfers.finish()
 
-    def _copy(self, source: Repository, blob: Descriptor, count: Callable[[int], object]) -> None:
+    def _copy(self, source: _Source, blob: Descriptor, count: Callable[[int], object]) -> None:
         path = os.path.join(self._folder, blob.digest.hex)
+
+        def take(place: Repository) -> None:
+            with open(f"{path}.new", "wb") as file:
+                place.blob(blob, file.write)
 
         def fetched() -> IO[bytes]:
             # Asked for where the registry does not take it over by itself.
             if not os.path.exists(path):
-                with open(f"{path}.new", "wb") as file:
-                    source.blob(blob, file.write)
+                source.origins.ask(take)
                 os.rename(f"{path}.new", path)
             return open(path, "rb")
 
-        mounted = source.path if source.domain == self._target.domain else ""
+        mounted = source.reference.path if source.reference.domain == self._target.domain else ""
         self._target.upload(blob, Body(fetched, blob.size), mounted)
         count(blob.size)
         if os.path.exists(path):

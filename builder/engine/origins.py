@@ -22,13 +22,13 @@ class Origins:
     """For several threads. A mirror that lacks something, is down or gives what it should not is not asked again, and the next
     one is: what the first manifest says is fetched by digest, from whomever."""
 
-    def __init__(self, reference: Reference, client: Client, warn: Callable[[str], object]) -> None:
-        """`warn` is told of each mirror that failed, and why."""
+    def __init__(self, reference: Reference, client: Client, warn: Callable[[str], object], *, mirrors: bool = True) -> None:
+        """`warn` is told of each mirror that failed, and why. Without `mirrors` the registry itself is asked alone."""
         self._reference = reference
         self._client = client
         self._warn = warn
         self._lock = allocate_lock()
-        self._mirrors = client.mirrors(reference)
+        self._mirrors = client.mirrors(reference) if mirrors else []
         self._opened: dict[str, Repository] = {}
         self.unusable: UsageError | None = None
         """What is wrong with the user's own files, when that is why `ask` raised."""

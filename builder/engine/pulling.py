@@ -3,6 +3,7 @@ name only when all of it is there and verified."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import contextmanager
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from builder.engine.roots import Roots
     from builder.events import Emit
-    from builder.oci.digest import Descriptor
+    from builder.oci.digest import Descriptor, Digest
     from builder.oci.reference import Reference
     from builder.registry.access import RegistryAccess
     from builder.registry.manifests import ImageManifest, Raw
@@ -99,10 +100,16 @@ def _pulled(
     store.put_repository([member.config], f"{reference.name}@{raw.digest}")
     member = member._replace(source=str(raw.digest))
     name = reference.identity
-    # What was pulled of the same index before stays beside it; of another one it is of another day.
-    others = [Member(one.config, one.blobs, one.platform, one.source) for one in store.find_images(name) if one.name == name]
-    others = [one for one in others if one.source == member.source and one.platform != member.platform]
-    store.tag_images(name, [member, *others])
+    # Another process may pull the image for another platform.
+    lock = store.lock(hashlib.sha256(name.encode()).hexdigest(), f"process {os.getpid()}, naming {reference.familiar}")
+    lock.acquire(lambda _: stop.check())
+    try:
+        # What was pulled of the same index before stays beside it; of another one it is of another day.
+        known = [one for one in store.find_images(name) if one.name == name]
+        others = [one for one in known if one.source == member.source and one.platform != member.platform]
+        store.tag_images(name, [member, *(Member(one.config, one.blobs, one.platform, one.source) for one in others)])
+    finally:
+        lock.release()
     found = store.find_image(name, platform)
     if found is None:
         raise StoreError(
@@ -196,6 +203,16 @@ def top(reference: Reference, repository: Repository) -> Raw:
     return raw
 
 
+def below(digest: Digest, reference: Reference, repository: Repository) -> Raw:
+    """A manifest that an index of the image names. Raises RegistryError where it is not there."""
+    raw = repository.manifest(digest)
+    if raw is None:
+        raise RegistryError(
+            f"{repository.domain} has lost the manifest {digest} of '{reference.familiar}'", hint="push it again"
+        )
+    return raw
+
+
 class Chosen(NamedTuple):
     """The manifest of one image, and what its index says that it is for; None where nothing says it."""
 
@@ -228,11 +245,7 @@ def choose(
     lacking: RegistryError | None = None
     # Those that say no platform may be indexes, each of which is looked into; else the first is the image.
     for one in found[:_WIDEST] if found and not found[0].platform else found[:1]:
-        chosen = repository.manifest(one.digest)
-        if chosen is None:
-            raise RegistryError(
-                f"{reference.domain} has lost the manifest {one.digest} of '{reference.familiar}'", hint="push it again"
-            )
+        chosen = below(one.digest, reference, repository)
         of = Platform(*one.platform).normal() if one.platform else said
         try:
             return choose(chosen, reference, repository, platform, of, depth + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from builder.cancellation import Cancellation
-from builder.engine.pulling import Chosen, bring, fetch_blob, opened, top
+from builder.engine.pulling import Chosen, below, bring, fetch_blob, opened, top
 from builder.errors import RegistryError
 from builder.oci.image import CONFIG_TYPE
 from builder.oci.index import is_image
@@ -72,6 +72,7 @@ def _pulled(reference: Reference, origins: Origins, stop: Cancellation, store: S
     for each in found:
         _put(each.raw, store)
     members = [member._replace(source=str(raw.digest)) for member in members]
+    store.put_repository([member.config for member in members], f"{reference.name}@{raw.digest}")
     if not isinstance(found[-1].parsed, Index):
         store.tag_images(reference.identity, members)
         return members[0].config
@@ -94,12 +95,8 @@ def _manifests(
         if depth == _DEEPEST:
             raise RegistryError(f"the indexes of '{reference.familiar}' are nested too deeply")
         for one in parsed.manifests:
-            below = repository.manifest(one.digest)
-            if below is None:
-                raise RegistryError(
-                    f"{reference.domain} has lost the manifest {one.digest} of '{reference.familiar}'", hint="push it again"
-                )
-            yield from _manifests(below, one, image and is_image(one), reference, repository, depth + 1)
+            found = below(one.digest, reference, repository)
+            yield from _manifests(found, one, image and is_image(one), reference, repository, depth + 1)
     platform = Platform(*said.platform).normal() if said is not None and said.platform else None
     yield _Found(raw, parsed, platform, image and not isinstance(parsed, Index))
 
