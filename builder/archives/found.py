@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from builder.archives.archive import Archive
     from builder.oci.digest import Descriptor, Digest
     from builder.oci.image import ParsedImage
+    from builder.oci.platform import Platform
 
 MANIFEST_LIMIT = 4 << 20
 """Bytes of an index or a manifest, as registries have it."""
@@ -37,6 +38,8 @@ class Found(NamedTuple):
     """Empty where the archive has none."""
     listed: bytes = b""
     """The index that the manifest was chosen from."""
+    platform: Platform | None = None
+    """That an index says it is for."""
     packs: bool = False
     """Whether uncompressed layers are so because of the archive's form alone: they are compressed when they go elsewhere."""
 

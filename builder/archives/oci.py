@@ -50,7 +50,9 @@ def _image(archive: Archive, group: list[Descriptor], platform: Platform, *, ask
     shown = name or tag or "an image"
     index = b""
     chosen = _suited(archive, group, platform, shown, asked=asked)
+    said: Platform | None = None
     for _ in range(_DEEPEST):
+        said = Platform(*chosen.platform).normal() if chosen.platform and any(chosen.platform) else said
         data = _blob(archive, chosen, MANIFEST_LIMIT)
         raw = _object(archive, str(chosen.digest), data)
         kind = raw.get("mediaType") or chosen.media_type
@@ -67,7 +69,7 @@ def _image(archive: Archive, group: list[Descriptor], platform: Platform, *, ask
         for blob in blobs:
             _check_size(archive, blob)
         places = {blob.digest: _place(blob) for blob in blobs}
-        return Found(config, blobs, places, (name,) if name else (), "" if name else tag, data, index)
+        return Found(config, blobs, places, (name,) if name else (), "" if name else tag, data, index, said)
     raise archive.wrong("its indexes are nested too deeply")
 
 

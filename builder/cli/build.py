@@ -202,6 +202,11 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
 
 def _check_several(wanted: Sequence[Platform], outputs: Sequence[Output]) -> None:
     """Raises UsageError for an output that holds one image alone."""
+    if any(output.type == "engine" for output in outputs):
+        raise UsageError(
+            f"a Docker engine is handed an image for one platform, and there are {len(wanted)}",
+            hint="leave --load out, or build for one --platform at a time",
+        )
     if any(output.type == "docker" for output in outputs):
         raise UsageError(
             f"type=docker holds an image for one platform, and there are {len(wanted)}",

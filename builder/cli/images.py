@@ -8,13 +8,13 @@ import time
 
 from builder.cli.failures import Failures
 from builder.cli.formats import listed
-from builder.cli.lookup import familiar, find, find_all, new_name
+from builder.cli.lookup import familiar, find, find_all, is_id_of, new_name
 from builder.engine.roots import Root, Roots
 from builder.errors import BuildError, UsageError
 from builder.oci.image import parse_config
 from builder.oci.reference import Reference
 from builder.report import units
-from builder.store.images import SHORTEST_ID, Member
+from builder.store.images import Member
 from builder.store.store import Store
 
 TYPE_CHECKING = False
@@ -162,12 +162,7 @@ def _tag(parsed: Parsed, store: Store) -> None:
 
 def _is_one(name: str, records: Sequence[ImageRecord]) -> bool:
     """Whether an image is meant, by its id, and not what its name stands for."""
-    return len(records) == 1 and _is_id_of(name, str(records[0].config))
-
-
-def _is_id_of(name: str, digest: str) -> bool:
-    digits = name.removeprefix("sha256:")
-    return len(digits) >= SHORTEST_ID and digest.removeprefix("sha256:").startswith(digits)
+    return len(records) == 1 and is_id_of(name, records[0].config)
 
 
 def _rmi(parsed: Parsed, store: Store) -> None:

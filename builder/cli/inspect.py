@@ -9,7 +9,7 @@ import tempfile
 
 from builder.cli.failures import Failures
 from builder.cli.formats import shown
-from builder.cli.lookup import NONE_NEAR, familiar, find_all
+from builder.cli.lookup import NONE_NEAR, chosen, familiar, find_all
 from builder.cli.sources import any_platform, opened
 from builder.engine.foreign import CONFIG_LIMIT
 from builder.engine.roots import Root, Roots
@@ -18,7 +18,6 @@ from builder.gotemplate.values import Fields, NilMap
 from builder.oci.digest import Digest
 from builder.oci.image import MANIFEST_TYPE, parse_config
 from builder.oci.reference import Reference
-from builder.store.images import best
 from builder.store.store import Store
 from builder.values import NamedTuple
 
@@ -92,7 +91,8 @@ def _inspected(name: str, parsed: Parsed, environment: Environment) -> Inspected
         if not (colon and transport in _FILES and _path_and_name(rest) is not None):
             try:
                 records = find_all(name, store)
-                return _stored(records, platform if asked else None, store, raw=parsed.flag("raw"))
+                record = chosen(name, records, store, platform, asked=parsed.text("platform") is not None)
+                return _stored(record, records, store, raw=parsed.flag("raw"))
             except UsageError as error:
                 if error.hint == NONE_NEAR:
                     error.hint = f"{NONE_NEAR}, or ask its registry: pybuild inspect --remote {name}"
@@ -111,13 +111,13 @@ def _path_and_name(rest: str) -> tuple[str, str] | None:
     return None
 
 
-def _stored(records: Sequence[ImageRecord], platform: Platform | None, store: Store, *, raw: bool) -> Inspected:
-    record = best(records, platform)
+def _stored(record: ImageRecord, records: Sequence[ImageRecord], store: Store, *, raw: bool) -> Inspected:
     several = len(records) > 1 or record.whole
     index = store.read_blob(Digest.parse(record.source), _INDEX_LIMIT) if raw and record.whole else b""
     config = store.read_blob(record.config, CONFIG_LIMIT)
     diff_ids = parse_config(config).diff_ids
-    names = [familiar(other) for other in store.images() if other.config == record.config and other.name]
+    # An image may be for several platforms of one name.
+    names = list(dict.fromkeys(familiar(other) for other in store.images() if other.config == record.config and other.name))
     tags, digests = [name for name in names if "@" not in name], [name for name in names if "@" in name]
     manifest = _manifest(record, config, store) if raw else b""
     found = Inspected(config, tuple(tags), tuple(digests), Roots(store).size(Root.of(diff_ids)), manifest, index)
@@ -200,7 +200,8 @@ def inspected_object(found: Inspected) -> Fields:
         fields["Platforms"] = platforms(json.loads(found.listed))
     if found.images:
         fields["Index"] = found.digest or None
-        fields["Platforms"] = [Fields({"Platform": platform, "Id": id}) for platform, id in found.images]
+        fields["Platforms"] = [platform for platform, _ in found.images]
+        fields["Images"] = [Fields({"Platform": platform, "Id": id}) for platform, id in found.images]
     comment = parsed.history[-1].get("comment", "") if parsed.history else ""
     # Docker's struct calls it ID, its JSON Id: templates may have either.
     return fields.with_unset(

@@ -7,12 +7,14 @@ import sys
 
 from builder.archives.images import images
 from builder.cli.build import platforms
+from builder.cli.context_spec import parse_platforms
 from builder.cli.progress import shown
-from builder.cli.sources import any_platform, opened
+from builder.cli.sources import opened
 from builder.cli.upkeep import keep_house
 from builder.engine.loading import load
 from builder.engine.roots import Roots
 from builder.events import Notice
+from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.store.store import Store
 
@@ -26,12 +28,17 @@ if TYPE_CHECKING:
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
     asked = platforms(parsed, environment)
-    platform = any_platform(asked)
+    wanted = parse_platforms(asked, os.uname().machine)
     root = environment.store_root(parsed.text("root"), os.geteuid())
     with Store(root) as store, shown(environment, quiet=parsed.flag("quiet")) as reporter, store.scratch() as scratch:
         with opened(parsed.text("input") or "-", scratch) as archive:
-            found = images(archive, platform, asked=bool(asked))
-            loaded = load(archive, found, store, Roots(store), reporter.emit)
+            # What is not of several platforms is found for each.
+            found = {
+                (Digest.of(image.config), image.names, image.tag): image
+                for platform in wanted
+                for image in images(archive, platform, asked=bool(asked))
+            }
+            loaded = load(archive, list(found.values()), store, Roots(store), reporter.emit)
         for image in loaded:
             for name in image.names:
                 sys.stdout.write(f"Loaded image: {Reference.parse(name).familiar}\n")

@@ -9,8 +9,11 @@ from builder.store.images import best
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.cli.flags import Parsed
     from builder.engine.bases import When
+    from builder.oci.digest import Digest
     from builder.oci.platform import Platform
     from builder.store.store import ImageRecord, Store
 
@@ -44,6 +47,15 @@ def find_all(name: str, store: Store) -> list[ImageRecord]:
     return found
 
 
+def chosen(name: str, records: Sequence[ImageRecord], store: Store, platform: Platform, *, asked: bool) -> ImageRecord:
+    """The best for `platform` of what `name` stands for. Raises UsageError where that is `asked` for, and there is none."""
+    found = best(records, platform)
+    if asked and not platform.runs(platform_of(found, store)):
+        has = ", ".join(str(platform_of(each, store)) for each in records)
+        raise UsageError(f"the image '{name}' in the store is not for {platform}", hint=f"it is for {has}")
+    return found
+
+
 def platform_of(record: ImageRecord, store: Store) -> Platform:
     """What the image says that it is for. Raises BuildError for a damaged config."""
     return parse_config(store.read_blob(record.config, _CONFIG_LIMIT)).config.platform.normal()
@@ -69,6 +81,11 @@ def familiar(record: ImageRecord) -> str:
         return Reference.parse(record.name).familiar if record.name else "<none>"
     except BuildError:
         return record.name
+
+
+def is_id_of(name: str, digest: Digest) -> bool:
+    """Whether an image, or an index, is called by its id."""
+    return _is_id(name) and digest.hex.startswith(name.removeprefix("sha256:"))
 
 
 def _is_id(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from builder.cli.lookup import find_all, new_name
+from builder.cli.lookup import find_all, is_id_of, new_name
 from builder.cli.progress import shown
 from builder.cli.registries import registry_access
 from builder.cli.upkeep import keep_house
@@ -37,9 +37,13 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         records = find_all(source, store)
         record = best(records)
         name = new_name(target) if target else _own_name(source, record)
-        if record.whole and (len(records) > 1 or not record.config.hex.startswith(source.removeprefix("sha256:"))):
+        if record.whole and (len(records) > 1 or not is_id_of(source, record.config)):
             from builder.engine.indexes import rendered  # for those who have one
 
+            if parsed.text("compression"):
+                raise UsageError(
+                    f"'{source}' is an index, whose digests say how its layers are compressed", hint="leave --compression out"
+                )
             # What the digests of an index say cannot be packed otherwise.
             image = rendered(Digest.parse(record.source), store)
         else:

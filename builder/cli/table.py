@@ -249,14 +249,14 @@ _SAVE = (
         choices=("docker-archive", "oci-archive", "oci-dir", "docker-dir"),
     ),
     Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
+    Flag("platform", "", "string", "OS/ARCH", "which image of several platforms (default: all in OCI's formats)"),
     _ignored("quiet", "bool", short="q"),
     _ignored("multi-image-archive", "bool", short="m"),
-    _unbuilt("platform", "string", "OS/ARCH", "the platform of an image with several"),
 )
 
 _LOAD = (
     Flag("input", "i", "string", "FILE", "the archive, or a folder with an image (default: standard input)"),
-    Flag("platform", "", "string", "OS/ARCH", "which image of several platforms (default: this machine's)"),
+    Flag("platform", "", "list", "OS/ARCH[,...]", "which images of several platforms (default: this machine's)"),
     Flag("quiet", "q", "bool", "", "show nothing of the progress"),
 )
 

@@ -10,6 +10,7 @@ from builder.events import Notice, Transfer
 from builder.oci.digest import Digest
 from builder.oci.image import LAYER_TYPE, parse_config
 from builder.oci.reference import Reference
+from builder.store.store import Member
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -47,17 +48,34 @@ def load(archive: Archive, images: Sequence[Found], store: Store, roots: Roots, 
             raise UsageError(f"'{archive.shown}' is damaged: {error.message}", hint=error.hint) from error
         ready.append((image, id, blobs))
     loaded = []
+    named: dict[str, list[tuple[Found, Member]]] = {}
     for image, id, blobs in ready:
         store.put_blob(image.config)
         for name in image.names:
-            before = store.find_image(name)
-            if before is not None and before.config != id:
-                emit(Notice(f"{Reference.parse(name).familiar} was the name of {before.config.short}, which stays without it"))
-            store.tag(name, id, blobs)
-        if not image.names:
-            store.tag("", id, blobs)
+            named.setdefault(name, []).append((image, Member(id, blobs)))
         loaded.append(Loaded(id, image.names, image.tag))
+    for name, found in named.items():
+        members = _members(found)
+        for before in store.find_images(name):
+            if before.config not in [member.config for member in members]:
+                emit(Notice(f"{Reference.parse(name).familiar} was the name of {before.config.short}, which stays without it"))
+        store.tag_images(name, members)
+    for _, id, blobs in ready:
+        # Those that have no name, and those that lost it to a later one.
+        store.tag("", id, blobs)
     return loaded
+
+
+def _members(found: Sequence[tuple[Found, Member]]) -> list[Member]:
+    """What a name is to stand for: the images for several platforms that an archive has under it, the last for each."""
+    if len({member.config for _, member in found}) == 1:
+        return [found[-1][1]]
+    members = {}
+    for image, member in found:
+        platform = str(image.platform or parse_config(image.config).config.platform.normal())
+        source = str(Digest.of(image.listed)) if image.listed else ""
+        members[platform] = member._replace(platform=platform, source=source)
+    return list(members.values())
 
 
 def _bring(archive: Archive, image: Found, store: Store, roots: Roots, emit: Emit) -> Blobs:

@@ -13,10 +13,11 @@ from builder.export.docker_archive import write_docker_archives, write_docker_di
 from builder.export.layout import Rendered, write_oci_layouts
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest, parse_config
+from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Literal
 
     from builder.engine.rendering import Blobs, Form
@@ -28,8 +29,17 @@ if TYPE_CHECKING:
 CONFIG_LIMIT = 16 << 20
 
 
+class Saved(NamedTuple):
+    """What is saved under some names (normalised), or under none."""
+
+    record: ImageRecord
+    names: tuple[str, ...]
+    whole: bool = False
+    """All of the index that it is part of, as it is."""
+
+
 def save(
-    images: Mapping[ImageRecord, Sequence[str]],
+    images: Sequence[Saved],
     format: Format,
     dest: str,
     store: Store,
@@ -38,7 +48,7 @@ def save(
     compression: Form = "gzip",
     threads: int = 1,
 ) -> int:
-    """Write the images, each under its names (normalised), to `dest` (`-`: standard output); the bytes.
+    """Write the images to `dest` (`-`: standard output); the bytes.
 
     Layers go as they came, those that were built here in the form `compression`; in Docker's archive all of them are
     uncompressed, as docker and podman save them. Raises UsageError for a destination that cannot be, StoreError.
@@ -46,15 +56,20 @@ def save(
     if format == "docker-archive":
         with store.scratch() as scratch:
             plain = PlainLayers(scratch, store, roots)
-            return write_docker_archives([plain.of_record(record, names) for record, names in images.items()], dest)
+            return write_docker_archives([plain.of_record(each.record, each.names) for each in images], dest)
     rendered = []
-    for record, names in images.items():
+    for record, names, whole in images:
         config = store.read_blob(record.config, CONFIG_LIMIT)
-        root = Root.of(parse_config(config).diff_ids)
-        said = store.annotations(record.config)
-        blobs = kept_blobs(record, root, store)
-        image = render(config, root, blobs, compression, store, roots, threads=threads, annotations=said)
-        rendered.append(image._replace(names=tuple(names), created=_created(config)))
+        if whole:
+            from builder.engine import indexes  # for those who have one
+
+            image = indexes.rendered(Digest.parse(record.source), store)
+        else:
+            root = Root.of(parse_config(config).diff_ids)
+            said = store.annotations(record.config)
+            blobs = kept_blobs(record, root, store)
+            image = render(config, root, blobs, compression, store, roots, threads=threads, annotations=said)
+        rendered.append(image._replace(names=names, created=_created(config)))
     if format == "docker-dir":
         if len(rendered) != 1:
             raise UsageError("a folder of the format docker-dir holds one image", hint="save several with --format=oci-dir")
