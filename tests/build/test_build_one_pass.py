@@ -73,6 +73,20 @@ def test_the_short_way_and_the_long_one_give_the_same_bytes(
         assert_valid(one.store)
 
 
+def test_images_for_several_platforms_are_written_in_one_pass(
+    pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path
+) -> None:
+    """Each ships its own layers, and some are the same."""
+    text = f"FROM base\nARG TARGETARCH\n{COPY}\nCOPY tree /$TARGETARCH/\n"
+    flags = ("--build-context", f"base={busybox_base}", "--platform=linux/amd64,linux/arm64")
+    short = archive(pybuild, context, text, *flags)
+    later = another(pybuild, tmp_path, "later")
+    for platform in ("linux/amd64", "linux/arm64"):
+        run_build(later, context, text, *flags[:2], f"--platform={platform}", "-t", platform[6:])
+    assert archive(later, context, text, *flags) == short
+    assert_valid(pybuild.store)
+
+
 def test_one_thread_and_many_compress_to_the_same_bytes(
     pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path
 ) -> None:

@@ -93,8 +93,10 @@ def checked(
     failure = None
     try:
         stages = stages_of_tree(dockerfile, build_args=args)
-        configs = {external.name: (bases or {}).get(external.name, ImageConfig(AMD64)) for external in stages.externals()}
-        images = {name: BaseImage(name, config) for name, config in configs.items()}
+        images = {
+            external.key: BaseImage(external.name, (bases or {}).get(external.name, ImageConfig(AMD64)))
+            for external in stages.externals()
+        }
         settings = SETTINGS._replace(build_args=args)
         plan = lower(stages, images, settings, dockerfile.directives.escape, warnings=found)
         found += checking.late(plan, leaves_nothing_of)

@@ -66,8 +66,10 @@ def plan_of(
     dockerfile = parse(SourceFile("Dockerfile", text))
     onbuild = {name: config.onbuild for name, config in (bases or {}).items()}
     stages = _stages(dockerfile, target, settings.build_args, contexts, settings.directories, onbuild)
-    configs = {external.name: (bases or {}).get(external.name, ImageConfig(AMD64)) for external in stages.externals()}
-    images = {name: BaseImage(name, config) for name, config in configs.items()}
+    images = {
+        external.key: BaseImage(external.name, (bases or {}).get(external.name, ImageConfig(AMD64)))
+        for external in stages.externals()
+    }
     return lower(stages, images, settings, dockerfile.directives.escape)
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from builder.dockerfile import codec
@@ -200,6 +200,7 @@ _LINES = st.sampled_from(
 
 
 @settings(max_examples=200, deadline=None)
+@example(["FROM --platform=linux/arm64 scratch"], "", 0)
 @given(st.lists(_LINES, max_size=8), st.text("$\\\"'{}`# \n\tA=:/.", max_size=6), st.integers(0, 200))
 def test_checks_never_raise_on_what_parses(lines: list[str], noise: str, at: int) -> None:
     """Beyond the errors that the Dockerfile itself is told."""

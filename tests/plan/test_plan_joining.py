@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.dockerfile.syntax import parse
+from builder.engine.scheduler import _looked_into, _shipped
 from builder.errors import SourceFile
 from builder.oci.image import ImageConfig
 from builder.oci.platform import Platform
@@ -110,3 +111,15 @@ def test_a_joined_plan_does_what_its_parts_do(texts: list[str], platforms: list[
     for before, after in zip(apart, together, strict=True):
         assert shape(before, before.target) == shape(after, after.target)
     assert len({shape(together[0], step.id) for step in steps}) == len(steps)
+
+
+def test_what_ships_and_what_is_looked_into_is_known_of_all_platforms() -> None:
+    """What only one of the images has is compressed while it is made, too; what a RUN of one of them mounts is a folder."""
+    text = "FROM base AS made\nARG TARGETARCH\nCOPY a /$TARGETARCH\nFROM made\nCOPY b /b\n"
+    text += "FROM made\nCOPY c /c\nRUN --mount=from=1,target=/m x\n"
+    joined = join(plans(text, AMD64, ARM64))
+    names = {step.id: step.name for step in joined[0].steps}
+    shipped, looked = _shipped(joined), _looked_into(joined[0])
+    assert {id for id, name in names.items() if "] COPY a" in name or "] COPY c" in name or "] RUN" in name} == shipped
+    assert {id for id, name in names.items() if "COPY" in name} == {id for id in looked if "COPY" in names[id]}
+    assert all(plan.target in shipped for plan in joined)
