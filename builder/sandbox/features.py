@@ -50,13 +50,20 @@ def _takes(kind: bytes, key: bytes, value: bytes) -> bool:
         # No such file system, or no right to it: the mount itself will say so.
         return False
     try:
+        # A file system that does not know the new calls yet, as overlay before Linux 6.5, takes any option, and refuses it at
+        # the mount.
+        return _accepts(context, key, value) and not _accepts(context, b"no-such-option", b"x")
+    finally:
+        os.close(context)
+
+
+def _accepts(context: int, key: bytes, value: bytes) -> bool:
+    try:
         kernel.fsconfig_string(context, key, value)
     except OSError as error:
         if error.errno != _EINVAL:
             raise
         return False
-    finally:
-        os.close(context)
     return True
 
 
