@@ -168,7 +168,7 @@ def load(root: str) -> tuple[str, Known] | None:
         if head != _VERSION:
             return None
         rows = [line.split("\t") for line in lines if line]
-        verdicts = tuple(Verdict(row[1], row[2] == "yes", row[3], row[4]) for row in rows if row[0] == "rung")  # type: ignore[arg-type]
+        verdicts = tuple(Verdict(row[1], row[2] == "yes", row[3], row[4]) for row in rows if row[0] == "rung")  # type: ignore[arg-type]  # of a file of ours
         maps = {
             row[0]: Maps(row[1], row[2], tuple(row[3].split()), tuple(row[4].split()))
             for row in rows
