@@ -12,13 +12,24 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "builder"
 
 PURE = (
-    *("errors.py", "events.py", "values.py", "redact.py", "oci", "dockerfile", "plan", "gotemplate"),
+    *("errors.py", "events.py", "values.py", "redact.py", "oci", "dockerfile", "plan", "gotemplate", "verify"),
     *("cache/format.py", "cache/inline.py"),
     *("http/addresses.py", "http/proxies.py", "registry/hosts.py", "registry/manifests.py"),
 )
 # The standard library's modules that only compute; `urllib.parse` does, the rest of urllib does not.
 COMPUTES = {
-    *("__future__", "_collections", "base64", "binascii", "bisect", "collections", "contextlib", "functools", "graphlib"),
+    *(
+        "__future__",
+        "_collections",
+        "base64",
+        "binascii",
+        "bisect",
+        "bz2",
+        "collections",
+        "contextlib",
+        "functools",
+        "graphlib",
+    ),
     *(
         "hashlib",
         "heapq",
@@ -34,7 +45,7 @@ COMPUTES = {
         "types",
         "typing",
     ),
-    *("unicodedata", "urllib.parse"),
+    *("difflib", "lzma", "unicodedata", "urllib.parse", "zlib"),
 }
 READS_A_FILE = {"dockerfile/grammar.py": ("os", "open")}
 """The grammar comes with the program; lark is imported when the first Dockerfile is parsed."""

@@ -33,6 +33,8 @@ ALLOWED = {
     "archives": _VALUES | {"layers"},
     "docker": _VALUES,
     "gotemplate": {"errors", "values"},
+    # What differs between two images: of layers it knows the pure parts, entries and trees.
+    "verify": {"errors", "values", "layers"},
     "registry": _VALUES | {"http"},
     # A program of its own: it must start in milliseconds, and knows nothing of builds.
     "sandbox": {"errors", "values"},
@@ -51,6 +53,7 @@ ALLOWED = {
     "shell": _PURE | _DISK | {"engine", "history", "run"},
     # Only relays bytes: it knows neither images nor sandboxes.
     "terminal": {"errors", "values"},
+    "diff": _PURE | _DISK | {"engine", "verify"},
     "importing": _PURE | _DISK | {"engine"},
 }
 """The command line, `cli`, stands above and may import them all."""
