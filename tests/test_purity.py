@@ -31,6 +31,7 @@ COMPUTES = {
         "string",
         "struct",
         "textwrap",
+        "tomllib",
         "types",
         "typing",
     ),
