@@ -42,13 +42,13 @@ vertx: .venv/.ready ## build sample_projects/vertx, a classic first Dockerfile, 
 	$(PYBUILD) run vertx
 
 test: setup ## run the whole test suite
-	@.venv/bin/python -m pytest -n 2 --dist loadfile
+	@.ci/suite .venv/bin/python
 
 test-pythons: setup ## run the suite on every newer Python on this machine (PATH, pyenv)
 	@failed=; for python in $$(.ci/pythons); do \
 	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	    echo "== Python $$version ($$python)"; \
-	    .ci/venv .venv-$$version $$python && .venv-$$version/bin/python -m pytest -n 2 --dist loadfile || failed="$$failed $$version"; \
+	    .ci/venv .venv-$$version $$python && .ci/suite .venv-$$version/bin/python || failed="$$failed $$version"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed with Python$$failed"; exit 1; }
 

@@ -11,7 +11,7 @@ from builder.contexts import BuildContexts
 from builder.delivery import deliver, ships_gzip
 from builder.dockerfile import codec
 from builder.engine import scheduler
-from builder.engine.bases import Available, Pulls, resolve, to_pull
+from builder.engine.bases import Available, Pulls, named, resolve, to_pull
 from builder.engine.executor import Executor
 from builder.engine.journal import Journal, Subject
 from builder.engine.roots import BuiltImage, Roots
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from builder.dockerfile.ast import Dockerfile, Instruction
     from builder.engine.imports import Imports
+    from builder.engine.pins import Pins
     from builder.errors import SourceFile
     from builder.events import Emit
     from builder.oci.digest import Digest
@@ -101,6 +102,9 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
         source = contexts.dockerfile()
         emit(BuildStarted(source.name, request.context, request.target))
         try:
+            if request.locked:
+                request = request._replace(pins=_pins(contexts))
+                executor.pins = request.pins
             dockerfile = _parse(source, store, executor.warm)
             plan, *_ = plans = _checked_plans(dockerfile, request, store, roots, contexts, emit)
             journal.planned(plan, _subject(request, source.name))
@@ -130,6 +134,14 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
             )
         )
         return Image(image_id, names, size, manifest, plan, request.platforms)
+
+
+def _pins(contexts: BuildContexts) -> Pins:
+    from builder.engine.pins import Locked  # for those who have a lock
+    from builder.plan.lockfile import parse
+
+    source = contexts.lock()
+    return Locked(parse(source), os.path.basename(source.name))
 
 
 def _subject(request: Request, dockerfile: str) -> Subject:
@@ -236,6 +248,8 @@ def _checked_plans(
         for code, message, span in warnings:
             emit(BuildWarning(code, message, *(span[:2] if span else (0, 0)), dockerfile.source.name))
     checking.enforce(warnings, options)
+    if request.pins is not None:
+        request.pins.check_sources(plans)
     if not request.others:
         return plans
     from builder.plan.joining import join
@@ -257,6 +271,12 @@ def _plan(
     # A base may ask for more stages and images by its ONBUILD.
     while wanted := [external for external in stages.externals() if external.key not in bases]:
         available = _available(stages, request, contexts, _pulls(request, store, roots, emit))
+        if request.pins is not None:
+            request.pins.check_images(
+                (reference, external.platform or request.platform, external.span)
+                for external, reference, id in named(wanted, available, store)
+                if id is None
+            )
         bases |= _resolved(wanted, available, store, roots, request.platform)
         if any(bases[external.key].config.onbuild for external in wanted):
             stages = staged(dockerfile, request, bases, store)
@@ -306,12 +326,13 @@ def staged(
         predefined=platform_args(request.platform, request.machine),
         onbuild={name: base.config.onbuild for name, base in (bases or {}).items()},
         parse_trigger=lambda text: _parse_trigger(text, store),
+        everything=request.everything,
     )
 
 
 def _available(stages: Stages, request: Request, contexts: BuildContexts, pulls: Pulls | None) -> Available:
     names = tuple(stage.name for stage in stages.all if stage.name)
-    return Available(contexts.openers(), request.layouts, names, request.images, pulls)
+    return Available(contexts.openers(), request.layouts, names, request.images, pulls, request.pins)
 
 
 def _pulls(request: Request, store: Store, roots: Roots, emit: Emit) -> Pulls | None:
@@ -324,7 +345,8 @@ def _pulls(request: Request, store: Store, roots: Roots, emit: Emit) -> Pulls | 
 
         return pull(reference, access(), store, roots, platform, emit, stop)
 
-    return Pulls(request.pull, bring, lambda message: emit(BuildWarning("PullFailed", message)))
+    forbidden = "--offline" if request.access.offline else "--pull=never"
+    return Pulls(request.pull, bring, lambda message: emit(BuildWarning("PullFailed", message)), forbidden)
 
 
 def _assemble(plan: Plan, outcome: scheduler.Outcome, request: Request, whole: scheduler.Outcome) -> BuiltImage:

@@ -25,6 +25,7 @@ from builder.reading import (
     ignore_of,
     read_dockerfile,
     read_inside,
+    read_lock,
 )
 
 TYPE_CHECKING = False
@@ -113,6 +114,22 @@ class BuildContexts:
         source = dockerfile_inside(fetched.tree, shown, request.dockerfile)
         self._inside = source.name
         return source
+
+    @property
+    def lock_path(self) -> str:
+        """Where the lock lies, `<Dockerfile>.lock`; empty for a Dockerfile that is no file of this machine. To be asked after
+        `dockerfile`."""
+        return f"{self._beside}.lock" if self._beside else ""
+
+    def lock(self) -> SourceFile:
+        """The lock. To be called after `dockerfile`."""
+        if self.lock_path:
+            return read_lock(self.lock_path)
+        data = read_inside(self._fetch("").tree, f"{self._inside}.lock") if self._inside else None
+        if data is None:
+            where = f"{self._inside}.lock is not in the build context" if self._inside else "the Dockerfile has no path"
+            raise UsageError(f"--locked needs a lock file: {where}", hint="`pybuild lock` writes one beside a Dockerfile")
+        return decode(f"{self._inside}.lock", data)
 
     def open(self, name: str) -> SourceTree:
         with self._lock(name):

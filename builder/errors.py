@@ -104,6 +104,12 @@ class DockerfileError(BuildError):
     exit_code = 3
 
 
+class MismatchError(BuildError):
+    """What is there is not what was promised, by a lock or by an image that another is compared with."""
+
+    exit_code = 4
+
+
 class RegistryError(BuildError):
     """A registry or the network refused or failed."""
 

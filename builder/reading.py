@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DOCKERFILE_LIMIT = 64 << 20
 """Bytes."""
+LOCK_LIMIT = 4 << 20
+"""The same."""
 NAMES = ("Dockerfile", "Containerfile")
 """What a Dockerfile is called without -f."""
 
@@ -47,6 +49,19 @@ def read_dockerfile(context: str, named: str) -> SourceFile:
         f"there is no Dockerfile in the build context '{context}'",
         hint=f"{near} name it with -f" if near else "name it with -f, or run pybuild in the folder that holds it",
     )
+
+
+def read_lock(path: str) -> SourceFile:
+    """The lock file at `path`. Raises UsageError where there is none, DockerfileError when it is no text."""
+    try:
+        with open(path, "rb") as file:
+            return decode(os.path.normpath(path), file.read(LOCK_LIMIT))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"there is no lock file '{os.path.normpath(path)}'", hint="`pybuild lock`, with the same flags, writes it"
+        ) from None
+    except (PermissionError, IsADirectoryError) as error:
+        raise UsageError(f"the lock file '{os.path.normpath(path)}' cannot be read: {error.strerror}") from None
 
 
 def dockerfile_inside(tree: SourceTree, context: str, named: str) -> SourceFile:

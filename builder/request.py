@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from builder.engine.bases import When
     from builder.engine.exporting import Output
     from builder.engine.fetching import Remote
+    from builder.engine.pins import Pins
     from builder.oci.reference import Reference
     from builder.registry.access import RegistryAccess
 
@@ -69,6 +70,12 @@ class Request(NamedTuple):
     """Secrets and ssh agents, for RUN --mount."""
     isolation: Isolation = Isolation()
     """The sandbox that RUN steps have."""
+    locked: bool = False
+    """Names mean what `Dockerfile.lock` says."""
+    pins: Pins | None = None
+    """What they mean; a build takes them from the lock."""
+    everything: bool = False
+    """All stages count as needed, also those that the target does not reach."""
     ssh_auth_sock: str = ""
     """The user's agent, for contexts that the user named; ADD never has it. Empty for none."""
 

@@ -42,6 +42,7 @@ COMPUTES = {
         "string",
         "struct",
         "textwrap",
+        "tomllib",
         "types",
         "typing",
     ),

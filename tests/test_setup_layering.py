@@ -47,6 +47,7 @@ ALLOWED = {
     "caches": _PURE | _DISK | {"engine", "request"},
     "delivery": _PURE | _DISK | {"engine", "request", "caches"},
     "build": _PURE | _DISK | {"engine", "request", "contexts", "caches", "delivery"},
+    "locking": _PURE | _DISK | {"engine", "request", "reading", "contexts", "build"},
     "run": _PURE | _DISK | {"engine", "terminal"},
     "check": _PURE | _DISK | {"engine", "request", "contexts"},
     "history": _PURE | _DISK | {"engine"},

@@ -168,6 +168,9 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
     # The store's own output names the image as --tag does.
     tags = tuple(dict.fromkeys([*tags, *(name for output in outputs if output.type == "image" for name in output.names)]))
     network = parsed.text("network") or "default"
+    offline = parsed.flag("offline")
+    if offline:
+        _check_offline(parsed, outputs)
     provided = _provided(parsed, environment, environ)
     wanted = parse_platforms(platforms(parsed, environment), os.uname().machine)
     if len(wanted) > 1:
@@ -191,13 +194,26 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         hosts=parse_hosts(parsed.texts("add-host")),
         shm_size=parsed.number("shm-size") or 64 << 20,
         jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),
-        access=access(environment, provided),
-        pull=when(parsed),
+        access=access(environment, provided)._replace(offline=offline),
+        pull="never" if offline else when(parsed),
+        locked=parsed.flag("locked"),
         registry=lambda: _registry(parsed, environment),
         provided=provided,
         isolation=environment.sandbox,
         ssh_auth_sock=environment.ssh_auth_sock,
     )
+
+
+def _check_offline(parsed: Parsed, outputs: Sequence[Output]) -> None:
+    """Raises UsageError for what cannot be done without a network."""
+    if when(parsed) in ("always", "newer"):
+        raise UsageError("--offline and --pull exclude each other", hint="leave one of them out")
+    if any(output.type == "registry" for output in outputs):
+        raise UsageError("--offline and a push exclude each other", hint="push the image afterwards: pybuild push NAME")
+    for flag in ("cache-from", "cache-to"):
+        for text in parsed.texts(flag):
+            if "type=local" not in text and "type=inline" not in text:
+                raise UsageError(f"--offline asks no registry for --{flag}={text}", hint="leave it out, or use type=local")
 
 
 def _check_several(wanted: Sequence[Platform], outputs: Sequence[Output]) -> None:
@@ -342,7 +358,7 @@ def _check_files(parsed: Parsed) -> None:
 def _write_files(parsed: Parsed, image: Image) -> None:
     """`--iidfile` and `--metadata-file`, under the keys that buildx uses."""
     if path := parsed.text("iidfile"):
-        _write(path, str(image.id))
+        write_whole(path, str(image.id))
     if path := parsed.text("metadata-file"):
         import json
 
@@ -356,10 +372,10 @@ def _write_files(parsed: Parsed, image: Image) -> None:
         if image.names:
             metadata["image.name"] = ",".join(str(Reference.parse(name)) for name in image.names)
         metadata["pybuild.steps"] = [step_object(step) for step in image.steps]
-        _write(path, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+        write_whole(path, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
 
 
-def _write(path: str, text: str) -> None:
+def write_whole(path: str, text: str) -> None:
     """Whole or not at all: a script may be waiting for the file."""
     temporary = f"{path}.{os.getpid()}.tmp"
     try:

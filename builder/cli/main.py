@@ -103,6 +103,7 @@ def _command(name: str) -> Run:
             "index",
             "inspect",
             "load",
+            "lock",
             "prune",
             "pull",
             "push",

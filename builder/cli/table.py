@@ -79,6 +79,8 @@ _ISOLATION = Flag(
     "isolation", "", "string", "RUNG", "the sandbox: auto (default: $PYBUILD_ISOLATION), root, userns, single-uid or chroot"
 )
 
+_OFFLINE = Flag("offline", "", "bool", "", "fetch nothing: bases, URLs and git repositories come from the store alone")
+
 _BUILD = (
     Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
     Flag("build-arg", "", "pairs", "NAME[=VALUE]", "set an ARG; without a value it comes from the environment", "Inputs"),
@@ -110,6 +112,8 @@ _BUILD = (
     Flag("check", "", "bool", "", "check the Dockerfile, build nothing", "No build"),
     Flag("call", "", "string", "METHOD", "check, outline or targets; with ,format=json as JSON", "No build"),
     Flag("print-plan", "", "bool", "", "print the steps that would be done, as JSON", "No build"),
+    Flag("locked", "", "bool", "", "build what Dockerfile.lock names; what it lacks is an error", "Inputs"),
+    _OFFLINE._replace(group="Inputs"),
     Flag("no-cache", "", "bool", "", "run every step anew", "Steps"),
     Flag("cache-from", "", "list", "SPEC", "take steps from another cache: NAME, or type=local,src=DIR", "Steps"),
     Flag(
@@ -287,6 +291,26 @@ _CHECK = (
     Flag("format", "", "string", "NAME", "how the result is shown", "Display", choices=("text", "json", "github")),
 )
 
+_LOCK = (
+    *(
+        flag
+        for flag in _BUILD
+        if flag.name
+        in ("file", "build-arg", "build-context", "target", "platform", "pull", "tls-verify", "cert-dir", "ssh", "offline")
+    ),
+    Flag(
+        "upgrade",
+        "",
+        "list",
+        "NAME",
+        "pin again what NAME stands for now; without it, all names",
+        "Inputs",
+        implied="*",
+    ),
+    Flag("check", "", "bool", "", "write nothing; fail where the lock would change", "No build"),
+    Flag("quiet", "q", "bool", "", "show nothing of what is fetched", "Display"),
+)
+
 _RUN = (
     Flag("pull", "", "string", "WHEN", "when the image is pulled (default: missing)", choices=_PULLS, implied="always"),
     Flag("platform", "", "string", "OS/ARCH", "the platform of the image (default: this machine's)"),
@@ -358,6 +382,7 @@ _ALL = (
     _command("index", "create -t NAME:TAG IMAGE...", "Join images of registries into one for several platforms", _INDEX, 1, -1),
     _command("inspect", "[flags] IMAGE...", "Show all about images, as JSON", _INSPECT, 1, -1),
     _command("history", "[flags] IMAGE", "Show how an image was made", _HISTORY, 1, 1),
+    _command("lock", "[flags] CONTEXT", "Pin what the names in a Dockerfile stand for", _LOCK, 1, 1),
     _command("login", "[flags] [REGISTRY]", "Log in to a registry: Docker Hub where none is named", _LOGIN, 0, 1),
     _command("logout", "[REGISTRY]", "Forget the login to a registry", (), 0, 1),
     _command("pull", "[flags] IMAGE...", "Fetch images from registries", _PULL, 1, -1),

@@ -21,3 +21,5 @@ class Access(NamedTuple):
     known_hosts: str = ""
     """The file with the keys of ssh hosts; empty for the system's own alone."""
     stop: Cancellation = NEVER
+    offline: bool = False
+    """Nobody is asked: only what the store has counts."""

@@ -48,13 +48,19 @@ class Checkout(NamedTuple):
     time: int
 
 
-def resolve(url: str, ref: str, checksum: str, folder: str, access: Access) -> Commit:
-    """The commit that `ref` is, empty for the default branch, at the server. `folder` is private scratch space.
+def is_commit(ref: str) -> bool:
+    """Whether it needs no look-up."""
+    return _ID.fullmatch(ref) is not None
+
+
+def resolve(url: str, ref: str, checksum: str, folder: str, access: Access, *, known: Commit | None = None) -> Commit:
+    """The commit that `ref` is, empty for the default branch, at the server, or that it is `known` to be. `folder` is private
+    scratch space.
 
     Raises DockerfileError for a name that is not there, RegistryError where the server cannot be asked, and where `checksum`,
     the first digits of a commit, does not fit.
     """
-    commit = Commit(ref) if _ID.fullmatch(ref) else _look_up(Git(url, folder, access), ref)
+    commit = known or (Commit(ref) if is_commit(ref) else _look_up(Git(url, folder, access), ref))
     if checksum and not (commit.id.startswith(checksum) or commit.tag.startswith(checksum)):
         found = f"{commit.id} (tag {commit.tag})" if commit.tag else commit.id
         raise RegistryError(

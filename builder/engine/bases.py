@@ -5,8 +5,9 @@ from __future__ import annotations
 from builder.engine.foreign import CONFIG_LIMIT, base_image, from_layout
 from builder.engine.roots import Root, Use
 from builder.engine.selection import content_digest, whole
-from builder.errors import BuildError, DockerfileError, RegistryError, UsageError, did_you_mean
+from builder.errors import BuildError, DockerfileError, MismatchError, RegistryError, UsageError, did_you_mean
 from builder.layers.entry import EPOCH, Item
+from builder.oci.digest import Digest
 from builder.oci.image import ImageConfig, parse_config
 from builder.oci.reference import Reference
 from builder.plan import keys, triggers
@@ -17,11 +18,12 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Literal, Protocol
 
     from builder.cancellation import Cancellation
     from builder.context.oci_layout import Place
+    from builder.engine.pins import Pins
     from builder.engine.roots import Roots
     from builder.engine.sources import SourceTree
     from builder.oci.image import ParsedImage
@@ -45,6 +47,8 @@ class Pulls(NamedTuple):
     """Raises RegistryError."""
     warn: Callable[[str], object]
     """Told why an image of the store is used that may be old."""
+    forbidden: str = "--pull=never"
+    """The flag that forbids to pull, with `when="never"`."""
 
 
 class Available(NamedTuple):
@@ -60,6 +64,8 @@ class Available(NamedTuple):
     """Named contexts that are images: what each is called."""
     pulls: Pulls | None = None
     """Registries; None where only the store counts."""
+    pins: Pins | None = None
+    """What names are taken to mean; None: what they mean today."""
 
 
 def resolve(external: External, available: Available, store: Store, roots: Roots, platform: Platform) -> BaseImage:
@@ -101,12 +107,44 @@ def _from_store(external: External, available: Available, store: Store, platform
         if found is None:
             raise DockerfileError(error.message, external.span, hint=error.hint) from None
     else:
-        found = _by_name(reference, found, external, available, store, platform)
+        pins = available.pins
+        if pins is None or found is not None:
+            found = _by_name(reference, found, external, available, store, platform)
+        else:
+            found = _by_pin(pins, reference, external, available, store, platform)
     parsed = parse_config(store.read_blob(found.config, CONFIG_LIMIT))
     blobs = found.blobs
     if blobs is None:
         blobs = tuple(store.foreign(diff_id) for diff_id in parsed.diff_ids)
     return base_image(external.name, parsed, blobs)
+
+
+def _by_pin(
+    pins: Pins, reference: Reference, external: External, available: Available, store: Store, platform: Platform
+) -> ImageRecord:
+    """What the name is pinned to."""
+    from builder.engine.pins import check_id, moved  # for those who have a lock
+
+    pin = pins.image(reference, platform, external.span)
+    if pin is None:
+        return _by_name(reference, None, external, available, store, platform)
+    if not pin.digest:
+        found = store.find_image(pin.id.partition(":")[2])
+        if found is None:
+            raise MismatchError(
+                f"the lock pins '{reference.familiar}' to the image {pin.id}, which is not in the store",
+                external.span,
+                hint=f"it came from no registry: build or import it, then pybuild lock --upgrade={reference.familiar}",
+            )
+        return found
+    exact = reference._replace(digest=Digest.parse(pin.digest))
+    try:
+        found = _by_name(exact, None, external, available, store, platform)
+    except BuildError as error:
+        error.hint = moved(reference.familiar, pin, error.hint)
+        raise
+    check_id(pin, found, store, reference.familiar)
+    return found
 
 
 def _by_name(
@@ -150,14 +188,29 @@ def to_pull(
     externals: Iterable[External], available: Available, store: Store, platform: Platform
 ) -> list[tuple[Reference, Platform]]:
     """What `resolve` will ask registries for, in order, and for which platform; what is wrong with the rest it says itself."""
-    found = []
+    found: list[tuple[Reference, Platform]] = []
+    if available.pulls is None or available.pulls.when == "never":
+        return found
+    for external, reference, by_id in named(externals, available, store):
+        wanted = external.platform or platform
+        if available.pins is not None and by_id is None:
+            pin = available.pins.image(reference, wanted, external.span)
+            if pin is not None:
+                if not pin.digest:
+                    continue
+                reference = reference._replace(digest=Digest.parse(pin.digest))
+        if not all(_stored(reference, by_id, available.pulls, store, wanted)):
+            found.append((reference, wanted))
+    return found
+
+
+def named(
+    externals: Iterable[External], available: Available, store: Store
+) -> Iterator[tuple[External, Reference, ImageRecord | None]]:
+    """Those that stand for images of registries or of the store, with the image whose id the name is the beginning of."""
     for external in externals:
         name = external.name
-        if (
-            available.pulls is None
-            or available.pulls.when == "never"
-            or matching_context(name, available.directories) is not None
-        ):
+        if matching_context(name, available.directories) is not None:
             continue
         image = matching_context(name, available.images)
         if image is None and (name == "scratch" or matching_context(name, available.layouts) is not None):
@@ -167,10 +220,7 @@ def to_pull(
             reference = Reference.parse(text)
         except BuildError:
             continue
-        wanted = external.platform or platform
-        if not all(_stored(reference, _by_id(text, store), available.pulls, store, wanted)):
-            found.append((reference, wanted))
-    return found
+        yield external, reference, _by_id(text, store)
 
 
 def _stored(
@@ -221,7 +271,7 @@ def _for_other(reference: Reference, found: ImageRecord, has: Platform, pulls: P
 def _missing(reference: Reference, external: External, near: str | None, store: Store, pulls: Pulls | None) -> DockerfileError:
     if near and external.role != "FROM":
         return _unknown_stage(external, near)
-    why = ", and --pull=never forbids to fetch it" if pulls is not None else ""
+    why = f", and {pulls.forbidden} forbids to fetch it" if pulls is not None else ""
     name = reference._replace(digest=None).familiar
     return DockerfileError(
         f"there is no image '{reference.familiar}' in the store{why}",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from builder.engine.imports import Imports
     from builder.engine.journal import Journal
     from builder.engine.mountsources import MountSource
+    from builder.engine.pins import Pins
     from builder.engine.remotes import Remotes
     from builder.engine.roots import Roots, Use
     from builder.engine.selection import Picked
@@ -112,6 +113,8 @@ class Executor:
         self._provided = provided
         self._isolation = isolation
         self._remotes: Remotes | None = None
+        self.pins: Pins | None = None
+        """What remote sources are taken to be; set before the first step."""
         self._worker: Worker | None = None
         self._rung_class = ""
         self._closed = False
@@ -339,7 +342,7 @@ class Executor:
             if self._remotes is None:
                 from builder.engine.remotes import Remotes
 
-                self._remotes = Remotes(self._store, self._access, self._emit)
+                self._remotes = Remotes(self._store, self._access, self._emit, self.pins)
             return self._remotes
 
     def _takes(self, step: Keyed) -> bool:

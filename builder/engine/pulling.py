@@ -66,6 +66,13 @@ def pull(
         return _pulled(reference, origins, stop, store, roots, platform, emit)
 
 
+def resolve(reference: Reference, access: RegistryAccess, platform: Platform, emit: Emit) -> tuple[Digest, Digest]:
+    """What the name stands for, without bringing it: the digests of the image's manifest and config. Raises as `pull`."""
+    with opened(reference, access, Cancellation(), emit) as origins:
+        _, _, chosen = origins.ask(lambda place: _found(reference, place, platform))
+        return chosen.raw.digest, chosen.manifest.config.digest
+
+
 @contextmanager
 def opened(reference: Reference, access: RegistryAccess, stop: Cancellation, emit: Emit) -> Iterator[Origins]:
     """Where the image is asked for. What is wrong inside of the block is the registry's: what it gave is no image."""

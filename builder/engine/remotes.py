@@ -17,7 +17,7 @@ from builder import canonical
 from builder.context import git, url
 from builder.engine import selection
 from builder.engine.selection import Picked
-from builder.errors import BuildError, RegistryError, StoreError
+from builder.errors import BuildError, MismatchError, RegistryError, StoreError
 from builder.events import StepLog
 from builder.layers.entry import Entry, Item, RangeSource
 from builder.layers.index import dump_index, load_index
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from builder.cancellation import Cancellation
     from builder.context.access import Access
+    from builder.engine.pins import Pins
     from builder.events import Emit
     from builder.plan.steps import GitSource
     from builder.store.store import Store
@@ -46,8 +47,9 @@ _TOLD_EVERY = 0.2
 class Remotes:
     """The remote sources of one build, each fetched once, however many threads want it."""
 
-    def __init__(self, store: Store, access: Access, emit: Emit) -> None:
+    def __init__(self, store: Store, access: Access, emit: Emit, pins: Pins | None = None) -> None:
         self._store = store
+        self._pins = pins
         self._access = access
         self._emit = emit
         self._used: dict[Digest, None] = {}
@@ -98,15 +100,23 @@ class Remotes:
         # No credentials: the server checks those, at each question whether the file changed.
         key = hashlib.sha256(redact(address).encode("utf-8", "surrogateescape")).hexdigest()
         known = self._store.download(key)
-        expected = Digest.parse(source.checksum) if source.checksum else None
+        pinned = self._pins.url(redact(address)) if self._pins is not None and not source.checksum else ""
+        expected = Digest.parse(source.checksum or pinned) if source.checksum or pinned else None
         if expected is not None:
             known = known if known is not None and known.digest == expected else None
             if known is None and self._store.has_blob(expected) and url.name_in(address):
                 known = Download(expected, "", "", "", 0)
             if known is not None:
                 return known
+        if self._access.offline:
+            if known is not None and expected is None and self._store.has_blob(known.digest):
+                return known
+            raise _offline(redact(address))
         if expected is not None or address not in self._downloads:
-            self._downloads[address] = self._fetch(address, known, expected, say)
+            try:
+                self._downloads[address] = self._fetch(address, known, expected, say)
+            except _WrongContent as error:
+                raise _drifted(redact(address), pinned, error) if pinned else error from None
             self._store.put_download(key, self._downloads[address])
         return self._downloads[address]
 
@@ -138,7 +148,7 @@ class Remotes:
             raise
         except BuildError as error:
             hint = "if the new file is the right one, write its checksum"
-            raise RegistryError(f"the checksum of {shown} is not the one expected: {error.message}", hint=hint) from None
+            raise _WrongContent(f"the checksum of {shown} is not the one expected: {error.message}", hint=hint) from None
 
     # git
 
@@ -158,15 +168,24 @@ class Remotes:
             offset += entry.size
         return tuple(items)
 
-    def _checkout(self, source: GitSource, say: Callable[[str], None]) -> Checkout:
+    def commit(self, source: GitSource) -> git.Commit:
+        """What the ref stands for. For who has the turn. Raises DockerfileError and RegistryError."""
         named = (source.url, source.ref, source.checksum)
         if named not in self._commits:
+            pinned = self._pins.commit(redact(source.url), source.ref) if self._pins is not None else None
+            if pinned is None and self._access.offline and not git.is_commit(source.ref):
+                raise _offline(f"what '{source.ref or 'HEAD'}' is in {redact(source.url)}")
             with self._store.scratch() as folder:
-                self._commits[named] = git.resolve(*named, folder, self._access)
-        commit = self._commits[named]
+                self._commits[named] = git.resolve(*named, folder, self._access, known=pinned)
+        return self._commits[named]
+
+    def _checkout(self, source: GitSource, say: Callable[[str], None]) -> Checkout:
+        commit = self.commit(source)
         key = _checkout_key(source, commit)
         known = self._store.checkout(key)
         if known is None:
+            if self._access.offline:
+                raise _offline(f"commit {commit.id} of {redact(source.url)}")
             say(f"fetching {redact(source.url)} at commit {commit.id}\n")
             known = self._fetch_commit(source, commit)
             self._store.put_checkout(key, known)
@@ -193,6 +212,22 @@ class Remotes:
             found.tree.close()
         entries = [_normal(item.entry, found.time) for item in picked.items[1:]]
         return Checkout(self._store.put_blob(dump_index(entries))[0], contents)
+
+
+class _WrongContent(RegistryError):
+    """What a server gave has not the digest that was expected."""
+
+
+def _drifted(shown: str, pinned: str, error: _WrongContent) -> MismatchError:
+    reason = error.message.partition("one expected: ")[2]
+    return MismatchError(
+        f"{shown} is not the file that the lock pins: {reason or pinned}",
+        hint=f"find out why it changed; `pybuild lock --upgrade={shown}` takes the file that is there now",
+    )
+
+
+def _offline(what: str) -> RegistryError:
+    return RegistryError(f"{what} is not in the store, and --offline asks nobody", hint="build once without --offline")
 
 
 def _checkout_key(source: GitSource, commit: git.Commit) -> str:

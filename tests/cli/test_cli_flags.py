@@ -33,10 +33,10 @@ SPEC_BUILD_FLAGS = """-f -t --build-arg --build-context --target --platform --no
 --cache-to --iidfile --metadata-file --progress -q --check --call --push --load -o --output --timestamp
 --source-date-epoch --compression --squash --root --provenance --sbom --attest --rm --builder"""
 SPEC_COMMANDS = """build images index inspect history tag rmi import save load pull push login logout run verify diff check
-why shell du prune doctor"""
+why shell du prune doctor lock"""
 BUILT = (
-    *("build", "check", "doctor", "du", "images", "index", "inspect", "history", "import", "load", "login", "logout", "prune"),
-    *("pull", "push", "rmi", "run", "save", "shell", "tag", "why"),
+    *("build", "check", "doctor", "du", "images", "index", "inspect", "history", "import", "load", "lock"),
+    *("login", "logout", "prune", "pull", "push", "rmi", "run", "save", "shell", "tag", "why"),
 )
 
 

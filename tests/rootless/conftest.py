@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rootless.rootless_users import Machine, UserPybuild, new_account
+from tests.rootless.rootless_users import Frozen, Machine, UserPybuild, new_account
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +46,13 @@ def new_user(machine: Machine) -> Iterator[UserPybuild]:
     """The same, for one test alone."""
     with new_account(machine.room) as account:
         yield UserPybuild(machine, account)
+
+
+@pytest.fixture
+def frozen(machine: Machine) -> Iterator[UserPybuild]:
+    """The same, for tests of what is kept until an account changes."""
+    with new_account(machine.room) as account:
+        yield Frozen(machine, account)
 
 
 @pytest.fixture

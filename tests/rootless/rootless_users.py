@@ -11,12 +11,13 @@ import os
 import pwd
 import secrets
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,6 +137,29 @@ class UserPybuild:
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
+
+
+class Frozen(UserPybuild):
+    """The same where the accounts stay as they are, whatever other tests do to those of the machine meanwhile: what the ladder
+    said is kept for as long as their files are the same."""
+
+    def __init__(self, machine: Machine, account: Account) -> None:
+        super().__init__(machine, account)
+        # Not their files alone: the kernel takes a mount away from a file that is renamed over elsewhere.
+        etc = machine.room / f"{account.name}-etc"
+        shutil.copytree("/etc", etc, symlinks=True, copy_function=_copy_what_stays)
+        self._before = ("unshare", "--mount", "sh", "-ec", f'mount --bind {shlex.quote(str(etc))} /etc; exec "$@"', "sh")
+
+    def _run(
+        self, *words: str, env: Mapping[str, str] | None = None, before: tuple[str, ...] = (), stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
+        return super()._run(*words, env=env, before=(*self._before, *before), stdin=stdin)
+
+
+def _copy_what_stays(source: str, target: str) -> None:
+    # A lock of the account tools is gone as soon as it is seen.
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 @contextmanager

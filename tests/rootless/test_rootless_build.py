@@ -269,11 +269,11 @@ def test_an_older_kernel_will_do(user: UserPybuild, pybuild: Pybuild, base: Path
     assert done.stdout == pybuild(*flags).stdout
 
 
-def test_a_cached_build_imports_little_more_than_roots(user: UserPybuild, base: Path, context: Path) -> None:
+def test_a_cached_build_imports_little_more_than_roots(frozen: UserPybuild, base: Path, context: Path) -> None:
     (context / "Dockerfile").write_text("FROM base\nUSER 7\nRUN id\n")
     flags = ("-q", "--build-context", f"base={base}", context)
-    assert user(*flags).returncode == 0
-    done = user(*flags, program=(sys.executable, "-X", "importtime", str(PYBUILD)))
+    assert frozen(*flags).returncode == 0
+    done = frozen(*flags, program=(sys.executable, "-X", "importtime", str(PYBUILD)))
     assert done.returncode == 0
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert imported & TOO_SLOW == set()

@@ -6,11 +6,10 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import pytest
 from builder.sandbox import troubles
 from tests.build.build_layout import Layout
 from tests.conftest import ROOT, Pybuild
-from tests.rootless.rootless_users import Account, Machine, UserPybuild
+from tests.rootless.rootless_users import UserPybuild
 
 # Each is what stands before the user's command, as root.
 _NO_NEWUIDMAP = ("unshare", "--mount", "sh", "-ec", 'mount --bind /dev/null /usr/bin/newuidmap; exec "$@"', "sh")
@@ -201,32 +200,9 @@ def test_a_user_without_subordinate_ids(
     assert logged == ["through a link5:6", "1234:5678", "0:0"]
 
 
-class Frozen(UserPybuild):
-    """The same on a machine of its own."""
-
-    def __init__(self, machine: Machine, account: Account, before: tuple[str, ...]) -> None:
-        super().__init__(machine, account)
-        self._before = before
-
-    def _run(
-        self, *words: str, env: Mapping[str, str] | None = None, before: tuple[str, ...] = (), stdin: bytes = b""
-    ) -> subprocess.CompletedProcess[str]:
-        return super()._run(*words, env=env, before=(*self._before, *before), stdin=stdin)
-
-
-@pytest.fixture
-def frozen(new_user: UserPybuild, context: Path) -> tuple[str, ...]:
-    """A machine whose accounts stay as they are, whatever other tests do to them meanwhile."""
-    binds = []
-    for name in ("passwd", "subuid", "subgid"):
-        shutil.copy2(f"/etc/{name}", context / name)
-        binds.append(f"mount --bind {context}/{name} /etc/{name}")
-    return ("unshare", "--mount", "sh", "-ec", f'{"; ".join(binds)}; exec "$@"', "sh")
-
-
-def test_the_ladder_is_tried_once(new_user: UserPybuild, base: Path, context: Path, frozen: tuple[str, ...]) -> None:
+def test_the_ladder_is_tried_once(frozen: UserPybuild, base: Path, context: Path) -> None:
     """What was found out is kept until something changes that it depends on."""
-    user = Frozen(new_user.machine, new_user.account, frozen)
+    user = frozen
     (context / "Dockerfile").write_text("FROM base\nRUN id\n")
     flags = ("--build-context", f"base={base}", context)
     assert user(*flags).returncode == 0
@@ -246,10 +222,8 @@ def test_the_ladder_is_tried_once(new_user: UserPybuild, base: Path, context: Pa
         kept.unlink()
 
 
-def test_a_wrong_memory_is_told_and_forgotten(
-    new_user: UserPybuild, base: Path, context: Path, frozen: tuple[str, ...]
-) -> None:
-    user = Frozen(new_user.machine, new_user.account, frozen)
+def test_a_wrong_memory_is_told_and_forgotten(frozen: UserPybuild, base: Path, context: Path) -> None:
+    user = frozen
     (context / "Dockerfile").write_text("FROM base\nRUN id\n")
     flags = ("--build-context", f"base={base}", context)
     assert user(*flags).returncode == 0
