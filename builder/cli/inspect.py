@@ -10,7 +10,7 @@ import tempfile
 from builder.cli.failures import Failures
 from builder.cli.formats import shown
 from builder.cli.lookup import NONE_NEAR, chosen, familiar, find_all
-from builder.cli.sources import any_platform, opened
+from builder.cli.sources import FILES, any_platform, opened, path_and_name
 from builder.engine.foreign import CONFIG_LIMIT
 from builder.engine.roots import Root, Roots
 from builder.errors import UsageError
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from builder.store.store import ImageRecord
 
 _INDEX_LIMIT = 4 << 20
-_FILES = ("oci-archive", "docker-archive", "oci", "dir")
 # Docker's Config has all of these, whatever an image says: what it leaves out is empty there.
 _UNSET: dict[str, object] = {
     **dict.fromkeys(("Hostname", "Domainname", "User", "Image", "WorkingDir", "MacAddress", "StopSignal"), ""),
@@ -88,7 +87,7 @@ def _inspected(name: str, parsed: Parsed, environment: Environment) -> Inspected
     transport, colon, rest = name.partition(":")
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
         # An image may be called oci:latest, too.
-        if not (colon and transport in _FILES and _path_and_name(rest) is not None):
+        if not (colon and transport in FILES and path_and_name(rest) is not None):
             try:
                 records = find_all(name, store)
                 record = chosen(name, records, store, platform, asked=parsed.text("platform") is not None)
@@ -97,18 +96,8 @@ def _inspected(name: str, parsed: Parsed, environment: Environment) -> Inspected
                 if error.hint == NONE_NEAR:
                     error.hint = f"{NONE_NEAR}, or ask its registry: pybuild inspect --remote {name}"
                 raise
-    path, wanted = _path_and_name(rest) or (rest, "")
+    path, wanted = path_and_name(rest) or (rest, "")
     return _archived(path, wanted, platform, asked=bool(asked))
-
-
-def _path_and_name(rest: str) -> tuple[str, str] | None:
-    """`FILE[:NAME]`: the longest beginning that is there."""
-    at = len(rest)
-    while at > 0:
-        if os.path.exists(rest[:at]):
-            return rest[:at], rest[at + 1 :]
-        at = rest.rfind(":", 0, at)
-    return None
 
 
 def _stored(record: ImageRecord, records: Sequence[ImageRecord], store: Store, *, raw: bool) -> Inspected:
@@ -119,22 +108,16 @@ def _stored(record: ImageRecord, records: Sequence[ImageRecord], store: Store, *
     # An image may be for several platforms of one name.
     names = list(dict.fromkeys(familiar(other) for other in store.images() if other.config == record.config and other.name))
     tags, digests = [name for name in names if "@" not in name], [name for name in names if "@" in name]
-    manifest = _manifest(record, config, store) if raw else b""
+    manifest = b""
+    if raw:
+        from builder.engine.rendering import manifest_of
+
+        manifest = manifest_of(record, config, store, Roots(store))
     found = Inspected(config, tuple(tags), tuple(digests), Roots(store).size(Root.of(diff_ids)), manifest, index)
     if not several:
         return found
     images = tuple((each.platform, str(each.config)) for each in records)
     return found._replace(digest=record.source if record.whole else "", images=images)
-
-
-def _manifest(record: ImageRecord, config: bytes, store: Store) -> bytes:
-    """What a push would send."""
-    from builder.engine.rendering import kept_blobs, render
-
-    root = Root.of(parse_config(config).diff_ids)
-    blobs = kept_blobs(record, root, store)
-    threads, said = os.cpu_count() or 1, store.annotations(record.config)
-    return render(config, root, blobs, "gzip", store, Roots(store), threads=threads, annotations=said).manifest
 
 
 def _remote(name: str, parsed: Parsed, environment: Environment, platform: Platform) -> Inspected:

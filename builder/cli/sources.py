@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from builder.archives.archive import Archive
 
+FILES = ("oci-archive", "docker-archive", "oci", "dir")
+"""What may stand in front of a path, with a colon, as skopeo has it."""
+
 
 def any_platform(texts: Sequence[str]) -> Platform:
     """The platform whose image is read of several; this machine's where none is named. Raises UsageError."""
@@ -24,6 +27,16 @@ def any_platform(texts: Sequence[str]) -> Platform:
         return Platform.parse(texts[-1])
     except BuildError as error:
         raise UsageError(error.message, hint=error.hint) from None
+
+
+def path_and_name(rest: str) -> tuple[str, str] | None:
+    """`FILE[:NAME]`: the longest beginning that is there."""
+    at = len(rest)
+    while at > 0:
+        if os.path.exists(rest[:at]):
+            return rest[:at], rest[at + 1 :]
+        at = rest.rfind(":", 0, at)
+    return None
 
 
 @contextmanager

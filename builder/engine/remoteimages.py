@@ -1,6 +1,8 @@
-"""Images of registries, or of their mirrors, looked at and not pulled: manifest and config alone."""
+"""Images of registries, or of their mirrors, looked at and not pulled: manifest and config, and layers one by one."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 from builder.engine.foreign import CONFIG_LIMIT
 from builder.engine.origins import Origins
@@ -13,8 +15,9 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from builder.oci.digest import Descriptor
     from builder.oci.platform import Platform
     from builder.oci.reference import Reference
     from builder.registry.access import RegistryAccess
@@ -28,6 +31,7 @@ class Looked(NamedTuple):
     """Empty where the name stands for one image."""
     size: int
     """Bytes of the layers as they lie in the registry."""
+    layers: tuple[Descriptor, ...] = ()
 
 
 def look(reference: Reference, access: RegistryAccess, platform: Platform, warn: Callable[[str], object]) -> Looked:
@@ -35,6 +39,25 @@ def look(reference: Reference, access: RegistryAccess, platform: Platform, warn:
     RegistryError, and UsageError for files with credentials or certificates that are no good."""
     with Client(access._replace(warn=warn)) as client:
         return Origins(reference, client, warn).ask(lambda place: _looked(reference, place, platform))
+
+
+@contextmanager
+def opened(
+    reference: Reference, access: RegistryAccess, platform: Platform, warn: Callable[[str], object]
+) -> Iterator[tuple[Looked, Callable[[Descriptor, str], None]]]:
+    """The same, and a function that writes a layer's blob, compared with its digest, to a new file."""
+    with Client(access._replace(warn=warn)) as client:
+        origins = Origins(reference, client, warn)
+
+        def fetch(descriptor: Descriptor, path: str) -> None:
+            def bring(place: Repository) -> None:
+                # Anew for each place: one may have broken off in the middle.
+                with open(path, "wb") as file:
+                    place.blob(descriptor, file.write)
+
+            origins.ask(bring)
+
+        yield origins.ask(lambda place: _looked(reference, place, platform)), fetch
 
 
 def _looked(reference: Reference, place: Repository, platform: Platform) -> Looked:
@@ -46,4 +69,4 @@ def _looked(reference: Reference, place: Repository, platform: Platform) -> Look
     except BuildError as error:
         raise RegistryError(f"'{reference.familiar}' is no image: {error.message}", hint=error.hint) from error
     index = first.data if isinstance(parse(first, f"'{reference.familiar}'"), Index) else b""
-    return Looked(config, raw.data, index, sum(layer.size for layer in manifest.layers))
+    return Looked(config, raw.data, index, sum(layer.size for layer in manifest.layers), manifest.layers)

@@ -8,18 +8,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from builder.engine.roots import Root
 from builder.export.layout import Rendered
 from builder.layers import compression
 from builder.layers.entry import EPOCH, Item
 from builder.oci.digest import Descriptor, Digest
-from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest
+from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Literal
 
-    from builder.engine.roots import Layer, Root, Roots
+    from builder.engine.roots import Layer, Roots
     from builder.store.store import ImageRecord, Store
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ def render(
 def kept_blobs(record: ImageRecord, root: Root, store: Store) -> Blobs:
     """The blobs that an image's layers came in; an older pybuild did not write down which."""
     return record.blobs if record.blobs is not None else [store.foreign(layer.diff_id) for layer in root.layers]
+
+
+def manifest_of(record: ImageRecord, config: bytes, store: Store, roots: Roots) -> bytes:
+    """The manifest that a push of an image of the store would send."""
+    root = Root.of(parse_config(config).diff_ids)
+    blobs, said = kept_blobs(record, root, store), store.annotations(record.config)
+    return render(config, root, blobs, "gzip", store, roots, threads=os.cpu_count() or 1, annotations=said).manifest
 
 
 def flatten(root: Root, roots: Roots) -> list[Item]:

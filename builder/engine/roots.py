@@ -238,22 +238,17 @@ class Roots:
     def add_foreign(self, root: Root, diff_id: Digest, tar: str, *, name: str) -> Root:
         """Put a layer that others packed on `root`. `tar` is uncompressed and holds what `diff_id` says (checked before);
         errors call it `name`."""
+        from builder.engine.indexing import indexed
         from builder.layers.folder import materialise
-        from builder.layers.settle import fill, settle
         from builder.layers.tarreader import read_tar
-        from builder.layers.tarwriter import digested
 
         result = root.on_top(diff_id)
         layer = result.layers[-1]
         if self.has(result):
             return result
         below = self.tree(root)
-        settled = settle(read_tar(tar, whiteouts=True, name=name), below)
-        items = fill(settled.items, lambda *found: self.content(root, *found))
-        # The writer knows no opaque marks, and a mark has its folder's path.
-        plain = [item for item in items if item.entry.kind != "opaque"]
-        entries = iter(digested(plain, stop=self._stop))
-        items = [item if item.entry.kind == "opaque" else item._replace(entry=next(entries)) for item in items]
+        found = read_tar(tar, whiteouts=True, name=name)
+        items = indexed(found, below, lambda path: self.content(root, path), self._stop)
         if capabilities.absent(("CAP_CHOWN",), "CapEff"):
             # Without root, and without a namespace, no folder can have the owners that its files have: the tar must do.
             self._keep_tar(tar, diff_id)
@@ -275,6 +270,12 @@ class Roots:
         """Whether the top layer of `root` is there as a foreign one, with its index and a form."""
         top = root.layers[-1]
         return self.is_foreign(top) and (self._folder(top) is not None or self._store.has_blob(top.diff_id))
+
+    def holds(self, root: Root) -> bool:
+        """Whether the top layer of `root` is there, whoever packed it, with its index and a form."""
+        top = root.layers[-1]
+        is_known = self.is_foreign(top) or self._store.has_layer(top.diff_id)
+        return is_known and (self._folder(top) is not None or self._store.has_blob(top.diff_id))
 
     def is_foreign(self, layer: Layer) -> bool:
         """Whether others packed it: then its times are its own."""

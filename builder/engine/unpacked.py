@@ -29,8 +29,13 @@ _PATIENCE = 1.0
 
 
 def make_tar(descriptor: Descriptor, diff_id: Digest, store: Store, path: str, stop: Cancellation = NEVER) -> None:
-    """Write what the layer's blob holds, decompressed, to the file `path`. Raises UsageError when that is not `diff_id`, and
-    BuildError for a damaged blob."""
+    """Write what the layer's blob in the store holds, decompressed, to the file `path`. Raises as `unpack_blob`."""
+    unpack_blob(store.blob_path(descriptor.digest), descriptor, diff_id, path, stop)
+
+
+def unpack_blob(blob: str, descriptor: Descriptor, diff_id: Digest, path: str, stop: Cancellation = NEVER) -> None:
+    """The same of a blob that lies anywhere. Raises UsageError when its content is not `diff_id`, and BuildError for a damaged
+    one."""
     from builder.layers.decompression import decompress
 
     digest = hashlib.new(diff_id.algorithm)
@@ -42,7 +47,7 @@ def make_tar(descriptor: Descriptor, diff_id: Digest, store: Store, path: str, s
             file.write(data)
 
         limit = GROWS + RATIO * descriptor.size
-        decompress(store.blob_path(descriptor.digest), write, limit=limit, name=str(descriptor.digest))
+        decompress(blob, write, limit=limit, name=str(descriptor.digest))
     if digest.hexdigest() != diff_id.hex:
         raise UsageError(
             f"the layer {descriptor.digest} is not what the image's config says: {diff_id}",
