@@ -108,7 +108,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
             dockerfile = _parse(source, store, executor.warm)
             plan, *_ = plans = _checked_plans(dockerfile, request, store, roots, contexts, emit)
             journal.planned(plan, _subject(request, source.name))
-            outcome = scheduler.run(plans, executor, emit, jobs=request.jobs)
+            outcome = scheduler.run(plans, executor, emit, jobs=request.jobs, allow=request.allow)
             if imports is not None:
                 imports.tell()
         except BuildError as error:

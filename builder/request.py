@@ -57,6 +57,8 @@ class Request(NamedTuple):
     cache_to: tuple[CacheTo, ...] = ()
     source_date_epoch: int | None = None
     network: Literal["host", "none"] = "host"
+    allow: frozenset[str] = frozenset()
+    """What the user grants to RUN steps that ask for it: `network.host`, `security.insecure`."""
     hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 64 << 20
     jobs: int = 1

@@ -191,6 +191,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         uncached=tuple(name for text in parsed.texts("no-cache-filter") for name in text.split(",") if name),
         source_date_epoch=epoch,
         network="none" if network == "none" else "host",
+        allow=frozenset(parsed.texts("allow")),
         hosts=parse_hosts(parsed.texts("add-host")),
         shm_size=parsed.number("shm-size") or 64 << 20,
         jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),

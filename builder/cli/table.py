@@ -60,6 +60,9 @@ GLOBAL = (
     Flag("help", "h", "bool", "", "show this help"),
 )
 
+ENTITLEMENTS = ("network.host", "security.insecure")
+"""What a Dockerfile may ask for and a user has to grant, by BuildKit's names."""
+
 _PULLS = ("always", "missing", "never", "newer", "true", "false")
 
 _TLS_VERIFY = Flag(
@@ -133,6 +136,7 @@ _BUILD = (
         "steps that run at once, and threads of compression (default, or 0: the processors, at least 4)",
         "Steps",
     ),
+    Flag("allow", "", "list", "NAME", "allow RUN steps network.host or security.insecure", "Steps", choices=ENTITLEMENTS),
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts of RUN steps", "Steps"),
     Flag("network", "", "string", "MODE", "the network of RUN steps", "Steps", choices=("default", "host", "none")),
     Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm in RUN steps, as 64m", "Steps"),
@@ -148,7 +152,6 @@ _BUILD = (
     ),
     Flag("quiet", "q", "bool", "", "show nothing but errors; print the image id", "Display"),
     Flag("explain", "", "bool", "", "say why each step ran that did not come from the cache", "Display"),
-    _unbuilt("allow", "list", "NAME", "allow network.host, security.insecure", harmless=("network.host",)),
     _unbuilt("annotation", "pairs", "NAME=VALUE", "add an annotation to the manifest"),
     _unbuilt("attest", "list", "SPEC", "add an attestation", harmless=("false",)),
     _unbuilt("build-arg-file", "list", "FILE", "read ARGs from a file"),

@@ -33,7 +33,13 @@ HARDENING = (
     "readonly-nodes",
     "session",
 )
-"""Each line of the sandbox's hardening. `SandboxSpec.without` names those to leave out, for negative controls alone."""
+"""Each line of the sandbox's hardening. `SandboxSpec.without` names what to leave out: controls of tests do, and `INSECURE`."""
+
+INSECURE = frozenset(
+    ("capabilities", "seccomp", "nodev", "masked-paths", "readonly-proc", "readonly-sys", "landlock-scope", "readonly-nodes")
+)
+"""What `RUN --security=insecure` does without. The namespaces stay, and the host's files are not there. (Who is in a Landlock
+domain may not mount.)"""
 
 
 MOUNT_POINTS = ("/dev", "/proc", "/sys")
