@@ -81,6 +81,8 @@ _ISOLATION = Flag(
 
 _OFFLINE = Flag("offline", "", "bool", "", "fetch nothing: bases, URLs and git repositories come from the store alone")
 
+_ULIMIT = Flag("ulimit", "", "list", "NAME=SOFT[:HARD]", "a limit of setrlimit(2) for commands, as nofile=1024:4096")
+
 _BUILD = (
     Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
     Flag("build-arg", "", "pairs", "NAME[=VALUE]", "set an ARG; without a value it comes from the environment", "Inputs"),
@@ -136,6 +138,7 @@ _BUILD = (
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts of RUN steps", "Steps"),
     Flag("network", "", "string", "MODE", "the network of RUN steps", "Steps", choices=("default", "host", "none")),
     Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm in RUN steps, as 64m", "Steps"),
+    _ULIMIT._replace(group="Steps"),
     _ISOLATION._replace(group="Steps"),
     Flag(
         "progress",
@@ -167,7 +170,6 @@ _BUILD = (
     _unbuilt("sbom", "string", "SPEC", "add an SBOM attestation", harmless=("false",)),
     _unbuilt("squash", "bool", "", "put all new layers into one"),
     _unbuilt("timestamp", "string", "TIME", "other times for the files of the layers"),
-    _unbuilt("ulimit", "list", "NAME=SOFT[:HARD]", "limits of RUN steps"),
     _unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host in RUN steps", short="v"),
     _ignored("builder", "string"),
     _ignored("compress", "bool"),
@@ -319,6 +321,7 @@ _RUN = (
     _CERT_DIR._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     Flag("tty", "t", "bool", "", "give the command a terminal"),
+    _ULIMIT,
     _ISOLATION,
     _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
     _unbuilt("entrypoint", "string", "COMMAND", "replace the image's ENTRYPOINT"),

@@ -13,6 +13,7 @@ from builder.engine import accounts, mountpoints
 from builder.errors import BuildError
 from builder.layers.folder import set_root
 from builder.layers.ownerform import form, noted
+from builder.sandbox.resources import numbered
 from builder.sandbox.spec import FileMount, SandboxSpec
 from builder.values import NamedTuple
 
@@ -47,6 +48,8 @@ class Process(NamedTuple):
     """What it finds below /dev beside the devices."""
     attachments: tuple[Attachment, ...] = ()
     """What RUN --mount asks for."""
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    """Name, soft and hard; -1 for no limit."""
 
 
 class Prepared(NamedTuple):
@@ -95,6 +98,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         hostname=process.hostname,
         network=process.network,
         shm_size=process.shm_size,
+        ulimits=numbered(process.ulimits),
         emulate="owners" if noted() else "mknod" if form() else "",
         mounts=(
             *(FileMount(path, contents[name]) for name, path in points.files),
