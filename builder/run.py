@@ -36,6 +36,8 @@ class RunRequest(NamedTuple):
     """The command gets a terminal, and the user's is lent to it."""
     isolation: Isolation = Isolation()
     limits: Limits = Limits()
+    shm_size: int = 64 << 20
+    """Bytes of /dev/shm."""
 
 
 def run(request: RunRequest, store: Store) -> int:
@@ -51,7 +53,8 @@ def run(request: RunRequest, store: Store) -> int:
     if request.terminal:
         # As Docker has it.
         env.setdefault("TERM", "xterm")
-    process = Process(argv, tuple(env.items()), config.workdir or "/", config.user, hostname, request.network, (), 64 << 20)
+    cwd = config.workdir or "/"
+    process = Process(argv, tuple(env.items()), cwd, config.user, hostname, request.network, (), request.shm_size)
     process = process._replace(ulimits=request.limits.ulimits)
     require(request.isolation)
     _enforceable(request)

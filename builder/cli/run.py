@@ -37,7 +37,8 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
             complain(f"warning: the image is for {has}, this machine is {own}: --platform={has} says that it is meant\n")
         none = parsed.text("network") == "none"
         limits = parse_limits(parsed)
-        return run(RunRequest(image, tuple(argv), "none" if none else "host", terminal, environment.sandbox, limits), store)
+        request = RunRequest(image, tuple(argv), "none" if none else "host", terminal, environment.sandbox, limits)
+        return run(request._replace(shm_size=parsed.number("shm-size") or request.shm_size), store)
 
 
 def _image(name: str, parsed: Parsed, environment: Environment, store: Store) -> ImageRecord:
