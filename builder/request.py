@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.engine.pins import Pins
     from builder.oci.reference import Reference
     from builder.registry.access import RegistryAccess
+    from builder.sandbox.resources import Limits
 
 
 class Request(NamedTuple):
@@ -61,6 +62,8 @@ class Request(NamedTuple):
     """What the user grants to RUN steps that ask for it: `network.host`, `security.insecure`."""
     hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 64 << 20
+    limits: Limits | None = None
+    """Of RUN steps; None: those that every command has."""
     jobs: int = 1
     access: Access = Access()
     """For what is fetched from the network."""

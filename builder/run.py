@@ -7,11 +7,13 @@ import os
 
 from builder.engine.container import Process, exec_hint, prepare
 from builder.engine.roots import Root, Roots
-from builder.errors import StepError, UsageError
+from builder.errors import SandboxError, StepError, UsageError
 from builder.oci.image import DEFAULT_PATH, parse_config
 from builder.oci.platform import Platform
+from builder.sandbox import resources
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
+from builder.sandbox.resources import Limits
 from builder.sandbox.rungs import Isolation
 from builder.values import NamedTuple
 
@@ -33,6 +35,9 @@ class RunRequest(NamedTuple):
     terminal: bool = False
     """The command gets a terminal, and the user's is lent to it."""
     isolation: Isolation = Isolation()
+    limits: Limits = Limits()
+    shm_size: int = 64 << 20
+    """Bytes of /dev/shm."""
 
 
 def run(request: RunRequest, store: Store) -> int:
@@ -48,8 +53,11 @@ def run(request: RunRequest, store: Store) -> int:
     if request.terminal:
         # As Docker has it.
         env.setdefault("TERM", "xterm")
-    process = Process(argv, tuple(env.items()), config.workdir or "/", config.user, hostname, request.network, (), 64 << 20)
+    cwd = config.workdir or "/"
+    process = Process(argv, tuple(env.items()), cwd, config.user, hostname, request.network, (), request.shm_size)
+    process = process._replace(ulimits=request.limits.ulimits)
     require(request.isolation)
+    _enforceable(request)
     if config.platform[:2] != Platform.of_machine(os.uname().machine)[:2]:
         from builder.engine import emulation  # for images for other platforms
 
@@ -63,6 +71,15 @@ def run(request: RunRequest, store: Store) -> int:
     if outcome.failed_at:
         raise _not_run(process, outcome, exec_hint(process, outcome.exec_error, roots.tree(Root.of(parsed.diff_ids))))
     return outcome.code
+
+
+def _enforceable(request: RunRequest) -> None:
+    """Raises SandboxError with Docker's exit code for what its own side of a run cannot do."""
+    try:
+        resources.require(request.limits, request.isolation.rung)
+    except SandboxError as error:
+        error.exit_code = 125
+        raise
 
 
 def attached(launcher: Launcher, spec: SandboxSpec, *, terminal: bool) -> Outcome:

@@ -84,6 +84,8 @@ _ISOLATION = Flag(
 
 _OFFLINE = Flag("offline", "", "bool", "", "fetch nothing: bases, URLs and git repositories come from the store alone")
 
+_ULIMIT = Flag("ulimit", "", "list", "NAME=SOFT[:HARD]", "a limit of setrlimit(2) for commands, as nofile=1024:4096")
+
 _BUILD = (
     Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
     Flag("build-arg", "", "pairs", "NAME[=VALUE]", "set an ARG; without a value it comes from the environment", "Inputs"),
@@ -140,6 +142,7 @@ _BUILD = (
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts of RUN steps", "Steps"),
     Flag("network", "", "string", "MODE", "the network of RUN steps", "Steps", choices=("default", "host", "none")),
     Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm in RUN steps, as 64m", "Steps"),
+    _ULIMIT._replace(group="Steps"),
     _ISOLATION._replace(group="Steps"),
     Flag(
         "progress",
@@ -170,7 +173,6 @@ _BUILD = (
     _unbuilt("sbom", "string", "SPEC", "add an SBOM attestation", harmless=("false",)),
     _unbuilt("squash", "bool", "", "put all new layers into one"),
     _unbuilt("timestamp", "string", "TIME", "other times for the files of the layers"),
-    _unbuilt("ulimit", "list", "NAME=SOFT[:HARD]", "limits of RUN steps"),
     _unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host in RUN steps", short="v"),
     _ignored("builder", "string"),
     _ignored("compress", "bool"),
@@ -322,7 +324,19 @@ _RUN = (
     _CERT_DIR._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     Flag("tty", "t", "bool", "", "give the command a terminal"),
+    _ULIMIT,
+    Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm, as 64m (the default)"),
     _ISOLATION,
+    _unbuilt("cgroup-parent", "string", "PATH", "the parent cgroup"),
+    _unbuilt("cpu-period", "string", "MICROSECONDS", "limit the processors"),
+    _unbuilt("cpu-quota", "string", "MICROSECONDS", "limit the processors"),
+    _unbuilt("cpu-shares", "string", "N", "weigh the processors", short="c"),
+    _unbuilt("cpus", "string", "N", "limit the processors"),
+    _unbuilt("cpuset-cpus", "string", "LIST", "choose the processors"),
+    _unbuilt("cpuset-mems", "string", "LIST", "choose the memory nodes"),
+    _unbuilt("memory", "bytes", "SIZE", "limit the memory", short="m"),
+    _unbuilt("memory-swap", "string", "SIZE", "limit memory and swap"),
+    _unbuilt("pids-limit", "string", "N", "limit the processes"),
     _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
     _unbuilt("entrypoint", "string", "COMMAND", "replace the image's ENTRYPOINT"),
     _unbuilt("user", "string", "USER", "run as another user", short="u"),

@@ -13,6 +13,7 @@ from builder.engine import accounts, mountpoints
 from builder.errors import BuildError
 from builder.layers.folder import set_root
 from builder.layers.ownerform import form, noted
+from builder.sandbox.resources import numbered
 from builder.sandbox.spec import INSECURE, FileMount, SandboxSpec
 from builder.values import NamedTuple
 
@@ -49,6 +50,8 @@ class Process(NamedTuple):
     """What RUN --mount asks for."""
     insecure: bool = False
     """It has all rights that the builder can give (RUN --security=insecure)."""
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    """Name, soft and hard; -1 for no limit."""
 
 
 class Prepared(NamedTuple):
@@ -98,6 +101,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         network=process.network,
         shm_size=process.shm_size,
         without=INSECURE if process.insecure else frozenset(),
+        ulimits=numbered(process.ulimits),
         emulate="owners" if noted() else "mknod" if form() else "",
         mounts=(
             *(FileMount(path, contents[name]) for name, path in points.files),

@@ -322,6 +322,7 @@ def _fields(
         "notify": emulation[0],
         "calls": emulation[1],
         "own_streams": own_streams,
+        "ulimits": spec.ulimits,
         "terminal": spec.terminal or (),
     }
 
