@@ -52,6 +52,8 @@ class Process(NamedTuple):
     """It has all rights that the builder can give (RUN --security=insecure)."""
     ulimits: tuple[tuple[str, int, int], ...] = ()
     """Name, soft and hard; -1 for no limit."""
+    readonly: bool = False
+    """The root file system cannot be written to."""
 
 
 class Prepared(NamedTuple):
@@ -102,6 +104,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         shm_size=process.shm_size,
         without=INSECURE if process.insecure else frozenset(),
         ulimits=numbered(process.ulimits),
+        readonly=process.readonly,
         emulate="owners" if noted() else "mknod" if form() else "",
         mounts=(
             *(FileMount(path, contents[name]) for name, path in points.files),

@@ -323,6 +323,7 @@ def _fields(
         "calls": emulation[1],
         "own_streams": own_streams,
         "ulimits": spec.ulimits,
+        "readonly": spec.readonly,
         "terminal": spec.terminal or (),
     }
 

@@ -129,6 +129,8 @@ class SandboxSpec(NamedTuple):
     """What the user namespace of the builder does not have and a supervisor answers for (`emulation`)."""
     ulimits: tuple[tuple[int, int, int], ...] = ()
     """As setrlimit(2) takes them (number, soft, hard), beside those that every command has (`limits`)."""
+    readonly: bool = False
+    """Nothing can be written to the root file system; mounts are what they say."""
     terminal: tuple[int, int] | None = None
     """Rows and columns of a terminal of its own. Its streams are then a socket, over which the terminal's other side comes."""
 
