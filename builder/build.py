@@ -76,6 +76,11 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
 
 
 def _built(request: Request, store: Store, journal: Journal) -> Image:
+    if request.limits:
+        # Before anything runs: a limit is never left out.
+        from builder.sandbox import resources  # for those who limit
+
+        resources.require(request.limits, request.isolation.rung)
     emit = journal.emit
     begun = time.monotonic()
     stop = Cancellation()
@@ -108,7 +113,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
             dockerfile = _parse(source, store, executor.warm)
             plan, *_ = plans = _checked_plans(dockerfile, request, store, roots, contexts, emit)
             journal.planned(plan, _subject(request, source.name))
-            outcome = scheduler.run(plans, executor, emit, jobs=request.jobs)
+            outcome = scheduler.run(plans, executor, emit, jobs=request.jobs, allow=request.allow)
             if imports is not None:
                 imports.tell()
         except BuildError as error:
@@ -291,6 +296,7 @@ def _plan(
         request.trees,
         request.uncached,
         bool(request.others),
+        request.limits.ulimits if request.limits else (),
     )
     return lower(stages, bases, settings, dockerfile.directives.escape, warnings=warnings)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.engine.pins import Pins
     from builder.oci.reference import Reference
     from builder.registry.access import RegistryAccess
+    from builder.sandbox.resources import Limits
 
 
 class Request(NamedTuple):
@@ -57,8 +58,12 @@ class Request(NamedTuple):
     cache_to: tuple[CacheTo, ...] = ()
     source_date_epoch: int | None = None
     network: Literal["host", "none"] = "host"
+    allow: frozenset[str] = frozenset()
+    """What the user grants to RUN steps that ask for it: `network.host`, `security.insecure`."""
     hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 64 << 20
+    limits: Limits | None = None
+    """Of RUN steps; None: those that every command has."""
     jobs: int = 1
     access: Access = Access()
     """For what is fetched from the network."""

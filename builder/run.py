@@ -6,12 +6,15 @@ from __future__ import annotations
 import os
 
 from builder.engine.container import Process, exec_hint, prepare
+from builder.engine.mountpoints import unmounted
 from builder.engine.roots import Root, Roots
-from builder.errors import StepError, UsageError
+from builder.errors import DockerfileError, SandboxError, StepError, UsageError
 from builder.oci.image import DEFAULT_PATH, parse_config
 from builder.oci.platform import Platform
+from builder.sandbox import resources
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
+from builder.sandbox.resources import Limits
 from builder.sandbox.rungs import Isolation
 from builder.values import NamedTuple
 
@@ -19,10 +22,28 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from builder.engine.container import Prepared
+    from builder.engine.mountpoints import Attachment
     from builder.sandbox.spec import Outcome, SandboxSpec
     from builder.store.store import ImageRecord, Store
 
 CONFIG_LIMIT = 16 << 20
+
+
+class Changes(NamedTuple):
+    """What is other than the image says."""
+
+    env: tuple[tuple[str, str], ...] = ()
+    user: str | None = None
+    workdir: str | None = None
+    entrypoint: tuple[str, ...] | None = None
+    """Instead of the image's, whose CMD then does not count."""
+    hostname: str = ""
+    hosts: tuple[tuple[str, str], ...] = ()
+    """Name and address, for /etc/hosts."""
+    mounts: tuple[Attachment, ...] = ()
+    readonly: bool = False
+    """Nothing can be written but in mounts, /dev and /proc."""
 
 
 class RunRequest(NamedTuple):
@@ -33,6 +54,10 @@ class RunRequest(NamedTuple):
     terminal: bool = False
     """The command gets a terminal, and the user's is lent to it."""
     isolation: Isolation = Isolation()
+    limits: Limits = Limits()
+    shm_size: int = 64 << 20
+    """Bytes of /dev/shm."""
+    changes: Changes = Changes()
 
 
 def run(request: RunRequest, store: Store) -> int:
@@ -40,29 +65,57 @@ def run(request: RunRequest, store: Store) -> int:
     one that cannot be started."""
     parsed = parse_config(store.read_blob(request.image.config, CONFIG_LIMIT))
     config = parsed.config
-    argv = (*(config.entrypoint or ()), *(request.argv or config.cmd or ()))
+    changes = request.changes
+    if changes.entrypoint is None:
+        argv = (*(config.entrypoint or ()), *(request.argv or config.cmd or ()))
+    else:
+        argv = (*changes.entrypoint, *request.argv)
     if not argv:
         raise UsageError("the image has no command", hint="give one: pybuild run IMAGE COMMAND")
-    hostname = request.image.config.hex[:12]
-    env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, **dict(config.env)}
+    hostname = changes.hostname or request.image.config.hex[:12]
+    env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, **dict(config.env), **dict(changes.env)}
     if request.terminal:
         # As Docker has it.
         env.setdefault("TERM", "xterm")
-    process = Process(argv, tuple(env.items()), config.workdir or "/", config.user, hostname, request.network, (), 64 << 20)
+    cwd = changes.workdir or config.workdir or "/"
+    user = config.user if changes.user is None else changes.user
+    hosts = changes.hosts
+    process = Process(argv, tuple(env.items()), cwd, user, hostname, request.network, hosts, request.shm_size)
+    process = process._replace(ulimits=request.limits.ulimits, attachments=changes.mounts, readonly=changes.readonly)
     require(request.isolation)
+    _enforceable(request)
     if config.platform[:2] != Platform.of_machine(os.uname().machine)[:2]:
         from builder.engine import emulation  # for images for other platforms
 
         emulation.require(config.platform)
     roots = Roots(store)
     with store.scratch() as scratch, Launcher() as launcher:
-        prepared = prepare(roots, Root.of(parsed.diff_ids), scratch, process)
+        prepared = _prepared(roots, Root.of(parsed.diff_ids), scratch, process)
         outcome = attached(launcher, prepared.spec, terminal=request.terminal)
     if (unmade := explain(outcome)) is not None:
         raise unmade
+    if (unplaced := unmounted(outcome, prepared.attached)) is not None:
+        raise UsageError(unplaced.message, hint=unplaced.hint)
     if outcome.failed_at:
         raise _not_run(process, outcome, exec_hint(process, outcome.exec_error, roots.tree(Root.of(parsed.diff_ids))))
     return outcome.code
+
+
+def _prepared(roots: Roots, root: Root, scratch: str, process: Process) -> Prepared:
+    """What is wrong with a mount is wrong on the command line, and not in a Dockerfile."""
+    try:
+        return prepare(roots, root, scratch, process)
+    except DockerfileError as error:
+        raise UsageError(error.message, hint=error.hint) from None
+
+
+def _enforceable(request: RunRequest) -> None:
+    """Raises SandboxError with Docker's exit code for what its own side of a run cannot do."""
+    try:
+        resources.require(request.limits, request.isolation.rung)
+    except SandboxError as error:
+        error.exit_code = 125
+        raise
 
 
 def attached(launcher: Launcher, spec: SandboxSpec, *, terminal: bool) -> Outcome:
@@ -80,7 +133,8 @@ def _not_run(process: Process, outcome: Outcome, hint: str | None) -> StepError:
     """Its exit code is a shell's and Docker's for what cannot be run, 126 or 127: the command itself has given none."""
     reason = os.strerror(outcome.exec_error)
     if outcome.failed_at == "cwd":
-        error = StepError(f"the command cannot run in '{process.cwd}': {reason}", hint="it is the image's WORKDIR")
+        hint = "it is the image's WORKDIR, or what --workdir says: name a folder that the image has"
+        error = StepError(f"the command cannot run in '{process.cwd}': {reason}", hint=hint)
     else:
         hint = hint or "check the name and the PATH; the image's own command: pybuild inspect IMAGE"
         error = StepError(f"the command '{process.argv[0]}' cannot be run: {reason}", hint=hint)

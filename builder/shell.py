@@ -173,7 +173,8 @@ def _process(step: BuiltStep, request: ShellRequest) -> Process:
         # As Docker has it.
         env.setdefault("TERM", "xterm")
     network = request.network or step.network
-    return Process(request.argv, tuple(env.items()), step.cwd, step.user, step.hostname, network, step.hosts, step.shm_size)
+    process = Process(request.argv, tuple(env.items()), step.cwd, step.user, step.hostname, network, step.hosts, step.shm_size)
+    return process._replace(ulimits=step.ulimits)
 
 
 def _cwd(roots: Roots, root: Root, view: View) -> str:

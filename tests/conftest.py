@@ -51,6 +51,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise pytest.UsageError(f"the tests need: {', '.join(missing)}. `make setup` sees to it, or says what to install.")
     name, _, value = _MARK.partition("=")
     os.environ[name] = value
+    # CI may have been started under nohup, and what is ignored is inherited by all that the tests start.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # What the tests make for other users is made with the modes that they say, also where CI has a stricter umask.
     os.umask(0o022)
 

@@ -60,6 +60,7 @@ MOUNTS: tuple[Any, ...] = (
 CONTENTS = ("c0ffee", None, None, None, None)
 MOUNT_RUN = RUN._replace(mounts=MOUNTS)
 SCRIPT_RUN = RUN._replace(argv=("/bin/sh", "-c", "/dev/pipes/EOF"), script=Script("EOF", "#!/bin/awk -f\né\n".encode()))
+LIMITED_RUN = SCRATCH_RUN._replace(ulimits=(("core", 0, 0), ("nofile", 1024, -1)))
 COPY = CopyStep(1, "n", HERE, 0, "COPY", ContextOrigin(""), (CopySource("s", HERE),), "/w/", HERE, "a:b", HERE, 0o750, False)
 ADD = CopyStep(1, "n", HERE, 0, "ADD", ContextOrigin(""), (CopySource("s", HERE),), "/", HERE, "", HERE, None, True)
 WORKDIR = WorkdirStep(1, "n", HERE, 0, "/w", "1000")
@@ -74,6 +75,7 @@ KEYS: dict[str, Callable[[], keys.Key]] = {
     "run": lambda: keys.run_key(RUN, ROOT, ARM, "root"),
     "run-scratch": lambda: keys.run_key(SCRATCH_RUN, None, Platform("linux", "amd64"), "root"),
     "run-mounts": lambda: keys.run_key(MOUNT_RUN, ROOT, ARM, "root", CONTENTS),
+    "run-ulimits": lambda: keys.run_key(LIMITED_RUN, None, Platform("linux", "amd64"), "root"),
     "run-script": lambda: keys.run_key(SCRIPT_RUN, ROOT, ARM, "root"),
     "copy": lambda: keys.copy_key(COPY, ROOT, "c0ffee"),
     "add": lambda: keys.copy_key(ADD, None, "c0ffee"),
@@ -141,6 +143,7 @@ def test_selection(name: str) -> None:
         (RUN._replace(shm_size=1 << 20), ROOT, ARM, "root"),
         (RUN._replace(security="insecure"), ROOT, ARM, "root"),
         (RUN._replace(script=Script("EOF", b"#!x")), ROOT, ARM, "root"),
+        (RUN._replace(ulimits=(("nproc", 1, 1),)), ROOT, ARM, "root"),
         (RUN, OTHER, ARM, "root"),
         (RUN, None, ARM, "root"),
         (RUN, ROOT, Platform("linux", "arm", "v6"), "root"),
@@ -158,7 +161,19 @@ def test_what_a_command_does_not_see_is_not_in_its_key() -> None:
     assert keys.run_key(other, ROOT, ARM, "root") == KEYS["run"]()
     assert set(RUN._fields) == {
         *("id", "name", "span", "parent", "proxy", "security_span", "stage", "platform"),  # just tested
-        *("argv", "env", "cwd", "user", "hostname", "network", "hosts", "shm_size", "security", "script"),  # the test before
+        *(
+            "argv",
+            "env",
+            "cwd",
+            "user",
+            "hostname",
+            "network",
+            "hosts",
+            "shm_size",
+            "security",
+            "script",
+            "ulimits",
+        ),  # the test before
         "mounts",  # the two tests below
     }
     assert keys.run_key(SCRIPT_RUN._replace(script=Script("EOF", b"#!")), ROOT, ARM, "root") != KEYS["run-script"]()

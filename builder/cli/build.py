@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from builder.engine.rendering import Form
     from builder.events import Emit
     from builder.registry.access import RegistryAccess
+    from builder.sandbox.resources import Limits
 
 _NOTHING = Provided()
 FEWEST_JOBS = 4
@@ -191,8 +192,10 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         uncached=tuple(name for text in parsed.texts("no-cache-filter") for name in text.split(",") if name),
         source_date_epoch=epoch,
         network="none" if network == "none" else "host",
+        allow=frozenset(parsed.texts("allow")),
         hosts=parse_hosts(parsed.texts("add-host")),
         shm_size=parsed.number("shm-size") or 64 << 20,
+        limits=_limits(parsed),
         jobs=parsed.number("jobs") or max(os.cpu_count() or 1, FEWEST_JOBS),
         access=access(environment, provided)._replace(offline=offline),
         pull="never" if offline else when(parsed),
@@ -214,6 +217,14 @@ def _check_offline(parsed: Parsed, outputs: Sequence[Output]) -> None:
         for text in parsed.texts(flag):
             if "type=local" not in text and "type=inline" not in text:
                 raise UsageError(f"--offline asks no registry for --{flag}={text}", hint="leave it out, or use type=local")
+
+
+def _limits(parsed: Parsed) -> Limits | None:
+    if not parsed.texts("ulimit"):
+        return None
+    from builder.cli.limit_spec import parse_limits  # for those who limit
+
+    return parse_limits(parsed)
 
 
 def _check_several(wanted: Sequence[Platform], outputs: Sequence[Output]) -> None:

@@ -7,7 +7,9 @@ import os
 from builder.cli.build import platforms
 from builder.cli.context_spec import parse_platform
 from builder.cli.faults import complain
+from builder.cli.limit_spec import parse_limits
 from builder.cli.lookup import familiar, find, platform_of, when
+from builder.cli.run_spec import parse_changes
 from builder.errors import RegistryError, UsageError
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
@@ -27,6 +29,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     """The command's own exit code."""
     name, *argv = parsed.positionals
     terminal = parsed.flag("tty")
+    changes = parse_changes(parsed, environ)
     if terminal and not (os.isatty(0) and os.isatty(1)):
         raise UsageError("--tty needs a terminal on stdin and stdout", hint="leave -t out: streams are handed on as they are")
     with Store(environment.store_root(parsed.text("root"), os.geteuid())) as store:
@@ -35,7 +38,9 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         if not platforms(parsed, environment) and has not in own.compatible():
             complain(f"warning: the image is for {has}, this machine is {own}: --platform={has} says that it is meant\n")
         none = parsed.text("network") == "none"
-        return run(RunRequest(image, tuple(argv), "none" if none else "host", terminal, environment.sandbox), store)
+        limits = parse_limits(parsed)
+        request = RunRequest(image, tuple(argv), "none" if none else "host", terminal, environment.sandbox, limits)
+        return run(request._replace(shm_size=parsed.number("shm-size") or request.shm_size, changes=changes), store)
 
 
 def _image(name: str, parsed: Parsed, environment: Environment, store: Store) -> ImageRecord:

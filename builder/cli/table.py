@@ -60,6 +60,9 @@ GLOBAL = (
     Flag("help", "h", "bool", "", "show this help"),
 )
 
+ENTITLEMENTS = ("network.host", "security.insecure")
+"""What a Dockerfile may ask for and a user has to grant, by BuildKit's names."""
+
 _PULLS = ("always", "missing", "never", "newer", "true", "false")
 
 _TLS_VERIFY = Flag(
@@ -80,6 +83,8 @@ _ISOLATION = Flag(
 )
 
 _OFFLINE = Flag("offline", "", "bool", "", "fetch nothing: bases, URLs and git repositories come from the store alone")
+
+_ULIMIT = Flag("ulimit", "", "list", "NAME=SOFT[:HARD]", "a limit of setrlimit(2) for commands, as nofile=1024:4096")
 
 _BUILD = (
     Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
@@ -133,9 +138,11 @@ _BUILD = (
         "steps that run at once, and threads of compression (default, or 0: the processors, at least 4)",
         "Steps",
     ),
+    Flag("allow", "", "list", "NAME", "allow RUN steps network.host or security.insecure", "Steps", choices=ENTITLEMENTS),
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts of RUN steps", "Steps"),
     Flag("network", "", "string", "MODE", "the network of RUN steps", "Steps", choices=("default", "host", "none")),
     Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm in RUN steps, as 64m", "Steps"),
+    _ULIMIT._replace(group="Steps"),
     _ISOLATION._replace(group="Steps"),
     Flag(
         "progress",
@@ -148,7 +155,6 @@ _BUILD = (
     ),
     Flag("quiet", "q", "bool", "", "show nothing but errors; print the image id", "Display"),
     Flag("explain", "", "bool", "", "say why each step ran that did not come from the cache", "Display"),
-    _unbuilt("allow", "list", "NAME", "allow network.host, security.insecure", harmless=("network.host",)),
     _unbuilt("annotation", "pairs", "NAME=VALUE", "add an annotation to the manifest"),
     _unbuilt("attest", "list", "SPEC", "add an attestation", harmless=("false",)),
     _unbuilt("build-arg-file", "list", "FILE", "read ARGs from a file"),
@@ -167,7 +173,6 @@ _BUILD = (
     _unbuilt("sbom", "string", "SPEC", "add an SBOM attestation", harmless=("false",)),
     _unbuilt("squash", "bool", "", "put all new layers into one"),
     _unbuilt("timestamp", "string", "TIME", "other times for the files of the layers"),
-    _unbuilt("ulimit", "list", "NAME=SOFT[:HARD]", "limits of RUN steps"),
     _unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host in RUN steps", short="v"),
     _ignored("builder", "string"),
     _ignored("compress", "bool"),
@@ -319,12 +324,29 @@ _RUN = (
     _CERT_DIR._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     Flag("tty", "t", "bool", "", "give the command a terminal"),
+    Flag("env", "e", "pairs", "NAME[=VALUE]", "set a variable; without a value it comes from the environment"),
+    Flag("env-file", "", "list", "FILE", "set the variables of a file, NAME=VALUE a line"),
+    Flag("entrypoint", "", "string", "PROGRAM", "replace the image's ENTRYPOINT and CMD; empty for none"),
+    Flag("user", "u", "string", "USER[:GROUP]", "run as another user of the image"),
+    Flag("workdir", "w", "string", "DIR", "run in another folder of the image"),
+    Flag("volume", "v", "list", "HOST:PATH[:ro]", "mount a folder or file of the host"),
+    Flag("tmpfs", "", "list", "PATH[:size=SIZE]", "mount an empty folder in memory"),
+    Flag("read-only", "", "bool", "", "let nothing be written but in mounts"),
+    Flag("hostname", "", "string", "NAME", "the host name (default: the first digits of the image's id)"),
+    Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts"),
+    _ULIMIT,
+    Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm, as 64m (the default)"),
     _ISOLATION,
-    _unbuilt("env", "pairs", "NAME=VALUE", "set a variable", short="e"),
-    _unbuilt("entrypoint", "string", "COMMAND", "replace the image's ENTRYPOINT"),
-    _unbuilt("user", "string", "USER", "run as another user", short="u"),
-    _unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host", short="v"),
-    _unbuilt("workdir", "string", "DIR", "run in another directory", short="w"),
+    _unbuilt("cgroup-parent", "string", "PATH", "the parent cgroup"),
+    _unbuilt("cpu-period", "string", "MICROSECONDS", "limit the processors"),
+    _unbuilt("cpu-quota", "string", "MICROSECONDS", "limit the processors"),
+    _unbuilt("cpu-shares", "string", "N", "weigh the processors", short="c"),
+    _unbuilt("cpus", "string", "N", "limit the processors"),
+    _unbuilt("cpuset-cpus", "string", "LIST", "choose the processors"),
+    _unbuilt("cpuset-mems", "string", "LIST", "choose the memory nodes"),
+    _unbuilt("memory", "bytes", "SIZE", "limit the memory", short="m"),
+    _unbuilt("memory-swap", "string", "SIZE", "limit memory and swap"),
+    _unbuilt("pids-limit", "string", "N", "limit the processes"),
     _unbuilt("detach", "bool", "", "run in the background", short="d"),
     _unbuilt("publish", "list", "HOST:PORT", "publish a port", short="p"),
     _unbuilt("name", "string", "NAME", "name the container"),

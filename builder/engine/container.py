@@ -13,7 +13,8 @@ from builder.engine import accounts, mountpoints
 from builder.errors import BuildError
 from builder.layers.folder import set_root
 from builder.layers.ownerform import form, noted
-from builder.sandbox.spec import FileMount, SandboxSpec
+from builder.sandbox.resources import numbered
+from builder.sandbox.spec import INSECURE, FileMount, SandboxSpec
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -47,6 +48,12 @@ class Process(NamedTuple):
     """What it finds below /dev beside the devices."""
     attachments: tuple[Attachment, ...] = ()
     """What RUN --mount asks for."""
+    insecure: bool = False
+    """It has all rights that the builder can give (RUN --security=insecure)."""
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    """Name, soft and hard; -1 for no limit."""
+    readonly: bool = False
+    """The root file system cannot be written to."""
 
 
 class Prepared(NamedTuple):
@@ -95,6 +102,9 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         hostname=process.hostname,
         network=process.network,
         shm_size=process.shm_size,
+        without=INSECURE if process.insecure else frozenset(),
+        ulimits=numbered(process.ulimits),
+        readonly=process.readonly,
         emulate="owners" if noted() else "mknod" if form() else "",
         mounts=(
             *(FileMount(path, contents[name]) for name, path in points.files),

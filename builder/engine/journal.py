@@ -153,6 +153,7 @@ class Journal:
             run.network if run else subject.network,
             subject.hosts,
             subject.shm_size,
+            run.ulimits if run else (),
         )
 
 

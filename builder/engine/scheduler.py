@@ -61,7 +61,9 @@ class Outcome(NamedTuple):
         return sum(result.cached and result.key is not None for result in self.results.values())
 
 
-def run(plans: Sequence[Plan], executor: Executor, emit: Emit, *, jobs: int = 1) -> Outcome:
+def run(
+    plans: Sequence[Plan], executor: Executor, emit: Emit, *, jobs: int = 1, allow: frozenset[str] = frozenset()
+) -> Outcome:
     """Execute a plan, at most `jobs` steps at a time; or plans for several platforms, which have the same steps: what comes is
     the outcome of the first.
 
@@ -70,7 +72,7 @@ def run(plans: Sequence[Plan], executor: Executor, emit: Emit, *, jobs: int = 1)
     """
     plan = plans[0]
     emit(PlanReady(len(plan.steps)))
-    refuse_unexecuted(plan)
+    refuse_unexecuted(plan, allow)
     schedule = _Schedule(plans, executor, emit)
     crew = _Crew(schedule, max(1, jobs))
     try:

@@ -125,6 +125,7 @@ class Worker:
         env = (*step.proxy, *step.env)
         scripts = (ScriptMount(PIPES + step.script.name, step.script.data),) if step.script else ()
         process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size, scripts)
+        process = process._replace(insecure=step.security == "insecure", ulimits=step.ulimits)
         # Before anything is made ready: where there is no sandbox, nothing can be.
         launcher = self._sandboxes()
         self._tell_rung()

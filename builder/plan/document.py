@@ -69,6 +69,8 @@ def _step(step: Step, file: str) -> dict[str, Any]:
     if isinstance(step, RunStep):
         # A proxy's address often has a password in it, and a plan may end in a log.
         shown["proxy"] = [name for name, _ in step.proxy]
+        if not step.ulimits:
+            del shown["ulimits"]
     return shown
 
 

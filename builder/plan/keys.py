@@ -52,8 +52,9 @@ def run_key(step: RunStep, root: Digest | None, platform: Platform, rung: str, c
         security=step.security,
         shm_size=step.shm_size,
         user=step.user,
-        # Most have none, and keep the key that they had before there were scripts.
+        # Most have none, and keep the key that they had before there were scripts, or limits.
         **({"script": [script.name, script.data.decode()]} if script else {}),
+        **({"ulimits": [list(each) for each in step.ulimits]} if step.ulimits else {}),
     )
 
 

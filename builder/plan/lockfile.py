@@ -116,12 +116,19 @@ def parse(source: SourceFile) -> Lock:
             source=source,
         ) from None
     except RecursionError:
-        raise DockerfileError("this is no lock file: it is nested too deeply", Span(1, 1, 1, 1), source=source) from None
+        raise DockerfileError(
+            "this is no lock file: it is nested too deeply",
+            Span(1, 1, 1, 1),
+            hint="`pybuild lock` writes the file anew",
+            source=source,
+        ) from None
     version = document.pop("version", None)
     if type(version) is not int or version < 1:
-        raise _wrong("it does not say which version it is of", "version", source, "write `version = 1`, or run `pybuild lock`")
+        raise _unusable(
+            "it does not say which version it is of", "version", source, "write `version = 1`, or run `pybuild lock`"
+        )
     if version != VERSION:
-        raise _wrong(
+        raise _unusable(
             f"it is of version {version}, and this pybuild knows version {VERSION}",
             "version",
             source,
@@ -130,9 +137,9 @@ def parse(source: SourceFile) -> Lock:
     pins: list[Pin] = []
     for kind, tables in document.items():
         if kind not in _REQUIRED:
-            raise _wrong(f"'{kind}' is unknown", kind, source, "a lock has image, url and git")
+            raise _unusable(f"'{kind}' is unknown", kind, source, "a lock has image, url and git")
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            raise _wrong(f"'{kind}' is no list of tables", kind, source, f"write [[{kind}]] before each")
+            raise _unusable(f"'{kind}' is no list of tables", kind, source, f"write [[{kind}]] before each")
         for number, table in enumerate(tables):
             try:
                 pins.append(_pin(kind, table))
@@ -252,7 +259,7 @@ def _refuse_twice(pins: tuple[Pin, ...], source: SourceFile) -> None:
         before = pin
 
 
-def _wrong(message: str, key: str, source: SourceFile, hint: str) -> DockerfileError:
+def _unusable(message: str, key: str, source: SourceFile, hint: str) -> DockerfileError:
     return DockerfileError(f"this is no lock file that can be used: {message}", _find(key, source), hint=hint, source=source)
 
 

@@ -256,6 +256,9 @@ def _field(field: str, old: Any, new: Any, op: str) -> Reason:
         case "hosts":
             lines = [", ".join(f"{name}:{address}" for name, address in each or ()) or "none" for each in (old, new)]
             return Reason("hosts", f"--add-host: {pair(*lines)}")
+        case "ulimits":
+            texts = [", ".join(f"{name}={soft}:{hard}" for name, soft, hard in each or ()) or "none" for each in (old, new)]
+            return Reason("ulimits", f"--ulimit: {pair(*texts)}")
         case "script":
             return Reason("command", "the script of its heredoc changed")
         case "unpack":

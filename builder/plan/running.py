@@ -60,6 +60,7 @@ def run_step(state: State, instruction: Run, number: int, name: str, origins: di
         next((flag.span for flag in instruction.flags if flag.name == "security"), None),
         state.stage,
         state.platform,
+        state.settings.ulimits,
     )
     return step, warnings
 

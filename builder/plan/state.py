@@ -43,6 +43,7 @@ class Settings(NamedTuple):
     """Names of stages whose steps are done anew (`--no-cache-filter`)."""
     several: bool = False
     """Whether `platform` is one of several that are built: then the names of steps say it."""
+    ulimits: tuple[tuple[str, int, int], ...] = ()
 
 
 class _Variables(dict[str, str]):

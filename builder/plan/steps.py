@@ -123,6 +123,8 @@ class RunStep(NamedTuple):
     """The stage that it stands in, as messages call it; in no key."""
     platform: Platform | None = None
     """Of its stage; None: the build's."""
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    """`--ulimit`: name, soft and hard, -1 for no limit; in the order of the names."""
 
 
 class CopyStep(NamedTuple):

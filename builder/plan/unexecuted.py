@@ -1,4 +1,4 @@
-"""What a plan may hold and no engine executes yet. Pure."""
+"""What a plan may hold and is not executed: what the user has not allowed. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ if TYPE_CHECKING:
     from builder.plan.steps import Plan
 
 
-def refuse_unexecuted(plan: Plan) -> None:
-    """Raises DockerfileError for the first step that could not be run, before any is, cached ones too."""
+def refuse_unexecuted(plan: Plan, allow: frozenset[str] = frozenset()) -> None:
+    """Raises DockerfileError for the first step that could not be run, before any is, cached ones too. `allow` is what the user
+    grants, by BuildKit's names."""
     for step in plan.steps:
-        error = _refusal(step) if isinstance(step, RunStep) else None
+        error = _refusal(step, allow) if isinstance(step, RunStep) else None
         if error is not None:
             trigger = dict(plan.triggers).get(step.id)
             raise error if trigger is None else triggers.told(error, trigger)
 
 
-def _refusal(step: RunStep) -> DockerfileError | None:
-    if step.security == "insecure":
+def _refusal(step: RunStep, allow: frozenset[str]) -> DockerfileError | None:
+    if step.security == "insecure" and "security.insecure" not in allow:
         return DockerfileError(
             "RUN --security=insecure is not allowed",
             step.security_span,
-            hint="it gives the command all of the builder's rights; a later version runs it with --allow",
+            hint="it gives the command all of the builder's rights: --allow security.insecure grants them",
         )
     return None

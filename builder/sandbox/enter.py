@@ -70,6 +70,8 @@ def _steps(
         ("capabilities", lambda: privileges.drop_bounding(job)),
         ("seccomp", lambda: _filter(job)),
         ("supervisor", lambda: _ask(job, supervisor)),
+        # Raising one takes CAP_SYS_RESOURCE, and few descriptors or little data would be too little for what comes before.
+        ("ulimit", lambda: privileges.limit(job)),
         ("user", lambda: privileges.become(job)),
         ("pdeathsig", lambda: privileges.die_with(server, job)),
         ("terminal", lambda: terminal.become_second() if job.terminal else None),

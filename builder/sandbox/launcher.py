@@ -322,6 +322,8 @@ def _fields(
         "notify": emulation[0],
         "calls": emulation[1],
         "own_streams": own_streams,
+        "ulimits": spec.ulimits,
+        "readonly": spec.readonly,
         "terminal": spec.terminal or (),
     }
 

@@ -38,6 +38,12 @@ def _set_limit(resource: int, soft: int, hard: int) -> bool:
     return True
 
 
+def limit(job: Job) -> None:
+    """The limits of this command alone. Raises OSError where the kernel does not give one."""
+    for number, soft, hard in job.ulimits:
+        kernel.setrlimit(number, soft, hard)
+
+
 def drop_bounding(job: Job) -> None:
     """No program, setuid or not, gets more than the spec's capabilities."""
     if "capabilities" in job.without:

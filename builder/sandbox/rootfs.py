@@ -217,6 +217,9 @@ class Root:
         for mount in self._prepared:
             if mount.late:
                 self._mounts.restrict(self._place(mount), mount.late)
+        if self._job.readonly:
+            # The last of all: mount points may have been made in it until now.
+            self._mounts.restrict((b"/proc/self/fd/%d" % self._root, self._root), MS_RDONLY)
 
     def _place(self, mount: _Prepared) -> Target:
         """Where the mount goes, and its own root once it is there. The descriptor is closed with all others at the end."""

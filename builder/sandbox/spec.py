@@ -33,7 +33,13 @@ HARDENING = (
     "readonly-nodes",
     "session",
 )
-"""Each line of the sandbox's hardening. `SandboxSpec.without` names those to leave out, for negative controls alone."""
+"""Each line of the sandbox's hardening. `SandboxSpec.without` names what to leave out: controls of tests do, and `INSECURE`."""
+
+INSECURE = frozenset(
+    ("capabilities", "seccomp", "nodev", "masked-paths", "readonly-proc", "readonly-sys", "landlock-scope", "readonly-nodes")
+)
+"""What `RUN --security=insecure` does without. The namespaces stay, and the host's files are not there. (Who is in a Landlock
+domain may not mount.)"""
 
 
 MOUNT_POINTS = ("/dev", "/proc", "/sys")
@@ -121,6 +127,10 @@ class SandboxSpec(NamedTuple):
     stdin: Literal["null", "inherit"] = "null"
     emulate: Literal["", "mknod", "owners"] = ""
     """What the user namespace of the builder does not have and a supervisor answers for (`emulation`)."""
+    ulimits: tuple[tuple[int, int, int], ...] = ()
+    """As setrlimit(2) takes them (number, soft, hard), beside those that every command has (`limits`)."""
+    readonly: bool = False
+    """Nothing can be written to the root file system; mounts are what they say."""
     terminal: tuple[int, int] | None = None
     """Rows and columns of a terminal of its own. Its streams are then a socket, over which the terminal's other side comes."""
 

@@ -47,6 +47,8 @@ class Job:
     calls: tuple[tuple[int, str], ...]
     own_streams: bool
     """The streams were made for this command, and are given to its user."""
+    ulimits: tuple[tuple[int, int, int], ...]
+    readonly: bool
     terminal: tuple[int, ...]
     """Rows and columns of the terminal that the command gets; empty for none. The first stream is then a socket, over which
     the other side of the terminal is sent back."""

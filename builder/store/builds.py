@@ -65,6 +65,7 @@ class BuiltStep(NamedTuple):
     network: Literal["host", "none"]
     hosts: tuple[tuple[str, str], ...]
     shm_size: int
+    ulimits: tuple[tuple[str, int, int], ...] = ()
 
 
 class Build(NamedTuple):
@@ -177,6 +178,7 @@ def _step(read: BuiltStep, env: tuple[tuple[str, str], ...]) -> BuiltStep:
         reasons=tuple((kind, text, step) for kind, text, step in read.reasons),
         env=env,
         hosts=_pairs(read.hosts),
+        ulimits=tuple((name, soft, hard) for name, soft, hard in read.ulimits),
     )
 
 

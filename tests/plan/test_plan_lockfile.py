@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from builder.errors import BuildError, SourceFile, render
 from builder.plan import lockfile
 from builder.plan.lockfile import GitPin, ImagePin, Lock, UrlPin
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "lock"
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 COMMIT = "c" * 40
 
@@ -135,8 +137,17 @@ WRONG = {
     "an odd platform": (f"version = 1\n{IMAGE}".replace("amd64", "x86_64"), 2, "'linux/x86_64' is not a platform's name"),
     "a short commit": ('version = 1\n[[git]]\nurl = "u"\nref = ""\ncommit = "abc"\n', 2, "'abc' is no commit"),
     "a name twice": (f"version = 1\n{IMAGE}{IMAGE.replace(A, B)}", 6, "'a:1 linux/amd64' is pinned twice"),
+    "nested too deeply": ("version = 1\na = " + "[" * 5000 + "]" * 5000 + "\n", 1, "it is nested too deeply"),
     "the second table": (f"version = 1\n{IMAGE}\n[[image]] # two\n", 8, "'name' of image is missing"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_messages(name: str) -> None:
+    """Each as a person sees it."""
+    with pytest.raises(BuildError) as caught:
+        read(WRONG[name][0])
+    assert render(caught.value) + "\n" == (GOLDEN / f"{name.replace(' ', '-')}.txt").read_text()
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -628,6 +628,7 @@ def test_what_a_plan_may_hold_is_refused_before_a_step_runs() -> None:
         assert caught.value.message == f"{message}, in the trigger 'ONBUILD RUN --{flag} x'"
         assert caught.value.span == Span(3, 6, 3, 7)
     refuse_unexecuted(plan_of("FROM base\nRUN --security=sandbox --network=none x\n"))
+    refuse_unexecuted(plan_of("FROM base\nRUN --security=insecure x\n"), frozenset({"security.insecure"}))
 
 
 def test_every_instruction_leaves_a_line_in_the_history() -> None:
