@@ -98,6 +98,7 @@ def _command(name: str) -> Run:
         for name in (
             "build",
             "check",
+            "diff",
             "doctor",
             "du",
             "index",

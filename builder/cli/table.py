@@ -380,6 +380,25 @@ _PRUNE = (
     _ignored("builder", "string"),
 )
 
+_DIFF = (
+    Flag("platform", "", "string", "OS/ARCH", "which image of an index (default: this machine's)"),
+    Flag(
+        "require",
+        "",
+        "string",
+        "WHAT",
+        "what must be equal for exit code 0: identical (default: the manifest), diff-ids, semantic",
+        choices=("identical", "manifest", "diff-ids", "semantic"),
+    ),
+    Flag("semantic", "", "bool", "", "the same as --require=semantic: files and config, however they are packed"),
+    Flag("ignore", "", "list", "WHAT", "what does not count: mtime, owner, config.FIELD, history, /PATH/GLOB, a known cause"),
+    Flag("no-content", "", "bool", "", "do not look into files that differ"),
+    Flag("limit", "", "int", "N", "files that are shown at most (default: 50)"),
+    _AS_JSON,
+    _TLS_VERIFY._replace(group="Other"),
+    _CERT_DIR._replace(group="Other"),
+)
+
 _DOCTOR = (
     Flag("store", "", "bool", "", "compare all that the store holds with its digests"),
     _AS_JSON,
@@ -462,7 +481,7 @@ _ALL = (
         1,
         -1,
     ),
-    _later("diff", "Compare two images"),
+    _command("diff", "[flags] IMAGE IMAGE", "Compare two images, and explain what differs", _DIFF, 2, 2),
     _later("verify", "Build again and compare the digests"),
 )
 

@@ -35,7 +35,7 @@ SPEC_BUILD_FLAGS = """-f -t --build-arg --build-context --target --platform --no
 SPEC_COMMANDS = """build images index inspect history tag rmi import save load pull push login logout run verify diff check
 why shell du prune doctor lock"""
 BUILT = (
-    *("build", "check", "doctor", "du", "images", "index", "inspect", "history", "import", "load", "lock"),
+    *("build", "check", "diff", "doctor", "du", "images", "index", "inspect", "history", "import", "load", "lock"),
     *("login", "logout", "prune", "pull", "push", "rmi", "run", "save", "shell", "tag", "why"),
 )
 

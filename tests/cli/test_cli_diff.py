@@ -1,0 +1,148 @@
+"""`pybuild diff` through the whole program: images of the store, of archives by other tools, and of a registry."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.build.build_store import assert_nothing_left, assert_valid
+from tests.conftest import Pybuild
+from tests.registry.registry_server import RegistryServer
+
+DOCKERFILE = """\
+FROM base
+ARG WORD
+RUN echo $WORD > /word; printf 'built %s\\n' "$STAMP" > /stamp; ln -s $WORD /link; echo x > /same
+COPY --chmod=0${MODE} file /file
+CMD ["cat", "/word"]
+"""
+
+
+class Pair:
+    """Images `one` and `two` of one Dockerfile, with other arguments."""
+
+    def __init__(self, pybuild: Pybuild, base: Path, folder: Path) -> None:
+        self.pybuild = pybuild
+        self._base = base
+        self.context = folder / "context"
+        self.context.mkdir()
+        (self.context / "Dockerfile").write_text(DOCKERFILE.replace("ARG WORD", "ARG WORD\nARG STAMP\nARG MODE=644"))
+        (self.context / "file").write_text("text\n")
+        self.build("one", WORD="a", STAMP="Thu Nov 26 10:00:00 UTC 2020")
+        self.build("two", WORD="b", STAMP="Fri Nov 27 11:00:00 UTC 2020", MODE="755")
+
+    def build(self, name: str, **args: str) -> None:
+        flags = [f"--build-arg={key}={value}" for key, value in args.items()]
+        done = self.pybuild("-q", "-t", name, "--build-context", f"base={self._base}", *flags, self.context)
+        assert done.returncode == 0, done.stderr
+
+    def diff(self, *args: str, code: int = 4) -> str:
+        done = self.pybuild("diff", *args)
+        assert (done.returncode, done.stderr) == (code, "")
+        return done.stdout
+
+    def json(self, *args: str, code: int = 4) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.diff("--format=json", *args, code=code))
+        assert found["v"] == 1 and found["met"] is (code == 0)
+        return found
+
+
+@pytest.fixture
+def pair(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> Pair:
+    return Pair(pybuild, busybox_base, tmp_path)
+
+
+def test_what_differs_is_told(pair: Pair, pybuild: Pybuild) -> None:
+    told = pair.diff("one", "two")
+    assert told.startswith("one and two are different\n")
+    assert "layers:\n  = 1:1 FROM base\n  ~ 2:2 " in told
+    line = f"{pair.context}/Dockerfile:5: RUN "
+    assert "the text has a date or time of the build [date-in-text]:\n  fix: ARG SOURCE_DATE_EPOCH" in told
+    assert f"  ~ /stamp  ({line}" in told
+    assert "      -a\n      +b\n" in told and "      target: a -> b\n" in told and "      mode: 0644 -> 0755\n" in told
+    assert "/same" not in told.partition("files:")[2]
+    assert pair.diff("one", "one", code=0).startswith("one and one are identical\n")
+    assert_valid(pybuild.store)
+    assert_nothing_left(pybuild.store)
+
+
+def test_as_json(pair: Pair) -> None:
+    found = pair.json("one", "two")
+    assert found["verdict"] == "different" and found["required"] == "manifest"
+    files = {file["path"]: file for file in found["files"]}
+    assert sorted(files) == ["/file", "/link", "/stamp", "/word"]
+    assert files["/stamp"]["findings"][0]["pattern"] == "date-in-text" and files["/stamp"]["explained"]
+    assert [aspect["name"] for aspect in files["/file"]["aspects"]] == ["mode"]
+    assert found["b"]["layers"][1]["line"] == 5 and found["layers"][0]["by"] == "diff-id"
+    assert {field["field"].partition("[")[0] for field in found["fields"]} == {"history"}
+    few = pair.json("--limit=1", "one", "two")
+    assert len(few["files"]) == 1 and few["files_differ"] == 4
+    assert "3 more files differ" in pair.diff("--limit=1", "one", "two")
+
+
+def test_what_is_ignored(pair: Pair) -> None:
+    rest = ("--ignore=history", "--ignore=mode", "--ignore=/word", "--ignore=/l*", "--ignore=date-in-text")
+    told = pair.diff("--semantic", *rest, "one", "two", code=0)
+    assert told.startswith("one and two are semantically equal") and "ignored: " in told and " and 4 files\n" in told
+    pair.diff(*rest, "one", "two")
+    pair.diff("--require=semantic", *rest[1:], "one", "two")
+    files = pair.json("--semantic", *rest[:-1], "one", "two")["files"]
+    assert [file["path"] for file in files] == ["/stamp"]
+    done = pair.pybuild("diff", "--ignore=tar-time", "one", "two")
+    assert done.returncode == 2 and "did you mean 'tar-times'?" in done.stderr
+    assert pair.pybuild("diff", "--semantic", "--require=diff-ids", "one", "two").returncode == 2
+
+
+def test_images_of_archives_and_other_tools(pair: Pair, tmp_path: Path) -> None:
+    """The same layers, packed in another way, are the same diff IDs; skopeo keeps the config."""
+    pybuild = pair.pybuild
+    done = pybuild("save", "--format=oci-archive", "-o", tmp_path / "one.tar", "one")
+    assert done.returncode == 0, done.stderr
+    for target in (f"docker-archive:{tmp_path}/docker.tar:one:1", f"oci:{tmp_path}/layout:1"):
+        command = ["skopeo", "--insecure-policy", "copy", "-q", f"oci-archive:{tmp_path}/one.tar", target]
+        copied = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert copied.returncode == 0, copied.stderr
+    for name in (f"oci-archive:{tmp_path}/one.tar", f"oci:{tmp_path}/layout", f"docker-archive:{tmp_path}/docker.tar"):
+        assert pair.json("--require=diff-ids", "one", name, code=0)["verdict"] in ("identical", "diff-ids")
+        found = pair.json("--limit=9", name, "two")
+        assert [file["path"] for file in found["files"]] == ["/file", "/link", "/stamp", "/word"]
+    damaged = tmp_path / "damaged.tar"
+    damaged.write_bytes((tmp_path / "one.tar").read_bytes()[:5000])
+    done = pybuild("diff", "one", f"oci-archive:{damaged}")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_an_image_of_a_registry(pair: Pair, tmp_path: Path) -> None:
+    with RegistryServer(tmp_path / "registry") as registry:
+        name = f"{registry.host}/some/one:1"
+        assert pair.pybuild("push", "one", name).returncode == 0
+        before = pair.pybuild("images").stdout
+        assert pair.json(f"docker://{name}", "one", code=0)["verdict"] == "identical"
+        asked = len(registry.asked("GET"))
+        found = pair.json(f"docker://{name}", "two")
+        assert [file["path"] for file in found["files"]] == ["/file", "/link", "/stamp", "/word"]
+        # Layers that are in the store are not fetched: manifest and config alone.
+        assert not [one for one in registry.asked("GET")[asked:] if "/blobs/" in one.path and one.size > 100_000]
+        other = Pybuild(tmp_path / "other", tmp_path / "home")
+        done = other("diff", "--format=json", f"docker://{name}", f"docker://{name}")
+        assert done.returncode == 0, done.stderr
+        assert pair.pybuild("images").stdout == before
+        missing = pair.pybuild("diff", "one", f"docker://{registry.host}/none")
+        assert missing.returncode == 5 and "has no image" in missing.stderr
+
+
+def test_bad_input(pair: Pair, tmp_path: Path, foreign: Any) -> None:
+    done = pair.pybuild("diff", "one", "tow")
+    assert (done.returncode, done.stdout) == (2, "") and "did you mean 'two'?" in done.stderr
+    done = pair.pybuild("diff", "one", "none-such-image")
+    assert done.returncode == 2 and "docker://none-such-image" in done.stderr
+    assert pair.pybuild("import", f"--platform={foreign.platform}", foreign.base, "other").returncode == 0
+    done = pair.pybuild("diff", "one", "other")
+    assert done.returncode == 2 and f"'other' for {foreign.platform}" in done.stderr
+    assert "images of one platform can be compared" in done.stderr
+    # An image of another tool.
+    assert pair.pybuild("diff", "one").returncode == 2
