@@ -66,6 +66,9 @@ def sections(data: bytes) -> list[Section] | None:
             (table,) = struct.unpack_from(f"{order}I", data, 32)
             size, count, names = struct.unpack_from(f"{order}HHH", data, 46)
         form = f"{order}IIQQQQ" if wide else f"{order}IIIIII"
+        # An offset beyond what an address can be is an OverflowError of struct.
+        if table > len(data):
+            return None
         if not 0 < count <= _MOST or size < struct.calcsize(form) or names >= count:
             return None
         headers = [struct.unpack_from(form, data, table + number * size) for number in range(count)]

@@ -165,3 +165,10 @@ def test_archives_in_archives_end() -> None:
 
     found = explain.explain(b"x.gz", nest(b"a"), nest(b"b"))
     assert not found.complete and found.diff
+
+
+def test_a_table_of_sections_beyond_all_addresses() -> None:
+    seed = _elf()
+    damaged = seed[:40] + b"\xff" * 8 + seed[48:]
+    assert elf.sections(seed) is not None
+    assert elf.sections(damaged) is None
