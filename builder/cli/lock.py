@@ -11,7 +11,6 @@ from builder.cli.context_spec import parse_platforms
 from builder.cli.contexts import contexts
 from builder.cli.environment import build_args
 from builder.cli.faults import told
-from builder.cli.lookup import when
 from builder.cli.progress import shown
 from builder.cli.provide import provide
 from builder.cli.registries import registry_access
@@ -89,7 +88,7 @@ def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         others=wanted[1:],
         machine=Platform.of_machine(os.uname().machine),
         access=access(environment, given)._replace(offline=offline),
-        pull="never" if offline else when(parsed),
+        pull="never" if offline else "missing",
         registry=lambda: registry_access(parsed, environment),
         ssh_auth_sock=environment.ssh_auth_sock,
     )

@@ -300,8 +300,7 @@ _LOCK = (
     *(
         flag
         for flag in _BUILD
-        if flag.name
-        in ("file", "build-arg", "build-context", "target", "platform", "pull", "tls-verify", "cert-dir", "ssh", "offline")
+        if flag.name in ("file", "build-arg", "build-context", "target", "platform", "tls-verify", "cert-dir", "ssh", "offline")
     ),
     Flag(
         "upgrade",
