@@ -52,24 +52,24 @@ def find(request: Request, store: Store, emit: Emit, *, upgrade: Collection[str]
     that are not asked for stays, too. Raises BuildError kinds; UsageError for a name to upgrade that it does not have.
     """
     path, before = _before(request, store, emit)
-    lacking = set(upgrade)
+    asked = frozenset(upgrade)
+    lacking = set(asked)
 
     def upgrades(pin: Pin) -> bool:
-        found = lacking_or_asked.intersection(called(pin))
+        found = asked.intersection(called(pin))
         lacking.difference_update(found)
         return anew or bool(found)
 
-    lacking_or_asked = frozenset(upgrade)
     locking = Locking(before, upgrades, _resolver(request, emit), store)
     if lacking:
         names = ", ".join(dict.fromkeys(called(pin)[0] for pin in _pins(before)))
         raise UsageError(f"{path} does not pin '{min(lacking)}'", hint=f"it pins {names or 'nothing'}")
     _, plans = planned(request._replace(pins=locking), store, emit)
     locking.take_sources(plans, Remotes(store, request.access, emit, locking), lambda text: None)
-    asked = {str(platform) for platform in request.platforms}
+    platforms = {str(platform) for platform in request.platforms}
     now = locking.lock()
     names_now = {pin.name for pin in now.images}
-    others = [pin for pin in before.images if pin.platform not in asked and pin.name in names_now]
+    others = [pin for pin in before.images if pin.platform not in platforms and pin.name in names_now]
     after = merged([*_pins(now), *others])
     return Found(path, after, _changes(before, after))
 
