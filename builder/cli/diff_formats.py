@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from builder.layers.names import show
+from builder.redact import redact
 from builder.verify.comparison import WORDS
 from builder.verify.patterns import PATTERNS
 
@@ -22,7 +23,15 @@ _WIDTH = 100
 
 def text(found: Comparison, limit: int) -> str:
     """The verdict first; then config, layers, and files by what makes them differ."""
-    return "".join(f"{line}\n" for line in _lines(found, limit))
+    # A heading has an empty line before it.
+    return "".join(
+        f"{_safe(part)}\n" for line in _lines(found, limit) for part in line.split("\n", 1 if line[:1] == "\n" else 0)
+    )
+
+
+def _safe(line: str) -> str:
+    """Images are others': what a terminal would obey is shown as it is written, and credentials of URLs are masked."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in redact(line))
 
 
 def _lines(found: Comparison, limit: int) -> Iterator[str]:

@@ -146,3 +146,12 @@ def test_bad_input(pair: Pair, tmp_path: Path, foreign: Any) -> None:
     assert "images of one platform can be compared" in done.stderr
     # An image of another tool.
     assert pair.pybuild("diff", "one").returncode == 2
+
+
+def test_what_an_image_says_is_nothing_that_a_terminal_obeys(pair: Pair) -> None:
+    """Files and history of others, with escape sequences and credentials in them."""
+    pair.build("red", WORD="\x1b[31mred\x07")
+    pair.build("url", WORD="https://jane:s3cret@example.com/x")
+    told = pair.diff("red", "url")
+    assert "\x1b" not in told and "\x07" not in told and "\\x1b[31mred" in told
+    assert "s3cret" not in told and "xxxxx" in told
