@@ -222,9 +222,7 @@ class Worker:
 
     def _with_disk(self, failure: BuildError) -> BuildError:
         """The same failure; told as the store's where its file system is full, which is what the command met, too."""
-        space = os.statvfs(self._store.root)
-        free = space.f_bfree if os.geteuid() == 0 else space.f_bavail
-        if free * space.f_frsize < _NO_SPACE or space.f_ffree == 0 < space.f_files:
+        if self._store.is_full(_NO_SPACE):
             failure.message += f", and no space is left in the store {self._store.root}"
             failure.hint = (
                 "free some space: pybuild prune, or elsewhere on its file system; or choose another place with --root"

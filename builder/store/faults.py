@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY = (errno.EROFS,)
 _DENIED = (errno.EACCES, errno.EPERM)
 
@@ -77,7 +77,7 @@ class Faults:
         )
 
     def _of_system(self, error: OSError) -> StoreError | None:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             return self.full()
         if error.errno in _READ_ONLY:
             return self.read_only()

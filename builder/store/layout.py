@@ -22,7 +22,7 @@ _DATABASE = {"db.sqlite", "db.sqlite-wal", "db.sqlite-shm", "db.sqlite-journal"}
 _LATER = {"locks", "mounts", "failed", "builds"}
 """Folders that are made when the first thing is put into them."""
 _NAMES = {"VERSION", "VERSION.new", "rungs", "blobs", "snapshots", "index", "tmp", "gc"} | _LATER | _DATABASE
-_FOREIGN = {"lost+found"}
+FOREIGN = {"lost+found"}
 """What a fresh file system has by itself: a store may be the root of one."""
 
 
@@ -94,7 +94,7 @@ def _check_usable(root: str) -> None:
         return
     except NotADirectoryError:
         raise StoreError(f"the store {root} is not a folder", hint="choose another place with --root") from None
-    strangers = sorted(found - _NAMES - _FOREIGN)
+    strangers = sorted(found - _NAMES - FOREIGN)
     if strangers:
         raise StoreError(f"{root} is not a store: it holds '{strangers[0]}'", hint="choose an empty or new folder with --root")
 

@@ -11,6 +11,7 @@ import fcntl
 import os
 from _thread import allocate_lock  # `threading` costs 1 ms at start
 
+from builder.store.faults import FULL
 from builder.store.files import make_folder
 from builder.store.removal import remove_tree
 
@@ -47,6 +48,25 @@ class Lease:
                 with self._faults:
                     self._folder = _take(self._tmp)
             return self._folder[0]
+
+    def lacks(self, needed: int) -> bool:
+        """Whether there is no room for a file of so many bytes.
+
+        It is tried: what a file system reserves, and for whom, and what a quota leaves, is in no number of statvfs(3).
+        """
+        path = self.new_path()
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            return error.errno in FULL
+        try:
+            os.posix_fallocate(fd, 0, needed)
+        except OSError as error:
+            return error.errno in FULL
+        finally:
+            os.close(fd)
+            os.unlink(path)
+        return False
 
     def was_used(self) -> bool:
         """Whether this process has made anything that may have gone into the store."""

@@ -92,6 +92,10 @@ class Store:
         """``with store.scratch() as folder``: an empty private folder on the store's file system, removed at the end."""
         return self._lease.scratch()
 
+    def is_full(self, needed: int) -> bool:
+        """Whether its file system has no room for so many bytes more."""
+        return self._lease.lacks(needed)
+
     def lock(self, name: str, holder: str, *, shared: bool = False) -> Lock:
         """A lock that threads and processes of this store share by its name; `holder` is what those who wait are told."""
         return self._locks.lock(name, holder, shared=shared)

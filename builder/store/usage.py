@@ -1,6 +1,7 @@
 """How much of the disk each thing in the store takes: allocated blocks, folders included, a file with several names once.
 
-The sum over all is what ``du -s --block-size=1`` says of the store's folder (du(1)), as long as nobody changes it meanwhile.
+The sum over all is what ``du -s --block-size=1`` says of the store's folder (du(1)), as long as nobody changes it meanwhile;
+lost+found does not count, which a file system that is the store's alone has of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import stat
 
 from builder.store.inventory import Thing
+from builder.store.layout import FOREIGN
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -50,6 +52,8 @@ def measure(root: str, things: Sequence[Thing], known: Mapping[str, int] | None 
         place = os.path.join(root, folder)
         own += _blocks(os.lstat(place), seen)
         for name in sorted(os.listdir(place)):
+            if not folder and name in FOREIGN:
+                continue
             path = f"{folder}/{name}" if folder else name
             if path in _SHELVES or path == "blobs":
                 folders.append(path)

@@ -126,6 +126,14 @@ def test_the_sum_is_what_the_disk_says(pybuild: Pybuild, busybox_base: Path, con
     assert next(one for one in found["items"] if one["type"] == "cache-mount")["bytes"] > 50_000
 
 
+def test_what_a_file_system_has_of_its_own_is_not_the_stores(pybuild: Pybuild, app: str) -> None:
+    before = du(pybuild)["bytes"]
+    lost = pybuild.store / "lost+found"
+    lost.mkdir()
+    (lost / "#12").write_bytes(b"x" * 100_000)
+    assert du(pybuild)["bytes"] == before
+
+
 def test_du_for_people(pybuild: Pybuild, app: str) -> None:
     done = pybuild("du", "--verbose")
     assert done.returncode == 0

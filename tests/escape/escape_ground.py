@@ -48,6 +48,37 @@ class Ground:
         (folder / "Dockerfile").write_text(dockerfile)
         return folder
 
+    @contextmanager
+    def disk(self, megabytes: int) -> Iterator[Path]:
+        """A folder of the rung's user that is a disk of its own, for a store; seen where the user's programs run."""
+        owner = os.stat(self.home)
+        image = self.field.room / f"disk-{secrets.token_hex(4)}"
+        with open(image, "wb") as file:
+            file.truncate(megabytes << 20)
+        options = f"root_owner={owner.st_uid}:{owner.st_gid},lazy_itable_init=0"
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-m0", "-E", options, image], check=True)
+        folder = self.home / image.name
+        folder.mkdir()
+        try:
+            subprocess.run([*self._beside(), "mount", "-o", "loop", image, folder], check=True)
+            try:
+                yield folder
+            finally:
+                # Lazily: what a failed test left may still have a file of it open.
+                subprocess.run([*self._beside(), "umount", "--lazy", folder], check=True)
+        finally:
+            folder.rmdir()
+            image.unlink()
+
+    def names(self, folder: Path) -> list[str]:
+        """What the folder has, as the rung's user sees it."""
+        found = subprocess.run([*self._beside(), "ls", "-A", folder], capture_output=True, text=True)
+        return found.stdout.splitlines()
+
+    def _beside(self) -> list[str]:
+        """What a command of root's begins with that sees the mounts which the rung's user sees."""
+        return self.program.machine.beside() if isinstance(self.program, UserPybuild) else []
+
     def build(self, context: Path, *flags: str | os.PathLike[str]) -> Done:
         base = f"base={self.field.base}"
         done = self.program(

@@ -45,6 +45,8 @@ class Case(NamedTuple):
     """Who is killed once the command has said `begun`: builder, server, init (the first process of the sandbox) or supervisor;
     empty for nobody."""
     signal: signal.Signals = signal.SIGKILL
+    disk: int = 0
+    """Megabytes of a disk that the store has for itself; 0 is the machine's."""
 
 
 class Ended(NamedTuple):
@@ -72,6 +74,16 @@ CASES: dict[str, Case] = {
     "closed-output": Case("a command that closes its output and goes on", "echo begun; exec >&- 2>&-; sleep 0.3"),
     "output": Case("a command that writes very much", _OUTPUT),
     "output-sigterm": Case("SIGTERM while a command writes without end", "echo begun; yes {0}", "builder", signal.SIGTERM),
+    "disk": Case("a command that fills the disk of the store", "echo begun; cat /dev/zero >/big", disk=64),
+    "disk-freed": Case(
+        "a command that fills it and removes what it wrote", "echo begun; cat /dev/zero >/big; rm /big", disk=64
+    ),
+    "disk-sigterm": Case(
+        "SIGTERM on a full disk", "cat /dev/zero >/big; echo begun; sleep {0}", "builder", signal.SIGTERM, disk=64
+    ),
+    "disk-sigkill": Case(
+        "SIGKILL of the builder on a full disk", "cat /dev/zero >/big; echo begun; sleep {0}", "builder", disk=64
+    ),
     "kills-all": Case("a command that kills all that it sees", "echo begun; kill -9 -1; kill -9 1; exit 4"),
 }
 
@@ -79,13 +91,27 @@ CASES: dict[str, Case] = {
 def ended(ground: Ground, case: Case, much: int) -> Ended:
     if case.kill == "supervisor" and ground.rung == "root":
         return Ended("-", 0.0)
+    if not case.disk:
+        return _ended(ground, case, much, ground.store)
+    with ground.disk(case.disk) as store:
+        return _ended(ground, case, much, store)
+
+
+def _ended(ground: Ground, case: Case, much: int, store: Path) -> Ended:
     token = f"{1_000_000 + secrets.randbelow(10**9)}"
     context = ground.context("FROM base\n")
     script = case.script.format(token, much)
     (context / "script").write_text(script + "\n")
     (context / "Dockerfile").write_text("FROM base\nRUN --mount=target=/c exec sh /c/script " + token + "\n")
     process = ground.program.start(
-        *(f"--isolation={ground.rung}", "--progress=plain", "--no-cache", "--build-context", f"base={ground.field.base}"),
+        *(
+            f"--isolation={ground.rung}",
+            f"--root={store}",
+            "--progress=plain",
+            "--no-cache",
+            "--build-context",
+            f"base={ground.field.base}",
+        ),
         context,
     )
     heard = threading.Event()
@@ -110,7 +136,7 @@ def ended(ground: Ground, case: Case, much: int) -> Ended:
         reader.join()
     if gone is None:
         return Ended(f"{process.returncode}, left: {len(_left(ground, token))} processes", seconds)
-    return Ended(f"{process.returncode}, {_remains(ground)}", seconds)
+    return Ended(f"{process.returncode}, {_remains(ground, store)}", seconds)
 
 
 def _read(process: subprocess.Popen[bytes], heard: threading.Event) -> None:
@@ -130,15 +156,15 @@ def _left(ground: Ground, token: str) -> list[str]:
     return running(ground.store, f"\0{token}\0", f"HOME={ground.home}\0")
 
 
-def _remains(ground: Ground) -> str:
+def _remains(ground: Ground, store: Path) -> str:
     """What there is after the next command on the store, which clears up what a killed one left."""
-    done = ground.program("images")
+    done = ground.program("images", f"--root={store}")
     left = []
     if done.returncode:
         left.append(f"a store that says {done.stderr[:80]}")
     with suppress(FileNotFoundError):
-        left += [f"tmp/{name}" for name in os.listdir(ground.store / "tmp")]
-    if str(ground.store) in Path("/proc/self/mountinfo").read_text():
+        left += [f"tmp/{name}" for name in ground.names(store / "tmp")]
+    if f"{store}/" in Path("/proc/self/mountinfo").read_text():
         left.append("a mount")
     return "left: " + ", ".join(left) if left else "nothing left"
 

@@ -47,10 +47,14 @@ class Machine:
         )
         assert self._holder.stdout is not None and self._holder.stdout.readline() == b"ready\n"
 
+    def beside(self) -> list[str]:
+        """What a command of root's begins with that is to run in the namespace."""
+        return ["nsenter", f"--target={self._holder.pid}", "--mount", "--"]
+
     def command(self, account: Account, *words: str, before: tuple[str, ...] = ()) -> list[str]:
         """The words as the user says them; `before` goes before all, as root."""
         identity = ["setpriv", f"--reuid={account.name}", f"--regid={account.name}", "--init-groups", "--inh-caps=-all"]
-        return ["nsenter", f"--target={self._holder.pid}", "--mount", "--", *before, *identity, *words]
+        return [*self.beside(), *before, *identity, *words]
 
     def close(self) -> None:
         self._holder.kill()
