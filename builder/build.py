@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from builder.plan.stages import Stages
     from builder.plan.steps import BaseImage, Plan, Warn
     from builder.request import Request
+    from builder.sandbox.cgroups import Groups
     from builder.store.builds import BuiltStep
     from builder.store.store import ImageRecord, Store
 
@@ -76,11 +77,6 @@ def build(request: Request, store: Store, emit: Emit) -> Image:
 
 
 def _built(request: Request, store: Store, journal: Journal) -> Image:
-    if request.limits:
-        # Before anything runs: a limit is never left out.
-        from builder.sandbox import resources  # for those who limit
-
-        resources.require(request.limits, request.isolation.rung)
     emit = journal.emit
     begun = time.monotonic()
     stop = Cancellation()
@@ -102,6 +98,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
             isolation=request.isolation,
             stop=stop,
             journal=journal,
+            groups=_groups(request),
         ) as executor,
     ):
         source = contexts.dockerfile()
@@ -139,6 +136,16 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
             )
         )
         return Image(image_id, names, size, manifest, plan, request.platforms)
+
+
+def _groups(request: Request) -> Groups | None:
+    """What the commands' limits need. Before anything runs: a limit is never left out."""
+    if request.limits is None:
+        return None
+    from builder.sandbox import resources  # for those who limit
+
+    resources.require(request.limits, request.isolation.rung)
+    return resources.groups(request.limits)
 
 
 def _pins(contexts: BuildContexts) -> Pins:

@@ -39,6 +39,16 @@ class StepLog(NamedTuple):
     data: bytes
 
 
+class StepUsage(NamedTuple):
+    """What a step's command used, told when it has ended."""
+
+    step: int
+    cpu_seconds: float
+    """Of all its processes, in the kernel and outside."""
+    peak_memory: int
+    """Bytes: of all its processes together where they have a cgroup of their own, as under `--memory`; else of the largest."""
+
+
 class StepFinished(NamedTuple):
     step: int
     name: str
@@ -148,6 +158,7 @@ Event = (
     | StepStarted
     | StepLog
     | StepExplained
+    | StepUsage
     | StepFinished
     | BuildWarning
     | Notice

@@ -4,6 +4,7 @@ away."""
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 
 from builder.engine.container import Process, exec_hint, prepare
 from builder.engine.mountpoints import unmounted
@@ -20,10 +21,12 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Literal
 
     from builder.engine.container import Prepared
     from builder.engine.mountpoints import Attachment
+    from builder.sandbox.cgroups import Groups
     from builder.sandbox.spec import Outcome, SandboxSpec
     from builder.store.store import ImageRecord, Store
 
@@ -60,7 +63,7 @@ class RunRequest(NamedTuple):
     changes: Changes = Changes()
 
 
-def run(request: RunRequest, store: Store) -> int:
+def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
     """Run the image's command to its end; its exit code. Raises UsageError for an image without a command, StepError for
     one that cannot be started."""
     parsed = parse_config(store.read_blob(request.image.config, CONFIG_LIMIT))
@@ -83,15 +86,17 @@ def run(request: RunRequest, store: Store) -> int:
     process = Process(argv, tuple(env.items()), cwd, user, hostname, request.network, hosts, request.shm_size)
     process = process._replace(ulimits=request.limits.ulimits, attachments=changes.mounts, readonly=changes.readonly)
     require(request.isolation)
-    _enforceable(request)
+    groups = _enforceable(request)
     if config.platform[:2] != Platform.of_machine(os.uname().machine)[:2]:
         from builder.engine import emulation  # for images for other platforms
 
         emulation.require(config.platform)
     roots = Roots(store)
-    with store.scratch() as scratch, Launcher() as launcher:
+    with groups or nullcontext(), store.scratch() as scratch, Launcher(groups) as launcher:
         prepared = _prepared(roots, Root.of(parsed.diff_ids), scratch, process)
         outcome = attached(launcher, prepared.spec, terminal=request.terminal)
+    if outcome.oom_kills:
+        warn(f"out of memory: {resources.out_of_memory(outcome.oom_kills, request.limits.cgroup.memory)}")
     if (unmade := explain(outcome)) is not None:
         raise unmade
     if (unplaced := unmounted(outcome, prepared.attached)) is not None:
@@ -109,10 +114,11 @@ def _prepared(roots: Roots, root: Root, scratch: str, process: Process) -> Prepa
         raise UsageError(error.message, hint=error.hint) from None
 
 
-def _enforceable(request: RunRequest) -> None:
+def _enforceable(request: RunRequest) -> Groups | None:
     """Raises SandboxError with Docker's exit code for what its own side of a run cannot do."""
     try:
         resources.require(request.limits, request.isolation.rung)
+        return resources.groups(request.limits)
     except SandboxError as error:
         error.exit_code = 125
         raise

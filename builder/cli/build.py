@@ -12,6 +12,7 @@ from builder.cli.contexts import contexts
 from builder.cli.environment import build_args
 from builder.cli.faults import discard, told
 from builder.cli.flags import near_command
+from builder.cli.limit_flags import LIMITS
 from builder.cli.lookup import new_name, when
 from builder.cli.upkeep import keep_house
 from builder.context.access import Access
@@ -220,7 +221,7 @@ def _check_offline(parsed: Parsed, outputs: Sequence[Output]) -> None:
 
 
 def _limits(parsed: Parsed) -> Limits | None:
-    if not parsed.texts("ulimit"):
+    if not any(parsed.texts(flag.name) for flag in LIMITS):
         return None
     from builder.cli.limit_spec import parse_limits  # for those who limit
 

@@ -10,7 +10,7 @@ from builder.cli.isolation import wanted
 from builder.engine import emulation
 from builder.errors import SandboxError, StoreError
 from builder.oci.platform import Platform
-from builder.sandbox import capabilities, ladder
+from builder.sandbox import capabilities, cgroups, ladder
 from builder.sandbox.rungs import choose
 from builder.store.store import Store
 from builder.values import NamedTuple
@@ -38,6 +38,8 @@ class Machine(NamedTuple):
     """Capabilities that RUN has with Docker and that this process cannot give."""
     platforms: tuple[tuple[str, bool], ...]
     """What RUN can be for, the machine's own first, each with whether it needs no emulator."""
+    limits: tuple[tuple[str, str], ...]
+    """Flags of limits that need a cgroup, each with why it cannot be enforced; empty where it can."""
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -64,7 +66,7 @@ def _machine(parsed: Parsed, environment: Environment) -> Machine:
     withheld = tuple(capabilities.withheld()) if taken.rung == "root" else ()
     own = Platform.of_machine(os.uname().machine)
     platforms = tuple((str(one), native) for one, native in emulation.usable(own, emulation.abilities()))
-    return Machine(os.uname().release, taken, found.verdicts, found.fallbacks, withheld, platforms)
+    return Machine(os.uname().release, taken, found.verdicts, found.fallbacks, withheld, platforms, cgroups.enforceable())
 
 
 def _place(root: str, tmpdir: str) -> str:
@@ -98,6 +100,8 @@ def _machine_text(machine: Machine) -> str:
         lines += [f"    hint: {verdict.hint}"] if verdict.hint and not verdict.usable else []
     lines += [f"  this machine lacks '{name}'; the sandbox does without" for name in machine.lacks]
     lines += [f"  {name} is withheld from the builder: a step that needs it fails" for name in machine.withheld]
+    lines.append(f"Limits of RUN steps: {', '.join(flag for flag, reason in machine.limits if not reason) or 'no'}")
+    lines += [f"  {flag} cannot be enforced: {reason}" for flag, reason in machine.limits if reason]
     lines.append("Each was tried. 'pybuild doctor --store' looks at the store.")
     return "".join(f"{line}\n" for line in lines)
 
@@ -116,6 +120,7 @@ def _machine_json(machine: Machine) -> str:
             "withheld": list(machine.withheld),
         },
         platforms=[{"platform": name, "emulated": not native} for name, native in machine.platforms],
+        limits=[{"flag": flag, "enforced": not reason, "reason": reason or None} for flag, reason in machine.limits],
     )
 
 

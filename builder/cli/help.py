@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from builder.cli.table import Command, Flag
+    from builder.cli.flag import Command, Flag
 
 WIDTH = 80
 _LEFT = 30

@@ -40,7 +40,11 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         none = parsed.text("network") == "none"
         limits = parse_limits(parsed)
         request = RunRequest(image, tuple(argv), "none" if none else "host", terminal, environment.sandbox, limits)
-        return run(request._replace(shm_size=parsed.number("shm-size") or request.shm_size, changes=changes), store)
+        return run(request._replace(shm_size=parsed.number("shm-size") or request.shm_size, changes=changes), store, _warn)
+
+
+def _warn(message: str) -> None:
+    complain(f"warning: {message}\n")
 
 
 def _image(name: str, parsed: Parsed, environment: Environment, store: Store) -> ImageRecord:

@@ -6,53 +6,8 @@ without a daemon: accepted and noted), or `unbuilt` (refused by name, except for
 
 from __future__ import annotations
 
-from builder.values import NamedTuple
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Literal
-
-    Kind = Literal["bool", "string", "list", "pairs", "int", "bytes"]
-    Status = Literal["works", "ignored", "unbuilt"]
-
-
-class Flag(NamedTuple):
-    """`kind` says what a value must look like; `list` and `pairs` (NAME=VALUE) may be repeated, of the others the last wins."""
-
-    name: str
-    short: str
-    kind: Kind
-    metavar: str
-    help: str
-    group: str = "Other"
-    status: Status = "works"
-    choices: tuple[str, ...] = ()
-    harmless: tuple[str, ...] = ()
-    implied: str = ""
-    """The value of a bare ``--flag`` where a value may be left out."""
-
-
-class Command(NamedTuple):
-    name: str
-    usage: str
-    """What follows the name: flags and arguments."""
-    help: str
-    flags: tuple[Flag, ...]
-    least: int = 0
-    most: int = 0
-    """How many arguments; -1 for any number."""
-    built: bool = True
-    stops: bool = False
-    """Flags end at the first argument: the rest belongs to the command that is run."""
-
-
-def _unbuilt(name: str, kind: Kind, metavar: str, help: str, *, short: str = "", harmless: tuple[str, ...] = ()) -> Flag:
-    return Flag(name, short, kind, metavar, help, "", "unbuilt", harmless=harmless)
-
-
-def _ignored(name: str, kind: Kind, *, short: str = "") -> Flag:
-    return Flag(name, short, kind, "", "", "", "ignored")
-
+from builder.cli.flag import Command, Flag, ignored, unbuilt
+from builder.cli.limit_flags import LIMITS
 
 GLOBAL = (
     Flag("root", "", "string", "DIR", "the store (default: $PYBUILD_ROOT, else the user's own)"),
@@ -83,8 +38,6 @@ _ISOLATION = Flag(
 )
 
 _OFFLINE = Flag("offline", "", "bool", "", "fetch nothing: bases, URLs and git repositories come from the store alone")
-
-_ULIMIT = Flag("ulimit", "", "list", "NAME=SOFT[:HARD]", "a limit of setrlimit(2) for commands, as nofile=1024:4096")
 
 _BUILD = (
     Flag("file", "f", "string", "PATH", "the Dockerfile (default: CONTEXT/Dockerfile, then Containerfile)", "Inputs"),
@@ -142,7 +95,7 @@ _BUILD = (
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts of RUN steps", "Steps"),
     Flag("network", "", "string", "MODE", "the network of RUN steps", "Steps", choices=("default", "host", "none")),
     Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm in RUN steps, as 64m", "Steps"),
-    _ULIMIT._replace(group="Steps"),
+    *(flag._replace(group="Steps") for flag in LIMITS),
     _ISOLATION._replace(group="Steps"),
     Flag(
         "progress",
@@ -155,43 +108,34 @@ _BUILD = (
     ),
     Flag("quiet", "q", "bool", "", "show nothing but errors; print the image id", "Display"),
     Flag("explain", "", "bool", "", "say why each step ran that did not come from the cache", "Display"),
-    _unbuilt("annotation", "pairs", "NAME=VALUE", "add an annotation to the manifest"),
-    _unbuilt("attest", "list", "SPEC", "add an attestation", harmless=("false",)),
-    _unbuilt("build-arg-file", "list", "FILE", "read ARGs from a file"),
-    _unbuilt("cap-add", "list", "NAME", "give RUN steps a capability"),
-    _unbuilt("cap-drop", "list", "NAME", "take a capability from RUN steps"),
-    _unbuilt("cgroup-parent", "string", "PATH", "the parent cgroup of RUN steps"),
-    _unbuilt("compression", "string", "NAME", "how layers are compressed"),
-    _unbuilt("cpus", "string", "N", "limit the processors of RUN steps"),
-    _unbuilt("device", "list", "PATH", "give RUN steps a device"),
-    _unbuilt("env", "pairs", "NAME=VALUE", "add an ENV to the image"),
-    _unbuilt("format", "string", "NAME", "oci or docker manifests", harmless=("oci",)),
-    _unbuilt("ignorefile", "string", "FILE", "another .dockerignore"),
-    _unbuilt("logfile", "string", "FILE", "write the log to a file"),
-    _unbuilt("memory", "bytes", "SIZE", "limit the memory of RUN steps", short="m"),
-    _unbuilt("provenance", "string", "SPEC", "add a provenance attestation", harmless=("false",)),
-    _unbuilt("sbom", "string", "SPEC", "add an SBOM attestation", harmless=("false",)),
-    _unbuilt("squash", "bool", "", "put all new layers into one"),
-    _unbuilt("timestamp", "string", "TIME", "other times for the files of the layers"),
-    _unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host in RUN steps", short="v"),
-    _ignored("builder", "string"),
-    _ignored("compress", "bool"),
-    _ignored("cpu-period", "string"),
-    _ignored("cpu-quota", "string"),
-    _ignored("cpu-shares", "string", short="c"),
-    _ignored("cpuset-cpus", "string"),
-    _ignored("cpuset-mems", "string"),
-    _ignored("detach", "bool"),
-    _ignored("disable-compression", "bool"),
-    _ignored("disable-content-trust", "bool"),
-    _ignored("force-rm", "bool"),
-    _ignored("layers", "bool"),
-    _ignored("memory-swap", "string"),
-    _ignored("rm", "bool"),
-    _ignored("runtime", "string"),
-    _ignored("security-opt", "list"),
-    _ignored("server-config", "string"),
-    _ignored("stream", "bool"),
+    unbuilt("annotation", "pairs", "NAME=VALUE", "add an annotation to the manifest"),
+    unbuilt("attest", "list", "SPEC", "add an attestation", harmless=("false",)),
+    unbuilt("build-arg-file", "list", "FILE", "read ARGs from a file"),
+    unbuilt("cap-add", "list", "NAME", "give RUN steps a capability"),
+    unbuilt("cap-drop", "list", "NAME", "take a capability from RUN steps"),
+    unbuilt("compression", "string", "NAME", "how layers are compressed"),
+    unbuilt("device", "list", "PATH", "give RUN steps a device"),
+    unbuilt("env", "pairs", "NAME=VALUE", "add an ENV to the image"),
+    unbuilt("format", "string", "NAME", "oci or docker manifests", harmless=("oci",)),
+    unbuilt("ignorefile", "string", "FILE", "another .dockerignore"),
+    unbuilt("logfile", "string", "FILE", "write the log to a file"),
+    unbuilt("provenance", "string", "SPEC", "add a provenance attestation", harmless=("false",)),
+    unbuilt("sbom", "string", "SPEC", "add an SBOM attestation", harmless=("false",)),
+    unbuilt("squash", "bool", "", "put all new layers into one"),
+    unbuilt("timestamp", "string", "TIME", "other times for the files of the layers"),
+    unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host in RUN steps", short="v"),
+    ignored("builder", "string"),
+    ignored("compress", "bool"),
+    ignored("detach", "bool"),
+    ignored("disable-compression", "bool"),
+    ignored("disable-content-trust", "bool"),
+    ignored("force-rm", "bool"),
+    ignored("layers", "bool"),
+    ignored("rm", "bool"),
+    ignored("runtime", "string"),
+    ignored("security-opt", "list"),
+    ignored("server-config", "string"),
+    ignored("stream", "bool"),
 )
 
 _QUIET = Flag("quiet", "q", "bool", "", "show image ids alone")
@@ -216,7 +160,7 @@ _INSPECT = (
     Flag("type", "", "string", "NAME", "what is inspected: there are only images", choices=("image",)),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
-    _ignored("size", "bool", short="s"),
+    ignored("size", "bool", short="s"),
 )
 
 _HISTORY = (
@@ -232,8 +176,8 @@ _PULL = (
     Flag("quiet", "q", "bool", "", "show nothing but errors; print image ids alone"),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
-    _unbuilt("all-tags", "bool", "", "pull every tag of a repository", short="a"),
-    _ignored("disable-content-trust", "bool"),
+    unbuilt("all-tags", "bool", "", "pull every tag of a repository", short="a"),
+    ignored("disable-content-trust", "bool"),
 )
 
 _FORMS = ("gzip", "zstd", "uncompressed")
@@ -243,8 +187,8 @@ _PUSH = (
     Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
-    _unbuilt("all-tags", "bool", "", "push every tag of a repository", short="a"),
-    _ignored("disable-content-trust", "bool"),
+    unbuilt("all-tags", "bool", "", "push every tag of a repository", short="a"),
+    ignored("disable-content-trust", "bool"),
 )
 
 _SAVE = (
@@ -259,8 +203,8 @@ _SAVE = (
     ),
     Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
     Flag("platform", "", "string", "OS/ARCH", "which image of several platforms (default: all in OCI's formats)"),
-    _ignored("quiet", "bool", short="q"),
-    _ignored("multi-image-archive", "bool", short="m"),
+    ignored("quiet", "bool", short="q"),
+    ignored("multi-image-archive", "bool", short="m"),
 )
 
 _LOAD = (
@@ -277,10 +221,10 @@ _INDEX = (
     Flag("quiet", "q", "bool", "", "show nothing but errors; print the digest alone"),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
-    _unbuilt("file", "list", "FILE", "read descriptors from a file", short="f"),
-    _unbuilt("prefer-index", "bool", "", "an index, also of one image", harmless=("true",)),
-    _ignored("builder", "string"),
-    _ignored("progress", "string"),
+    unbuilt("file", "list", "FILE", "read descriptors from a file", short="f"),
+    unbuilt("prefer-index", "bool", "", "an index, also of one image", harmless=("true",)),
+    ignored("builder", "string"),
+    ignored("progress", "string"),
 )
 
 _LOGIN = (
@@ -333,24 +277,14 @@ _RUN = (
     Flag("read-only", "", "bool", "", "let nothing be written but in mounts"),
     Flag("hostname", "", "string", "NAME", "the host name (default: the first digits of the image's id)"),
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts"),
-    _ULIMIT,
+    *LIMITS,
     Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm, as 64m (the default)"),
     _ISOLATION,
-    _unbuilt("cgroup-parent", "string", "PATH", "the parent cgroup"),
-    _unbuilt("cpu-period", "string", "MICROSECONDS", "limit the processors"),
-    _unbuilt("cpu-quota", "string", "MICROSECONDS", "limit the processors"),
-    _unbuilt("cpu-shares", "string", "N", "weigh the processors", short="c"),
-    _unbuilt("cpus", "string", "N", "limit the processors"),
-    _unbuilt("cpuset-cpus", "string", "LIST", "choose the processors"),
-    _unbuilt("cpuset-mems", "string", "LIST", "choose the memory nodes"),
-    _unbuilt("memory", "bytes", "SIZE", "limit the memory", short="m"),
-    _unbuilt("memory-swap", "string", "SIZE", "limit memory and swap"),
-    _unbuilt("pids-limit", "string", "N", "limit the processes"),
-    _unbuilt("detach", "bool", "", "run in the background", short="d"),
-    _unbuilt("publish", "list", "HOST:PORT", "publish a port", short="p"),
-    _unbuilt("name", "string", "NAME", "name the container"),
-    _ignored("interactive", "bool", short="i"),
-    _ignored("rm", "bool"),
+    unbuilt("detach", "bool", "", "run in the background", short="d"),
+    unbuilt("publish", "list", "HOST:PORT", "publish a port", short="p"),
+    unbuilt("name", "string", "NAME", "name the container"),
+    ignored("interactive", "bool", short="i"),
+    ignored("rm", "bool"),
 )
 
 
@@ -361,7 +295,7 @@ _DU = (
     Flag("verbose", "", "bool", "", "show each thing, not the kinds alone"),
     _FILTER,
     _AS_JSON,
-    _ignored("builder", "string"),
+    ignored("builder", "string"),
 )
 
 _PRUNE = (
@@ -376,7 +310,7 @@ _PRUNE = (
     Flag("force", "f", "bool", "", "do not ask"),
     Flag("verbose", "", "bool", "", "show each thing that goes"),
     _AS_JSON,
-    _ignored("builder", "string"),
+    ignored("builder", "string"),
 )
 
 _DIFF = (
@@ -436,7 +370,7 @@ _ALL = (
         "Remove names of images, and images without a name",
         (
             Flag("force", "f", "bool", "", "remove an image with several names, too; one that is not there is no error"),
-            _ignored("no-prune", "bool"),
+            ignored("no-prune", "bool"),
         ),
         1,
         -1,
@@ -447,8 +381,8 @@ _ALL = (
         "Make an image of a root file system: a tar archive or a directory",
         (
             Flag("platform", "", "string", "OS/ARCH", "the platform of the files (default: this machine's)"),
-            _unbuilt("change", "list", "INSTRUCTION", "set the image's config by instructions", short="c"),
-            _unbuilt("message", "string", "TEXT", "the comment in the history", short="m"),
+            unbuilt("change", "list", "INSTRUCTION", "set the image's config by instructions", short="c"),
+            unbuilt("message", "string", "TEXT", "the comment in the history", short="m"),
         ),
         1,
         2,

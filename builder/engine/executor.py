@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from builder.oci.digest import Digest
     from builder.oci.platform import Platform
     from builder.plan.steps import Step
+    from builder.sandbox.cgroups import Groups
     from builder.store.store import Store
 
     Keyed = RunStep | CopyStep | WorkdirStep
@@ -96,6 +97,7 @@ class Executor:
         isolation: Isolation = Isolation(),  # noqa: B008  a frozen value
         stop: Cancellation | None = None,
         journal: Journal | None = None,
+        groups: Groups | None = None,
     ) -> None:
         self._store = store
         self._contexts = contexts
@@ -112,6 +114,8 @@ class Executor:
         self._lock = allocate_lock()
         self._provided = provided
         self._isolation = isolation
+        # Closed with this.
+        self._groups = groups
         self._remotes: Remotes | None = None
         self.pins: Pins | None = None
         """What remote sources are taken to be; set before the first step."""
@@ -129,6 +133,8 @@ class Executor:
             self._imports.close()
         if worker is not None:
             worker.close()
+        if self._groups is not None:
+            self._groups.close()
 
     def warm(self) -> None:
         """Start the fork server in the background: it takes 40 ms, in which the Dockerfile is parsed. And ask the caches."""
@@ -334,7 +340,9 @@ class Executor:
             if self._closed:
                 raise Interrupted(_SIGINT)
             if self._worker is None:
-                self._worker = Worker(self._store, self._roots, self._emit, self._provided, self._isolation, self.stop)
+                self._worker = Worker(
+                    self._store, self._roots, self._emit, self._provided, self._isolation, self.stop, self._groups
+                )
             return self._worker
 
     def _fetcher(self) -> Remotes:

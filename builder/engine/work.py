@@ -16,12 +16,13 @@ from builder.engine.mountpoints import unmounted
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, Interrupted, StepError, StoreError
-from builder.events import BuildWarning, Debug, SandboxChosen, StepLog
+from builder.events import BuildWarning, Debug, SandboxChosen, StepLog, StepUsage
 from builder.layers.diff import commit_upper
 from builder.oci.platform import Platform
 from builder.plan.heredocs import PIPES
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
+from builder.sandbox.resources import out_of_memory
 from builder.sandbox.spec import ScriptMount
 
 TYPE_CHECKING = False
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from builder.layers.entry import Item
     from builder.plan.keys import Key
     from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
+    from builder.sandbox.cgroups import Groups
     from builder.sandbox.rungs import Isolation
     from builder.sandbox.spec import Outcome
     from builder.store.store import Store
@@ -59,7 +61,14 @@ class Worker:
     """Does steps, several at once if need be. Close it: it may have started the fork server."""
 
     def __init__(
-        self, store: Store, roots: Roots, emit: Emit, provided: Provided, isolation: Isolation, stop: Cancellation
+        self,
+        store: Store,
+        roots: Roots,
+        emit: Emit,
+        provided: Provided,
+        isolation: Isolation,
+        stop: Cancellation,
+        groups: Groups | None = None,
     ) -> None:
         self._store = store
         self._roots = roots
@@ -67,6 +76,7 @@ class Worker:
         self._provided = provided
         self._isolation = isolation
         self._stop = stop
+        self._groups = groups
         self._lock = threading.Lock()
         self._launcher: Launcher | None = None
         self._mounting: MountTools | None = None
@@ -145,13 +155,19 @@ class Worker:
                 outcome = launcher.run(prepared.spec, output=output)
             # Who waits for a cache need not wait for the layer.
             stack.close()
+            self._emit(StepUsage(number, outcome.cpu_seconds, outcome.peak_memory))
             self._tell(outcome.fallbacks)
             devices = made_devices(outcome.notes)
             self._report(step, emulated(outcome.notes) + devices_as_files(prepared.spec.emulate, devices))
+            if outcome.oom_kills and not outcome.code:
+                told = out_of_memory(outcome.oom_kills, self._memory())
+                self._emit(BuildWarning("OutOfMemory", f"{told}; its exit code is 0 all the same", step.span.line))
             if outcome.code or outcome.failed_at:
                 hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
                 failure = self._with_disk(
-                    unmounted(outcome, prepared.attached) or explain(outcome) or _failure(step, outcome, tail, hint)
+                    unmounted(outcome, prepared.attached)
+                    or explain(outcome)
+                    or _failure(step, outcome, tail, hint, self._memory())
                 )
                 if isinstance(failure, StepError) and failure.code and failure.exit_code == StepError.exit_code:
                     self._keep(prepared.spec.upper, step, number, key, failure)
@@ -159,6 +175,10 @@ class Worker:
             upper = prepared.spec.upper
             committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step), devices=devices)
             return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)
+
+    def _memory(self) -> int:
+        """Bytes that a command may have; 0 for no limit."""
+        return self._groups.limits.memory if self._groups is not None else 0
 
     def _able(self, step: RunStep) -> None:
         """Raises SandboxError, told at the step, for a platform whose programs do not run here."""
@@ -241,7 +261,7 @@ class Worker:
                 raise Interrupted(signal.SIGINT)
             if self._launcher is None:
                 require(self._isolation)
-                self._launcher = Launcher()
+                self._launcher = Launcher(self._groups)
             return self._launcher
 
     def _warn(self, step: Step) -> Callable[[str], None]:
@@ -273,8 +293,8 @@ class _Tail:
         return tuple(line.rpartition("\r")[2] for line in text.rstrip("\n").split("\n") if line)[-TAIL_LINES:]
 
 
-def _failure(step: RunStep, outcome: Outcome, tail: _Tail, hint: str | None) -> StepError:
-    """`hint` says why an exec failed, where that is known."""
+def _failure(step: RunStep, outcome: Outcome, tail: _Tail, hint: str | None, memory: int) -> StepError:
+    """`hint` says why an exec failed, where that is known; `memory` is the limit in bytes."""
     reason = f": {os.strerror(outcome.exec_error)}" if outcome.exec_error else ""
     match outcome.failed_at:
         case "exec":
@@ -294,6 +314,9 @@ def _failure(step: RunStep, outcome: Outcome, tail: _Tail, hint: str | None) -> 
             if step.argv[-1].startswith("['"):
                 hint = "it looks like the JSON form and is none, since that has double quotes: the shell got it as it is"
             hint = hint or _CODE_HINTS.get(outcome.code)
+            if outcome.oom_kills:
+                message += f": {out_of_memory(outcome.oom_kills, memory)}"
+                hint = "allow more with --memory, or have the command use less at a time"
             return StepError(message, step.span, code=outcome.code, tail=tail.lines(), hint=hint)
 
 

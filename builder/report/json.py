@@ -25,6 +25,7 @@ from builder.events import (
     StepFinished,
     StepLog,
     StepStarted,
+    StepUsage,
     Transfer,
 )
 from builder.report.lines import incomplete
@@ -107,6 +108,8 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
                 "line": line or None,
                 "reasons": reason_objects(reasons),
             }
+        case StepUsage(step, seconds, memory):
+            return "step.usage", {"step": step, "cpu_seconds": round(seconds, 3), "peak_memory": memory}
         case StepFinished(step, name, line, status, seconds, diff_id, size, key):
             return "step.finished", {
                 "step": step,

@@ -5,9 +5,9 @@ gives it read-write, and (under `network="host"`) on the network. When the comma
 however it ends, no process and no mount of the sandbox is left.
 
 Does not protect against: holes of the kernel itself; what the host's network offers to everybody; abstract unix sockets of
-the host where the kernel has no Landlock scope (`Outcome.fallbacks` names it); use of memory, processor and disk (no limits
-yet). Root in the sandbox is root of the host where the builder is, held by capabilities, seccomp and nodev; in a user
-namespace it is a subordinate id. The paths of a `SandboxSpec` on the host's side are trusted.
+the host where the kernel has no Landlock scope (`Outcome.fallbacks` names it); use of the disk, and of memory and processor
+where nobody limits them (`cgroups`). Root in the sandbox is root of the host where the builder is, held by capabilities,
+seccomp and nodev; in a user namespace it is a subordinate id. The paths of a `SandboxSpec` on the host's side are trusted.
 
 `spec` is the language, `launcher` what the builder calls, `probe` says what is wrong with a machine. `main` is the fork
 server's program: `serve`, `enter`, `rootfs`, `mounts`, `overlay`, `privileges`, `terminal`, `features`, `kernel` and

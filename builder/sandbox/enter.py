@@ -25,15 +25,23 @@ if TYPE_CHECKING:
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def enter(job: Job, streams: tuple[int, int, int], errors: int, server: int, missing: tuple[str, ...], supervisor: int) -> None:
+def enter(
+    job: Job,
+    streams: tuple[int, int, int],
+    errors: int,
+    server: int,
+    missing: tuple[str, ...],
+    supervisor: int,
+    cgroups: tuple[int, ...],
+) -> None:
     """Never returns: it becomes the command, or says on the descriptor `errors` what failed, and ends.
 
     `streams` are the command's; -1 as the first is /dev/null. `server` is the pidfd of the fork server. `supervisor` is the
-    socket over which the supervisor gets what it answers on; -1 for no supervisor.
+    socket over which the supervisor gets what it answers on; -1 for no supervisor. `cgroups` are the files of those to join.
     """
     stage = ""
     try:
-        for name, step in _steps(job, streams, errors, server, missing, supervisor):
+        for name, step in _steps(job, streams, errors, server, missing, supervisor, cgroups):
             stage = name
             step()
     except OSError as error:
@@ -46,11 +54,18 @@ def enter(job: Job, streams: tuple[int, int, int], errors: int, server: int, mis
 
 
 def _steps(
-    job: Job, streams: tuple[int, int, int], errors: int, server: int, missing: tuple[str, ...], supervisor: int
+    job: Job,
+    streams: tuple[int, int, int],
+    errors: int,
+    server: int,
+    missing: tuple[str, ...],
+    supervisor: int,
+    cgroups: tuple[int, ...],
 ) -> list[tuple[str, Callable[[], None]]]:
     root = Root(job, missing)
     return [
         ("session", lambda: _session(job, server)),
+        ("cgroup", lambda: _join(job, cgroups)),
         ("hostname", lambda: _name_host(job)),
         ("loopback", lambda: _bring_up_loopback(job)),
         ("overlay", root.mount_overlay),
@@ -83,6 +98,15 @@ def _session(job: Job, server: int) -> None:
     privileges.die_with(server, job)
     if "session" not in job.without:
         os.setsid()
+
+
+def _join(job: Job, cgroups: tuple[int, ...]) -> None:
+    for fd in cgroups:
+        # Whoever writes it.
+        os.write(fd, b"0")
+    if cgroups and "cgroup-namespace" not in job.without:
+        # What lies above them is not to be seen.
+        kernel.unshare(kernel.CLONE_NEWCGROUP)
 
 
 def _name_host(job: Job) -> None:

@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from builder.sandbox.cgroups import Groups
     from builder.sandbox.spec import Mount, SandboxSpec
 
 _SIGINT = 2
@@ -36,9 +37,13 @@ Output = Callable[[bytes], None]
 
 
 class Launcher:
-    """The fork server, and the way to it. A context manager: leaving it ends whatever still runs."""
+    """The fork server, and the way to it. A context manager: leaving it ends whatever still runs.
 
-    def __init__(self) -> None:
+    `groups` has a cgroup for each command; it must outlive this.
+    """
+
+    def __init__(self, groups: Groups | None = None) -> None:
+        self._groups = groups
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._far_socket: socket.socket | None = None
@@ -70,12 +75,26 @@ class Launcher:
         Raises SandboxError when there is no fork server, Interrupted when `close` was called meanwhile. Whatever exception
         `output` or a signal raises: the sandbox is dead before it leaves here.
         """
+        if self._groups is None:
+            return self._run(spec, output, stdio, ())
+        group = self._groups.new()
+        try:
+            outcome = self._run(spec, output, stdio, tuple(group.procs))
+            use = group.use()
+        finally:
+            group.close()
+        return outcome._replace(oom_kills=use.oom_kills, peak_memory=use.peak or outcome.peak_memory)
+
+    def _run(
+        self, spec: SandboxSpec, output: Output | None, stdio: tuple[int, int, int] | None, groups: tuple[int, ...]
+    ) -> Outcome:
         fields = _fields(spec, self._filter(spec), self._emulation(spec), own_streams=stdio is None)
+        fields["groups_given"] = len(groups)
         run = _Run(own_output=stdio is None)
         try:
             own = (0, run.output_end, run.output_end)
             streams = stdio or own
-            run.send(self._connect(), fields, streams if spec.stdin == "inherit" else streams[1:])
+            run.send(self._connect(), fields, (*groups, *(streams if spec.stdin == "inherit" else streams[1:])))
             reply = run.follow(output)
         finally:
             run.end()
@@ -179,13 +198,13 @@ class _Run:
         self._over = True
         self._reply: wire.Reply | None = None
 
-    def send(self, server: socket.socket, fields: dict[str, object], streams: tuple[int, ...]) -> None:
+    def send(self, server: socket.socket, fields: dict[str, object], given: tuple[int, ...]) -> None:
         job = memory_file("job")
         try:
             with open(job, "wb", closefd=False) as file:
                 file.write(wire.pack_job(fields))
             self._over = False
-            socket.send_fds(server, [wire.RUN], [job, self._far_channel.fileno(), *streams], socket.MSG_NOSIGNAL)
+            socket.send_fds(server, [wire.RUN], [job, self._far_channel.fileno(), *given], socket.MSG_NOSIGNAL)
         except ConnectionError:
             self._over = True
         finally:
@@ -359,5 +378,7 @@ def _outcome(reply: wire.Reply, fallbacks: tuple[str, ...]) -> Outcome:
         return Outcome(code, exec_error=reply.errno, failed_at=reply.failed_at, fallbacks=fallbacks, notes=reply.notes)
     code = os.waitstatus_to_exitcode(reply.status)
     if code < 0:
-        return Outcome(128 - code, signal=-code, fallbacks=fallbacks, notes=reply.notes)
-    return Outcome(code, fallbacks=fallbacks, notes=reply.notes)
+        ended = Outcome(128 - code, signal=-code, fallbacks=fallbacks, notes=reply.notes)
+    else:
+        ended = Outcome(code, fallbacks=fallbacks, notes=reply.notes)
+    return ended._replace(cpu_seconds=reply.used[0], peak_memory=reply.used[1])

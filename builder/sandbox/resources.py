@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from builder.errors import SandboxError
+from builder.sandbox.hierarchies import CgroupLimits
 from builder.sandbox.limits import LIMITS, UNLIMITED
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.sandbox.cgroups import Groups
 
 Ulimit = tuple[str, int, int]
 """Docker's name, soft and hard; -1 for no limit. Units are those of setrlimit(2): bytes, seconds, or a number of things."""
@@ -36,6 +41,7 @@ class Limits(NamedTuple):
 
     ulimits: tuple[Ulimit, ...] = ()
     """In the order of their names, each once."""
+    cgroup: CgroupLimits = CgroupLimits()
 
 
 def numbered(ulimits: tuple[Ulimit, ...]) -> tuple[tuple[int, int, int], ...]:
@@ -75,6 +81,28 @@ def require(limits: Limits, rung: str | None) -> None:
                 f"--ulimit {name}: the builder may not raise its hard limit of {ceiling} to {_text(hard)}",
                 hint=f"say --ulimit {name}={ceiling} at most, or run the builder with CAP_SYS_RESOURCE, as root has it",
             )
+
+
+def groups(limits: Limits) -> Groups | None:
+    """Cgroups for the commands that are limited so, to be closed; None for limits that need none.
+
+    Raises SandboxError for a limit that cannot be enforced here.
+    """
+    if limits.cgroup == CgroupLimits():
+        return None
+    from builder.sandbox.cgroups import Groups  # for those who limit
+
+    return Groups(limits.cgroup)
+
+
+def out_of_memory(kills: int, memory: int) -> str:
+    """What is said of a command of which the kernel killed processes at the limit of so many bytes."""
+    unit = next((unit for unit, size in _UNITS if memory % size == 0), "")
+    amount = f"{memory // dict(_UNITS).get(unit, 1)}{unit}"
+    return f"the kernel killed {kills} of its processes at the limit of memory, --memory={amount}"
+
+
+_UNITS = (("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10))
 
 
 def _text(limit: int) -> str:

@@ -26,7 +26,7 @@ _NAMESPACES = (
     ("uts-namespace", kernel.CLONE_NEWUTS),
     ("cgroup-namespace", kernel.CLONE_NEWCGROUP),
 )
-_DESCRIPTORS = 5
+_DESCRIPTORS = 16
 _SPACE = _socket.CMSG_SPACE(_DESCRIPTORS * 4)
 
 
@@ -84,18 +84,22 @@ class _Server:
         if not data:
             return False
         fds = _descriptors(ancillary)
-        job_file, channel, streams = fds[0], fds[1], fds[2:]
+        job_file, channel, given = fds[0], fds[1], fds[2:]
         try:
             job = wire.unpack_job(os.pread(job_file, os.fstat(job_file).st_size, 0))
-            self.start(job, channel, (streams[0] if len(streams) == 3 else -1, streams[-2], streams[-1]))
+            cgroups, streams = tuple(given[: job.groups_given]), given[job.groups_given :]
+            self.start(job, channel, (streams[0] if len(streams) == 3 else -1, streams[-2], streams[-1]), cgroups)
         finally:
             # At once: a pipe ends when its last writer ends, and that must not be this process.
-            for fd in (job_file, *streams):
+            for fd in (job_file, *given):
                 os.close(fd)
         return True
 
-    def start(self, job: wire.Job, channel: int, streams: tuple[int, int, int]) -> None:
+    def start(self, job: wire.Job, channel: int, streams: tuple[int, int, int], cgroups: tuple[int, ...]) -> None:
         flags = sum(flag for name, flag in _NAMESPACES if name not in job.without)
+        if cgroups:
+            # Its root is the group in which it is made: the command's, which it has yet to join.
+            flags &= ~kernel.CLONE_NEWCGROUP
         if job.network == "none":
             flags |= kernel.CLONE_NEWNET
         missing = self.missing
@@ -122,7 +126,7 @@ class _Server:
                     os.close(fd)
             return
         if pid == 0:
-            enter(job, streams, child_errors, self.own_pidfd, missing, asks)
+            enter(job, streams, child_errors, self.own_pidfd, missing, asks, cgroups)
         os.close(child_errors)
         running = _Running(job, pid, pidfd, channel, errors, missing, hears)
         if asks >= 0:
@@ -180,7 +184,9 @@ class _Server:
         del self.told[running.channel]
 
     def finish(self, running: _Running) -> None:
-        _, status = os.waitpid(running.pid, 0)
+        # With all that it has waited for, or left to end with its namespace.
+        _, status, usage = os.wait4(running.pid, 0)
+        used = (usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
         failure = os.read(running.errors, 4096)
         errno, failed_at = wire.unpack_failure(failure) if failure else (0, "")
         if running.hears >= 0:
@@ -188,7 +194,7 @@ class _Server:
             self.stop_hearing(running)
             os.close(fd)
         notes = _end_supervisor(running.supervisor, running.notes)
-        _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing, notes)))
+        _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing, notes, used)))
         self.poll.unregister(running.pidfd)
         del self.ended[running.pidfd]
         if running.channel in self.told:

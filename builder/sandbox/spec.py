@@ -152,3 +152,9 @@ class Outcome(NamedTuple):
     """What the supervisor has to say: `switched:UID` (a program ran as another user and was refused nothing), `32-bit` (such a
     program was not run), `unresolved` (somebody's new file was not noted as his), `internal:...` (its own fault), and
     `device:c 1:3`, which a command made."""
+    cpu_seconds: float = 0.0
+    """Processor time, in the kernel and outside, of the command and of all that it started, making the sandbox included."""
+    peak_memory: int = 0
+    """Bytes: of all its processes together where a cgroup counted them, else of the largest one."""
+    oom_kills: int = 0
+    """Processes of it that the kernel killed at the memory limit."""

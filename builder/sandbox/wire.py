@@ -1,9 +1,9 @@
 """What the builder and its fork server say to each other. Both run the same Python, so `marshal` is enough.
 
 A request is one byte on the server's socket with descriptors beside it: a memory file with the packed `Job`, the run's own
-channel, and the command's three streams. On the channel the server answers first with STARTED and the pidfd of the
-command (not when it could not be started), and at the end with a packed `Reply`; a byte from the builder, or its end of
-file, kills the command. Texts are bytes here: the two sides may differ in their locale.
+channel, the files by which the command joins cgroups, and its streams, two or three. On the channel the server answers first
+with STARTED and the pidfd of the command (not when it could not be started), and at the end with a packed `Reply`; a byte
+from the builder, or its end of file, kills the command. Texts are bytes here: the two sides may differ in their locale.
 
 Part of the fork server's program.
 """
@@ -49,6 +49,8 @@ class Job:
     """The streams were made for this command, and are given to its user."""
     ulimits: tuple[tuple[int, int, int], ...]
     readonly: bool
+    groups_given: int
+    """How many of the descriptors are those of cgroups, which the command joins."""
     terminal: tuple[int, ...]
     """Rows and columns of the terminal that the command gets; empty for none. The first stream is then a socket, over which
     the other side of the terminal is sent back."""
@@ -80,12 +82,22 @@ class Mount:
 class Reply:
     """How it ended: the wait status, or the step that failed before the command began, with errno and more words."""
 
-    def __init__(self, status: int, failed_at: str, errno: int, missing: tuple[str, ...], notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        failed_at: str,
+        errno: int,
+        missing: tuple[str, ...],
+        notes: tuple[str, ...] = (),
+        used: tuple[float, int] = (0.0, 0),
+    ) -> None:
         self.status = status
         self.failed_at = failed_at
         self.errno = errno
         self.missing = missing
         self.notes = notes
+        self.used = used
+        """Seconds of processor time, and the bytes of memory of the largest process."""
 
 
 def pack_job(fields: dict[str, object]) -> bytes:
@@ -97,7 +109,7 @@ def unpack_job(data: bytes) -> Job:
 
 
 def pack_reply(reply: Reply) -> bytes:
-    return marshal.dumps((reply.status, reply.failed_at, reply.errno, reply.missing, reply.notes))
+    return marshal.dumps((reply.status, reply.failed_at, reply.errno, reply.missing, reply.notes, reply.used))
 
 
 def unpack_reply(data: bytes) -> Reply:

@@ -161,20 +161,3 @@ def test_run_has_a_size_of_dev_shm(pybuild: Pybuild, busybox_base: Path) -> None
     show = ["base", "sh", "-c", "df -k /dev/shm | tail -n 1 | awk '{print $2}'"]
     given = [out(pybuild, "run", *flags, *show) for flags in ([], ["--shm-size=2m"], ["--shm-size=0"])]
     assert given == ["65536\n", "2048\n", "65536\n"]
-
-
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("-m64m", "the flag '-m' is not built yet (limit the memory)"),
-        ("--memory-swap=-1", "the flag '--memory-swap' is not built yet (limit memory and swap)"),
-        ("--cpus=1.5", "the flag '--cpus' is not built yet (limit the processors)"),
-        ("--cpuset-cpus=0", "the flag '--cpuset-cpus' is not built yet (choose the processors)"),
-        ("--pids-limit=5", "the flag '--pids-limit' is not built yet (limit the processes)"),
-        ("--cgroup-parent=/x", "the flag '--cgroup-parent' is not built yet (the parent cgroup)"),
-    ],
-)
-def test_what_run_cannot_limit_it_refuses(pybuild: Pybuild, flag: str, message: str) -> None:
-    done = pybuild("run", flag, "base", "true")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: {message}\n")

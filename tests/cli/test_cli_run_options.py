@@ -135,5 +135,5 @@ def test_names(pybuild: Pybuild, app: str) -> None:
 
 
 def test_what_is_not_built_is_named(pybuild: Pybuild, app: str) -> None:
-    for flag in ("-d", "-p=80:80", "--name=x", "--memory=64m", "--cpus=1", "--pids-limit=5"):
+    for flag in ("-d", "-p=80:80", "--name=x"):
         assert "not built yet" in refused(pybuild, flag)

@@ -29,6 +29,7 @@ from builder.events import (
     StepFinished,
     StepLog,
     StepStarted,
+    StepUsage,
     Transfer,
 )
 from builder.report.json import Json, describe
@@ -60,6 +61,7 @@ SAMPLES: tuple[Event, ...] = (
     Notice("fetching"),
     SandboxChosen("userns", "a user namespace"),
     Transfer("pulling a", 1, 2),
+    StepUsage(1, 0.1239, 1 << 20),
 )
 
 
