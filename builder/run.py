@@ -13,6 +13,7 @@ from builder.errors import DockerfileError, SandboxError, StepError, UsageError
 from builder.oci.image import DEFAULT_PATH, parse_config
 from builder.oci.platform import Platform
 from builder.sandbox import resources
+from builder.sandbox.capabilities import DOCKER_CAPABILITIES, absent
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
 from builder.sandbox.resources import Limits
@@ -47,6 +48,13 @@ class Changes(NamedTuple):
     mounts: tuple[Attachment, ...] = ()
     readonly: bool = False
     """Nothing can be written but in mounts, /dev and /proc."""
+    groups: tuple[str, ...] = ()
+    """More groups for the user: names that the image has, or numbers."""
+    capabilities: tuple[str, ...] | None = None
+    """Instead of Docker's."""
+    no_new_privileges: bool = False
+    without: frozenset[str] = frozenset()
+    """Lines of the sandbox's hardening that are left out."""
 
 
 class RunRequest(NamedTuple):
@@ -56,6 +64,10 @@ class RunRequest(NamedTuple):
     network: Literal["host", "none"] = "host"
     terminal: bool = False
     """The command gets a terminal, and the user's is lent to it."""
+    interactive: bool = False
+    """It gets the caller's stdin; else that is empty."""
+    init: bool = False
+    """The command is not the first process of its namespace."""
     isolation: Isolation = Isolation()
     limits: Limits = Limits()
     shm_size: int = 64 << 20
@@ -84,7 +96,13 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
     user = config.user if changes.user is None else changes.user
     hosts = changes.hosts
     process = Process(argv, tuple(env.items()), cwd, user, hostname, request.network, hosts, request.shm_size)
-    process = process._replace(ulimits=request.limits.ulimits, attachments=changes.mounts, readonly=changes.readonly)
+    process = process._replace(
+        ulimits=request.limits.ulimits,
+        attachments=changes.mounts,
+        readonly=changes.readonly,
+        groups=changes.groups,
+        make_cwd=True,
+    )
     require(request.isolation)
     groups = _enforceable(request)
     if config.platform[:2] != Platform.of_machine(os.uname().machine)[:2]:
@@ -94,7 +112,9 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
     roots = Roots(store)
     with groups or nullcontext(), store.scratch() as scratch, Launcher(groups) as launcher:
         prepared = _prepared(roots, Root.of(parsed.diff_ids), scratch, process)
-        outcome = attached(launcher, prepared.spec, terminal=request.terminal)
+        spec = prepared.spec._replace(init=request.init, no_new_privileges=changes.no_new_privileges)
+        spec = _with_rights(spec, changes)
+        outcome = attached(launcher, spec, terminal=request.terminal, interactive=request.interactive)
     if outcome.oom_kills:
         warn(f"out of memory: {resources.out_of_memory(outcome.oom_kills, request.limits.cgroup.memory)}")
     if (unmade := explain(outcome)) is not None:
@@ -104,6 +124,16 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
     if outcome.failed_at:
         raise _not_run(process, outcome, exec_hint(process, outcome.exec_error, roots.tree(Root.of(parsed.diff_ids))))
     return outcome.code
+
+
+def _with_rights(spec: SandboxSpec, changes: Changes) -> SandboxSpec:
+    without = spec.without | changes.without
+    if changes.capabilities is None:
+        return spec._replace(without=without)
+    if "CAP_SYS_ADMIN" in changes.capabilities:
+        # Who is in a Landlock domain may not mount, whatever the domain is for.
+        without |= {"landlock-scope"}
+    return spec._replace(capabilities=changes.capabilities, without=without)
 
 
 def _prepared(roots: Roots, root: Root, scratch: str, process: Process) -> Prepared:
@@ -117,6 +147,11 @@ def _prepared(roots: Roots, root: Root, scratch: str, process: Process) -> Prepa
 def _enforceable(request: RunRequest) -> Groups | None:
     """Raises SandboxError with Docker's exit code for what its own side of a run cannot do."""
     try:
+        lacking = absent(set(request.changes.capabilities or ()) - set(DOCKER_CAPABILITIES), "CapEff")
+        if lacking:
+            raise SandboxError(
+                f"the builder itself lacks {', '.join(sorted(lacking))}", hint="leave --cap-add out, or start it with more"
+            )
         resources.require(request.limits, request.isolation.rung)
         return resources.groups(request.limits)
     except SandboxError as error:
@@ -124,11 +159,18 @@ def _enforceable(request: RunRequest) -> Groups | None:
         raise
 
 
-def attached(launcher: Launcher, spec: SandboxSpec, *, terminal: bool) -> Outcome:
-    """Run a command to its end with the user's streams, or with a terminal that stands for them."""
-    spec = spec._replace(stdin="inherit")
+def attached(launcher: Launcher, spec: SandboxSpec, *, terminal: bool, interactive: bool = True) -> Outcome:
+    """Run a command to its end with the user's streams, or with a terminal that stands for them. Signals are the command's;
+    with a terminal they end it, since there the keys are."""
     if not terminal:
-        return launcher.run(spec, stdio=(0, 1, 2))
+        from builder.forwarding import Forwarding
+
+        spec = spec._replace(stdin="inherit" if interactive else "null")
+        with Forwarding() as forwarding:
+            outcome = launcher.run(spec, stdio=(0, 1, 2), begun=forwarding.begun)
+            killed_for = forwarding.killed_for
+        return outcome._replace(code=128 + killed_for, signal=killed_for) if killed_for and outcome.signal else outcome
+    spec = spec._replace(stdin="inherit")
     from builder.terminal import Terminal
 
     with Terminal() as lent:

@@ -47,7 +47,11 @@ class Terminal:
         return termios.tcgetwinsize(self._stdin)
 
     def __enter__(self) -> Terminal:
-        self._before = signal.signal(signal.SIGWINCH, self._resized)
+        self._before = {
+            signal.SIGWINCH: signal.signal(signal.SIGWINCH, self._resized),
+            signal.SIGTSTP: signal.signal(signal.SIGTSTP, self._stopped),
+            signal.SIGCONT: signal.signal(signal.SIGCONT, self._continued),
+        }
         self._over.acquire()
         start_new_thread(self._relay, ())
         return self
@@ -59,11 +63,9 @@ class Terminal:
             with self._over:
                 pass
         finally:
-            signal.signal(signal.SIGWINCH, self._before)
-            if self._raw:
-                # An error here says that the terminal is gone.
-                with suppress(termios.error):
-                    termios.tcsetattr(self._stdin, termios.TCSADRAIN, self._modes)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            self._give_back()
             self._near.close()
             if self._master >= 0:
                 os.close(self._master)
@@ -73,6 +75,24 @@ class Terminal:
         if self._master >= 0:
             with suppress(OSError, termios.error):
                 termios.tcsetwinsize(self._master, self.size)
+
+    def _give_back(self) -> None:
+        if self._raw:
+            # An error here says that the terminal is gone.
+            with suppress(termios.error):
+                termios.tcsetattr(self._stdin, termios.TCSADRAIN, self._modes)
+
+    def _stopped(self, _number: int, _frame: FrameType | None) -> None:
+        """From outside: what is typed at the terminal goes to the command, Ctrl-Z too."""
+        self._give_back()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _continued(self, number: int, frame: FrameType | None) -> None:
+        """Whoever had the terminal meanwhile may have changed its modes, or its size."""
+        if self._raw:
+            with suppress(termios.error):
+                tty.setraw(self._stdin, termios.TCSADRAIN)
+            self._resized(number, frame)
 
     def _relay(self) -> None:
         try:

@@ -48,12 +48,13 @@ ALLOWED = {
     "delivery": _PURE | _DISK | {"engine", "request", "caches"},
     "build": _PURE | _DISK | {"engine", "request", "contexts", "caches", "delivery"},
     "locking": _PURE | _DISK | {"engine", "request", "reading", "contexts", "build"},
-    "run": _PURE | _DISK | {"engine", "terminal"},
+    "run": _PURE | _DISK | {"engine", "forwarding", "terminal"},
     "check": _PURE | _DISK | {"engine", "request", "contexts"},
     "history": _PURE | _DISK | {"engine"},
     "shell": _PURE | _DISK | {"engine", "history", "run"},
-    # Only relays bytes: it knows neither images nor sandboxes.
+    # Only relay bytes and signals: they know neither images nor sandboxes.
     "terminal": {"errors", "values"},
+    "forwarding": {"errors", "values"},
     "diff": _PURE | _DISK | {"engine", "verify"},
     "importing": _PURE | _DISK | {"engine"},
 }

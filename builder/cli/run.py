@@ -19,6 +19,7 @@ from builder.store.store import Store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Literal
 
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
@@ -39,8 +40,15 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
             complain(f"warning: the image is for {has}, this machine is {own}: --platform={has} says that it is meant\n")
         none = parsed.text("network") == "none"
         limits = parse_limits(parsed)
-        request = RunRequest(image, tuple(argv), "none" if none else "host", terminal, environment.sandbox, limits)
-        return run(request._replace(shm_size=parsed.number("shm-size") or request.shm_size, changes=changes), store, _warn)
+        network: Literal["host", "none"] = "none" if none else "host"
+        request = RunRequest(image, tuple(argv), network, terminal, isolation=environment.sandbox, limits=limits)
+        request = request._replace(
+            interactive=parsed.flag("interactive"),
+            init=parsed.flag("init"),
+            shm_size=parsed.number("shm-size") or request.shm_size,
+            changes=changes,
+        )
+        return run(request, store, _warn)
 
 
 def _warn(message: str) -> None:

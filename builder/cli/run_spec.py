@@ -6,8 +6,9 @@ import os
 
 from builder.cli.context_spec import parse_hosts
 from builder.engine.mountpoints import Attachment
-from builder.errors import UsageError
+from builder.errors import UsageError, did_you_mean
 from builder.run import Changes
+from builder.sandbox.capabilities import DOCKER_CAPABILITIES, NAMES
 from builder.sandbox.spec import BindMount, TmpfsMount
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ def parse_changes(parsed: Parsed, environ: Mapping[str, str]) -> Changes:
     workdir = parsed.text("workdir")
     if workdir is not None and not workdir.startswith("/"):
         raise UsageError(f"'{workdir}' of --workdir is no absolute path", hint="it is a folder of the image, as /srv/app")
+    options = _security_options(parsed.texts("security-opt"))
     env: dict[str, str] = {}
     for path in parsed.texts("env-file"):
         env |= _env_file(path, environ)
@@ -43,9 +45,88 @@ def parse_changes(parsed: Parsed, environ: Mapping[str, str]) -> Changes:
         entrypoint=None if entrypoint is None else (entrypoint,) if entrypoint else (),
         hostname=_hostname(parsed.text("hostname") or ""),
         hosts=parse_hosts(parsed.texts("add-host")),
-        mounts=(*(_volume(text) for text in parsed.texts("volume")), *(_tmpfs(text) for text in parsed.texts("tmpfs"))),
+        mounts=(
+            *(_volume(text) for text in parsed.texts("volume")),
+            *(_tmpfs(text) for text in parsed.texts("tmpfs")),
+            *(_mount(text) for text in parsed.texts("mount")),
+        ),
         readonly=parsed.flag("read-only"),
+        groups=parsed.texts("group-add"),
+        capabilities=_capabilities(parsed.texts("cap-add"), parsed.texts("cap-drop")),
+        no_new_privileges="no-new-privileges" in options,
+        without=frozenset(weaker for option in options for weaker in _WEAKER.get(option, ())),
     )
+
+
+def _capabilities(added: tuple[str, ...], dropped: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Docker's, more or less; None where nothing is said. Who says ALL on one side names exceptions on the other."""
+    if not added and not dropped:
+        return None
+    more, less = {_capability(name) for name in added}, {_capability(name) for name in dropped}
+    have = set(NAMES) if "ALL" in more else set() if "ALL" in less else set(DOCKER_CAPABILITIES)
+    if "ALL" not in less:
+        have -= less
+    have |= more - {"ALL"} if "ALL" in less else more - {"ALL"} - less
+    return tuple(name for name in NAMES if name in have)
+
+
+def _capability(text: str) -> str:
+    name = text.upper()
+    if name == "ALL":
+        return name
+    full = name if name.startswith("CAP_") else f"CAP_{name}"
+    if full not in NAMES:
+        near = did_you_mean(full, NAMES) or "see capabilities(7), as NET_ADMIN; or ALL"
+        raise UsageError(f"there is no capability '{text}'", hint=near)
+    return full
+
+
+_WEAKER = {"seccomp=unconfined": ("seccomp",), "systempaths=unconfined": ("masked-paths", "readonly-proc", "readonly-sys")}
+
+
+def _security_options(texts: tuple[str, ...]) -> frozenset[str]:
+    found = set()
+    for text in texts:
+        # Docker's older form has a colon.
+        option = text.replace(":", "=", 1)
+        if option in ("no-new-privileges", "no-new-privileges=true"):
+            found.add("no-new-privileges")
+        elif option in _WEAKER:
+            found.add(option)
+        elif option != "no-new-privileges=false" and not option.startswith(("label=", "apparmor=")):
+            # SELinux and AppArmor are not used here at all.
+            raise UsageError(f"'{text}' of --security-opt is not built", hint=f"no-new-privileges, {' or '.join(_WEAKER)}")
+    return frozenset(found)
+
+
+def _mount(text: str) -> Attachment:
+    """Docker's --mount, in the form of a volume or a tmpfs."""
+    fields = dict(part.partition("=")[::2] for part in text.split(","))
+    given = {_MOUNT_NAMES.get(name, name): value for name, value in fields.items()}
+    kind, source, target = (given.pop(name, "") for name in ("type", "source", "target"))
+    readonly = given.pop("readonly", "false") in ("", "1", "true")
+    if kind not in ("bind", "tmpfs"):
+        raise UsageError(
+            f"'{kind or 'volume'}' of '--mount {text}' is not built",
+            hint="the types are bind, with a folder of the host, and tmpfs",
+        )
+    if not target or (kind == "bind") != bool(source):
+        raise UsageError(f"'--mount {text}' lacks something, or has a source too many", hint=_MOUNT_FORM)
+    if kind == "bind":
+        _refuse_other(given, text)
+        return _bind(source, target, "mount", readonly=readonly)
+    options = [f"{name.removeprefix('tmpfs-')}={given.pop(name)}" for name in ("tmpfs-size", "tmpfs-mode") if name in given]
+    _refuse_other(given, text)
+    return _tmpfs(f"{target}:{','.join([*options, *(['ro'] if readonly else [])])}")
+
+
+_MOUNT_NAMES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
+_MOUNT_FORM = "it looks like type=bind,source=DIR,target=PATH,readonly or type=tmpfs,target=PATH,tmpfs-size=64m"
+
+
+def _refuse_other(given: dict[str, str], text: str) -> None:
+    for name in given:
+        raise UsageError(f"the option '{name}' of '--mount {text}' is not built", hint=_MOUNT_FORM)
 
 
 def _hostname(text: str) -> str:
@@ -101,10 +182,14 @@ def _volume(text: str) -> Attachment:
             readonly = True
         elif option not in _MEANINGLESS:
             raise UsageError(f"the option '{option}' of '--volume {text}' is not built", hint="the options are ro and rw")
+    return _bind(source, target, "volume", readonly=readonly)
+
+
+def _bind(source: str, target: str, flag: str, *, readonly: bool) -> Attachment:
     path = os.path.abspath(source)
     if not os.path.exists(path):
-        raise UsageError(f"'{source}' of --volume is not there", hint="make it first: pybuild makes no folders of the host")
-    return Attachment(BindMount(os.path.realpath(path), _target(target, "volume"), readonly), os.path.isdir(path))
+        raise UsageError(f"'{source}' of --{flag} is not there", hint="make it first: pybuild makes no folders of the host")
+    return Attachment(BindMount(os.path.realpath(path), _target(target, flag), readonly), os.path.isdir(path))
 
 
 def _tmpfs(text: str) -> Attachment:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from builder.cli.flag import Command, Flag, ignored, unbuilt
 from builder.cli.limit_flags import LIMITS
+from builder.cli.unlike_docker import UNLIKE_DOCKER
 
 GLOBAL = (
     Flag("root", "", "string", "DIR", "the store (default: $PYBUILD_ROOT, else the user's own)"),
@@ -266,25 +267,28 @@ _RUN = (
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
-    Flag("tty", "t", "bool", "", "give the command a terminal"),
+    Flag("interactive", "i", "bool", "", "hand stdin on to the command"),
+    Flag("tty", "t", "bool", "", "give the command a terminal, and what is typed"),
     Flag("env", "e", "pairs", "NAME[=VALUE]", "set a variable; without a value it comes from the environment"),
     Flag("env-file", "", "list", "FILE", "set the variables of a file, NAME=VALUE a line"),
     Flag("entrypoint", "", "string", "PROGRAM", "replace the image's ENTRYPOINT and CMD; empty for none"),
     Flag("user", "u", "string", "USER[:GROUP]", "run as another user of the image"),
+    Flag("group-add", "", "list", "GROUP", "give the user one more group"),
+    Flag("cap-add", "", "list", "NAME", "give the command a capability, or ALL"),
+    Flag("cap-drop", "", "list", "NAME", "take a capability from the command, or ALL"),
+    Flag("security-opt", "", "list", "OPTION", "no-new-privileges, seccomp=unconfined or systempaths=unconfined"),
+    Flag("init", "", "bool", "", "put a process before the command that reaps and hands on signals"),
     Flag("workdir", "w", "string", "DIR", "run in another folder of the image"),
     Flag("volume", "v", "list", "HOST:PATH[:ro]", "mount a folder or file of the host"),
     Flag("tmpfs", "", "list", "PATH[:size=SIZE]", "mount an empty folder in memory"),
+    Flag("mount", "", "list", "SPEC", "the same as a list: type=bind,source=DIR,target=PATH,readonly; type=tmpfs,target=PATH"),
     Flag("read-only", "", "bool", "", "let nothing be written but in mounts"),
     Flag("hostname", "", "string", "NAME", "the host name (default: the first digits of the image's id)"),
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts"),
     *LIMITS,
     Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm, as 64m (the default)"),
     _ISOLATION,
-    unbuilt("detach", "bool", "", "run in the background", short="d"),
-    unbuilt("publish", "list", "HOST:PORT", "publish a port", short="p"),
-    unbuilt("name", "string", "NAME", "name the container"),
-    ignored("interactive", "bool", short="i"),
-    ignored("rm", "bool"),
+    *UNLIKE_DOCKER,
 )
 
 

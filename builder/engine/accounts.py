@@ -63,7 +63,7 @@ def identity(user: str, accounts: Accounts) -> Identity:
             raise _unknown("user", name, [known.name for known in accounts.users], "/etc/passwd")
         account = Account("", _number(name), 0, "/")
     if colon and group:
-        gid = _gid(group, accounts)
+        gid = group_number(group, accounts)
         return Identity(account.uid, gid, (gid,), account.home or "/")
     extra = {known.gid for known in accounts.groups if account.name and account.name in known.members}
     # The primary group is among them, as in containerd since CVE-2023-25173: else a file that the group is denied could be
@@ -88,7 +88,7 @@ def owner(chown: str, accounts: Accounts) -> tuple[int, int]:
         uid, gid = account.uid, account.gid
     if group == "root":
         return uid, 0
-    return uid, _gid(group, accounts) if group else gid
+    return uid, group_number(group, accounts) if group else gid
 
 
 def _find(name: str, accounts: Accounts) -> Account | None:
@@ -98,7 +98,8 @@ def _find(name: str, accounts: Accounts) -> Account | None:
     return next((account for account in accounts.users if account.name == name), None)
 
 
-def _gid(name: str, accounts: Accounts) -> int:
+def group_number(name: str, accounts: Accounts) -> int:
+    """Raises BuildError for a name that the image does not have."""
     if _is_id(name):
         return _number(name)
     for group in accounts.groups:

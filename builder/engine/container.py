@@ -54,6 +54,10 @@ class Process(NamedTuple):
     """Name, soft and hard; -1 for no limit."""
     readonly: bool = False
     """The root file system cannot be written to."""
+    groups: tuple[str, ...] = ()
+    """Beside those that the user has in the image."""
+    make_cwd: bool = False
+    """Its folder is made where it is missing, as root's."""
 
 
 class Prepared(NamedTuple):
@@ -74,12 +78,17 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         raise BuildError(
             f"the environment has a variable without a name: '={nameless[0][:40]}'", hint="the image is damaged: see its Env"
         )
-    who = accounts.identity(process.user, image_accounts(roots, root))
+    known = image_accounts(roots, root)
+    who = accounts.identity(process.user, known)
+    if process.groups:
+        who = who._replace(groups=(*who.groups, *(accounts.group_number(group, known) for group in process.groups)))
     tree = roots.tree(root)
     upper = new_folder(scratch, "upper")
     # The upper's root *is* the command's `/`, so it needs the metadata of the image's.
     set_root(upper, tree)
-    points = mountpoints.prepare(tree, new_folder(scratch, "stub"), CONTAINER_FILES, process.attachments)
+    points = mountpoints.prepare(
+        tree, new_folder(scratch, "stub"), CONTAINER_FILES, process.attachments, (process.cwd,) if process.make_cwd else ()
+    )
     refuse_too_many(len(root.layers), most=MAX_LOWERS - bool(points.stub))
     folders = roots.folders(root)
     contents = {

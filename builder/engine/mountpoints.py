@@ -46,9 +46,15 @@ class MountPoints(NamedTuple):
     """What was asked for, with targets that lead through no link of the image, outer ones before inner ones."""
 
 
-def prepare(tree: Tree, folder: str, files: tuple[bytes, ...], attachments: Sequence[Attachment] = ()) -> MountPoints:
+def prepare(
+    tree: Tree,
+    folder: str,
+    files: tuple[bytes, ...],
+    attachments: Sequence[Attachment] = (),
+    folders: Sequence[str] = (),
+) -> MountPoints:
     """Make the stub in the new folder `folder`, which is removed where no stub is needed. `files` are paths as programs know
-    them (`etc/hosts`).
+    them (`etc/hosts`). `folders` are made where the image lacks them, unless a mount lies there.
 
     Raises BuildError where the image has something of another kind at a mount point, and where nothing can be mounted.
     """
@@ -69,11 +75,24 @@ def prepare(tree: Tree, folder: str, files: tuple[bytes, ...], attachments: Sequ
             _file(os.path.join(os.fsencode(folder), real))
         found.append((os.fsdecode(path), "/" + os.fsdecode(real)))
     mounts = _place_all(tree, folder, attachments, found) if attachments else ()
+    for each in folders:
+        _make_folder(tree, folder, each, [mount.target for mount, _ in mounts])
     if not os.listdir(folder):
         os.rmdir(folder)
         return MountPoints("", tuple(found), mounts)
     _dress(tree, folder)
     return MountPoints(folder, tuple(found), mounts)
+
+
+def _make_folder(tree: Tree, stub: str, path: str, mounts: Sequence[str]) -> None:
+    real = tree.resolve(_bytes(path).strip(b"/"))
+    where = "/" + real.decode("utf-8", "surrogateescape")
+    inside = any(where == mount or where.startswith(mount + "/") for mount in (*mounts, "/dev", "/proc", "/sys"))
+    parts = real.split(b"/")
+    above = [tree.lookup(b"/".join(parts[:end])) for end in range(1, len(parts) + 1)]
+    # Where a file is in the way, the command's own change of folder says so.
+    if not inside and above[-1] is None and all(entry is None or entry.kind == "dir" for entry in above):
+        _folder(tree, stub, real)
 
 
 # What a RUN asks for

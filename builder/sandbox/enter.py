@@ -89,7 +89,8 @@ def _steps(
         ("ulimit", lambda: privileges.limit(job)),
         ("user", lambda: privileges.become(job)),
         ("pdeathsig", lambda: privileges.die_with(server, job)),
-        ("terminal", lambda: terminal.become_second() if job.terminal else None),
+        ("init", lambda: terminal.become_second(has_terminal=bool(job.terminal)) if job.terminal or job.init else None),
+        ("no-new-privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1) if job.no_new_privileges else None),
         ("exec", lambda: _exec(job)),
     ]
 

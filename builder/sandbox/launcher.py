@@ -66,31 +66,44 @@ class Launcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def run(self, spec: SandboxSpec, *, output: Output | None = None, stdio: tuple[int, int, int] | None = None) -> Outcome:
+    def run(
+        self,
+        spec: SandboxSpec,
+        *,
+        output: Output | None = None,
+        stdio: tuple[int, int, int] | None = None,
+        begun: Callable[[int], object] | None = None,
+    ) -> Outcome:
         """Runs one command to its end.
 
         `output` gets what the command writes to both streams, in order, cut anywhere; or `stdio` are the descriptors that it
         writes to itself. Standard input is empty unless `spec.stdin` is "inherit" (then `stdio[0]`, else the builder's).
+        `begun` is told the pidfd of its first process, which stays open until all has ended.
 
         Raises SandboxError when there is no fork server, Interrupted when `close` was called meanwhile. Whatever exception
         `output` or a signal raises: the sandbox is dead before it leaves here.
         """
         if self._groups is None:
-            return self._run(spec, output, stdio, ())
+            return self._run(spec, output, stdio, begun, ())
         group = self._groups.new()
         try:
-            outcome = self._run(spec, output, stdio, tuple(group.procs))
+            outcome = self._run(spec, output, stdio, begun, tuple(group.procs))
             use = group.use()
         finally:
             group.close()
         return outcome._replace(oom_kills=use.oom_kills, peak_memory=use.peak or outcome.peak_memory)
 
     def _run(
-        self, spec: SandboxSpec, output: Output | None, stdio: tuple[int, int, int] | None, groups: tuple[int, ...]
+        self,
+        spec: SandboxSpec,
+        output: Output | None,
+        stdio: tuple[int, int, int] | None,
+        begun: Callable[[int], object] | None,
+        groups: tuple[int, ...],
     ) -> Outcome:
         fields = _fields(spec, self._filter(spec), self._emulation(spec), own_streams=stdio is None)
         fields["groups_given"] = len(groups)
-        run = _Run(own_output=stdio is None)
+        run = _Run(begun, own_output=stdio is None)
         try:
             own = (0, run.output_end, run.output_end)
             streams = stdio or own
@@ -191,7 +204,8 @@ class Launcher:
 class _Run:
     """One command's channel, the pipe of its output, and its pidfd once it runs."""
 
-    def __init__(self, *, own_output: bool) -> None:
+    def __init__(self, begun: Callable[[int], object] | None, *, own_output: bool) -> None:
+        self._begun = begun
         self._channel, self._far_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._output, self.output_end = os.pipe() if own_output else (-1, -1)
         self._pidfd = -1
@@ -254,6 +268,8 @@ class _Run:
         if fds:
             self._pidfd = fds[0]
             os.set_inheritable(self._pidfd, False)
+            if self._begun is not None:
+                self._begun(self._pidfd)
         if data == wire.STARTED:
             return
         self._over = True
@@ -344,6 +360,8 @@ def _fields(
         "ulimits": spec.ulimits,
         "readonly": spec.readonly,
         "terminal": spec.terminal or (),
+        "init": spec.init,
+        "no_new_privileges": spec.no_new_privileges,
     }
 
 

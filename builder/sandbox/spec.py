@@ -131,6 +131,11 @@ class SandboxSpec(NamedTuple):
     """As setrlimit(2) takes them (number, soft, hard), beside those that every command has (`limits`)."""
     readonly: bool = False
     """Nothing can be written to the root file system; mounts are what they say."""
+    init: bool = False
+    """The command is the second process of its namespace; the first one waits for it, reaps whoever is left and hands on
+    signals."""
+    no_new_privileges: bool = False
+    """Programs with the set-user-id bit give nobody their owner's rights (prctl(2))."""
     terminal: tuple[int, int] | None = None
     """Rows and columns of a terminal of its own. Its streams are then a socket, over which the terminal's other side comes."""
 

@@ -8,6 +8,7 @@ Part of the fork server's program.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # built into every Python
 import _socket
 import os
 import sys
@@ -17,6 +18,10 @@ from builder.sandbox import kernel
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.sandbox.wire import Job
+
+
+_SIGNALS = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2)
+"""What the builder hands on (`builder.forwarding`)."""
 
 
 def open_terminal(job: Job, connection: int) -> int:
@@ -38,9 +43,9 @@ def open_terminal(job: Job, connection: int) -> int:
     return terminal
 
 
-def become_second() -> None:
-    """Go on as a child that leads a session of its own, with the terminal at its descriptor 0; the first process waits for it,
-    reaps whoever is left, and ends with its status."""
+def become_second(*, has_terminal: bool) -> None:
+    """Go on as a child that leads a session of its own, with the terminal, if there is one, at its descriptor 0; the first
+    process waits for it, reaps whoever is left, hands on signals, and ends with its status."""
     kernel.hide(b"init")
     reader, writer = os.pipe()
     child = os.fork()
@@ -51,10 +56,20 @@ def become_second() -> None:
     os.read(reader, 1)
     os.close(reader)
     os.setsid()
-    kernel.take_terminal(0)
+    if has_terminal:
+        kernel.take_terminal(0)
 
 
 def _wait(child: int) -> None:
+
+    def hand_on(number: int, _frame: object) -> None:
+        try:
+            os.kill(child, number)
+        except ProcessLookupError:
+            return  # It has just ended.
+
+    for number in _SIGNALS:
+        _signal.signal(number, hand_on)
     kernel.close_all()
     ended, status = 0, 0
     while ended != child:

@@ -49,6 +49,8 @@ class Job:
     """The streams were made for this command, and are given to its user."""
     ulimits: tuple[tuple[int, int, int], ...]
     readonly: bool
+    init: bool
+    no_new_privileges: bool
     groups_given: int
     """How many of the descriptors are those of cgroups, which the command joins."""
     terminal: tuple[int, ...]

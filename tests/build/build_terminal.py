@@ -88,3 +88,8 @@ class Person:
         while not self.is_raw:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+    def await_stopped(self) -> None:
+        """Until the kernel has stopped the program, as a shell learns it."""
+        _, status = os.waitpid(self.process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)

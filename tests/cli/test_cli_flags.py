@@ -762,5 +762,6 @@ print(*sorted(set(sys.modules) - before))
         "builder.cli.flags",
         "builder.cli.limit_flags",
         "builder.cli.table",
+        "builder.cli.unlike_docker",
     ]
     assert done.stdout.split() == [*own, "builder.sandbox", "builder.sandbox.rungs"]

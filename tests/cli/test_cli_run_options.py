@@ -74,8 +74,9 @@ def test_who_and_where(pybuild: Pybuild, app: str) -> None:
     assert sh(pybuild, "-u", "jane", "-w", "/tmp", script=script) == "77\n77\n/tmp\n/home/jane\n"
     assert sh(pybuild, "--user=5:6", script=script) == "5\n6\n/work\n/\n"
     assert "did you mean 'jane'?" in refused(pybuild, "-u", "jan", code=1)
-    told = refused(pybuild, "-w", "/nowhere", code=126)
-    assert "cannot run in '/nowhere': No such file or directory" in told and "what --workdir says" in told
+    for path in ("/etc/passwd", "/etc/passwd/x"):
+        told = refused(pybuild, "-w", path, code=126)
+        assert f"cannot run in '{path}': Not a directory" in told and "what --workdir says" in told
     assert "'work' of --workdir is no absolute path" in refused(pybuild, "-w", "work")
 
 
