@@ -8,7 +8,7 @@ import time
 
 from builder.cli.failures import Failures
 from builder.cli.formats import listed
-from builder.cli.lookup import familiar, find, find_all, is_id_of, new_name
+from builder.cli.lookup import familiar, find, find_all, is_id_of, known_as, new_name
 from builder.engine.roots import Root, Roots
 from builder.errors import BuildError, UsageError
 from builder.oci.image import parse_config
@@ -84,7 +84,7 @@ def _images(parsed: Parsed, store: Store) -> None:
     rows = []
     damaged = {}
     for record in records:
-        name, tag, digest = _name_tag_digest(record)
+        name, tag, digest = _name_tag_digest(record, store)
         platform = record.platform
         try:
             image = _parsed(record, store)
@@ -106,15 +106,17 @@ def _images(parsed: Parsed, store: Store) -> None:
         sys.stderr.write(f"warning: the image {config} is damaged: {message}; see: pybuild doctor --store\n")
 
 
-def _name_tag_digest(record: ImageRecord) -> tuple[str, str, str]:
-    """As Docker shows them: an image that was pulled by its digest has no tag."""
+def _name_tag_digest(record: ImageRecord, store: Store) -> tuple[str, str, str]:
+    """As Docker shows them: an image that was pulled by its digest has no tag; the digest of another is what its repository
+    calls it, where it came from there or went there."""
     if not record.name:
         return "<none>", "<none>", "<none>"
     name, at, digest = familiar(record).partition("@")
     if at:
         return name, "<none>", digest
     name, _, tag = name.rpartition(":")
-    return name, tag, "<none>"
+    there = [known.rpartition("@")[2] for known in known_as(record, store) if known.startswith(f"{name}@")]
+    return name, tag, record.source if record.source in there else (there or ["<none>"])[0]
 
 
 def _history(parsed: Parsed, store: Store) -> None:

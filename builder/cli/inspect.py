@@ -9,7 +9,7 @@ import tempfile
 
 from builder.cli.failures import Failures
 from builder.cli.formats import shown
-from builder.cli.lookup import NONE_NEAR, chosen, familiar, find_all
+from builder.cli.lookup import NONE_NEAR, chosen, familiar, find_all, known_as
 from builder.cli.sources import FILES, any_platform, opened, path_and_name
 from builder.engine.foreign import CONFIG_LIMIT
 from builder.engine.roots import Root, Roots
@@ -107,7 +107,8 @@ def _stored(record: ImageRecord, records: Sequence[ImageRecord], store: Store, *
     diff_ids = parse_config(config).diff_ids
     # An image may be for several platforms of one name.
     names = list(dict.fromkeys(familiar(other) for other in store.images() if other.config == record.config and other.name))
-    tags, digests = [name for name in names if "@" not in name], [name for name in names if "@" in name]
+    tags = [name for name in names if "@" not in name]
+    digests = list(dict.fromkeys([*(name for name in names if "@" in name), *known_as(record, store)]))
     manifest = b""
     if raw:
         from builder.engine.rendering import manifest_of

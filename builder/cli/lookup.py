@@ -83,6 +83,11 @@ def familiar(record: ImageRecord) -> str:
         return record.name
 
 
+def known_as(record: ImageRecord, store: Store) -> list[str]:
+    """What registries call the image by digest, from which it came or to which it went, as a person writes it."""
+    return [Reference.parse(name).familiar for name in store.repositories(record.config) if "@" in name]
+
+
 def is_id_of(name: str, digest: Digest) -> bool:
     """Whether an image, or an index, is called by its id."""
     return _is_id(name) and digest.hex.startswith(name.removeprefix("sha256:"))

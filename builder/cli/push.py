@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from builder.cli.lookup import find_all, is_id_of, new_name
+from builder.cli.context_spec import parse_platform
+from builder.cli.lookup import chosen, find_all, is_id_of, new_name
 from builder.cli.progress import shown
 from builder.cli.registries import registry_access
 from builder.cli.upkeep import keep_house
@@ -35,9 +36,12 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     root = environment.store_root(parsed.text("root"), os.geteuid())
     with Store(root) as store, shown(environment, quiet=parsed.flag("quiet")) as reporter:
         records = find_all(source, store)
+        asked = parsed.text("platform")
+        if asked:
+            records = [chosen(source, records, store, parse_platform((asked,), os.uname().machine), asked=True)]
         record = best(records)
         name = new_name(target) if target else _own_name(source, record)
-        if record.whole and (len(records) > 1 or not is_id_of(source, record.config)):
+        if record.whole and not asked and (len(records) > 1 or not is_id_of(source, record.config)):
             from builder.engine.indexes import rendered  # for those who have one
 
             if parsed.text("compression"):

@@ -184,6 +184,7 @@ _PULL = (
 _FORMS = ("gzip", "zstd", "uncompressed")
 
 _PUSH = (
+    Flag("platform", "", "string", "OS/ARCH", "which image of several platforms (default: all)"),
     Flag("quiet", "q", "bool", "", "show nothing but errors; print the manifest's digest alone"),
     Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
     _TLS_VERIFY._replace(group="Other"),

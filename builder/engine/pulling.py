@@ -104,6 +104,7 @@ def _pulled(
     # Resolved once: whatever becomes of the tag meanwhile, the rest is fetched by digest.
     repository, raw, chosen = origins.ask(lambda place: _found(reference, place, platform))
     member = bring(chosen, reference, repository, origins, stop, store, roots, emit)
+    # What the name stood for comes first; `bring` adds the image's own, where that was an index.
     store.put_repository([member.config], f"{reference.name}@{raw.digest}")
     member = member._replace(source=str(raw.digest))
     name = reference.identity

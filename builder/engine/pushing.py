@@ -47,7 +47,17 @@ def push(image: Rendered, names: Sequence[Reference], access: RegistryAccess, st
             for name in tagged:
                 _put_manifest(repository, name.tag, image.manifest)
             store.put_repository(blobs_of(image), repository.name)
+            _remember(image, repository.name, store)
     return sum(descriptor.size for descriptor in blobs) + sum(len(each.manifest) for each in image.all)
+
+
+def _remember(image: Rendered, repository: str, store: Store) -> None:
+    """What its images are called there by digest: Docker's RepoDigests."""
+    for each in image.all:
+        if each.config:
+            digests = dict.fromkeys((Digest.of(image.manifest), Digest.of(each.manifest)))
+            for digest in digests:
+                store.put_repository([Digest.of(each.config)], f"{repository}@{digest}")
 
 
 def blobs_of(image: Rendered) -> list[Digest]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,47 @@ def test_an_index_is_packed_as_it_is(pybuild: Pybuild, registry: RegistryServer,
     done(pybuild, "--platform", TWO, "-t", "app", context(tmp_path / "context", WHO))
     said = refused(pybuild, "push", "--compression=zstd", "app", f"{registry.host}/packed:1", code=2)
     assert said.startswith("error: 'app' is an index, whose digests say how its layers are compressed\n")
+
+
+def test_one_platform_goes_alone(pybuild: Pybuild, registry: RegistryServer, tmp_path: Path) -> None:
+    done(pybuild, "--platform", TWO, "-t", "app", context(tmp_path / "context", WHO))
+    name = f"{registry.host}/alone:1"
+    digest = done(pybuild, "push", "-q", "--platform=linux/arm64", "app", name).stdout.strip()
+    manifest = json.loads(raw(name))
+    assert "manifests" not in manifest
+    ids = json.loads(done(pybuild, "inspect", "--platform=linux/arm64", "app").stdout)[0]["Id"]
+    assert manifest["config"]["digest"] == ids
+    assert digest == "sha256:" + hashlib.sha256(raw(name)).hexdigest()
+    said = refused(pybuild, "push", "--platform=linux/s390x", "app", name, code=2)
+    assert said == ("error: the image 'app' in the store is not for linux/s390x\n  hint: it is for linux/amd64, linux/arm64\n")
+
+
+def test_what_registries_call_an_image_by_digest(pybuild: Pybuild, registry: RegistryServer, tmp_path: Path) -> None:
+    """Docker's RepoDigests, and the column of images: where it went, and where it came from."""
+    name = f"{registry.host}/digests:1"
+    project = context(tmp_path / "context", WHO)
+
+    def shown() -> tuple[list[str], str]:
+        digests = json.loads(done(pybuild, "inspect", "-f", "{{json .RepoDigests}}", name).stdout)
+        return digests, done(pybuild, "images", "--format", "{{.Digest}}", name).stdout.strip()
+
+    done(pybuild, "-t", name, project)
+    assert shown() == ([], "<none>")
+    digest = done(pybuild, "push", "-q", name).stdout.strip()
+    known = [f"{registry.host}/digests@{digest}"]
+    assert shown() == (known, digest)
+    done(pybuild, "rmi", name)
+    done(pybuild, "pull", "-q", name)
+    assert shown() == (known, digest)
+    # Of an index: what the tag stands for, and the image's own.
+    index = done(pybuild, "-q", "--platform", TWO, "-t", name, "--push", project).stdout.strip()
+    done(pybuild, "rmi", name)
+    done(pybuild, "pull", "-q", name)
+    digests, column = shown()
+    assert column == index
+    assert f"{registry.host}/digests@{index}" in digests
+    for one in digests:
+        assert done(pybuild, "inspect", "--remote", "-f", "{{.Id}}", one).stdout.startswith("sha256:")
 
 
 # Bases
