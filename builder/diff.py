@@ -61,7 +61,7 @@ def compare(a: Opened, b: Opened, store: Store, roots: Roots, scratch: str, opti
         shelf = Shelf(scratch, roots)
         stacks = shelf.stack(a), shelf.stack(b)
         pairs = [_with_form(pair, *stacks) for pair in pairs]
-        files = _explained(*stacks, options)
+        files = explained(*stacks, options)
     fields = [*compare_configs(a.config, b.config), *compare_manifests(*manifests)]
     counted = [change for change in fields if not options.ignores.field(change)]
     kept, ignored = [], 0
@@ -160,7 +160,8 @@ def _shipped(layer: Shelved) -> object:
     return layer.constant, [entry._replace(mtime=0) if layer.constant else entry for entry in layer.entries]
 
 
-def _explained(a: Stack, b: Stack, options: Options) -> Iterator[FileChange]:
+def explained(a: Stack, b: Stack, options: Options) -> Iterator[FileChange]:
+    """What differs between two file systems, in path order, and why."""
     images = [Image(stack.tree, tuple(layer.constant for layer in stack.layers)) for stack in (a, b)]
     for change in compare_trees(*images):
         found = _explain(change, a, b, options)

@@ -56,6 +56,7 @@ ALLOWED = {
     "terminal": {"errors", "values"},
     "forwarding": {"errors", "values"},
     "diff": _PURE | _DISK | {"engine", "verify"},
+    "verifying": _PURE | _DISK | {"engine", "request", "contexts", "build", "diff", "verify"},
     "importing": _PURE | _DISK | {"engine"},
 }
 """The command line, `cli`, stands above and may import them all."""

@@ -87,7 +87,7 @@ def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str],
         emit(Debug(note))
     root = ""
     try:
-        request = _request(parsed, environment, environ)
+        request = request_of(parsed, environment, environ)
         _check_files(parsed)
         root = environment.store_root(parsed.text("root"), os.geteuid())
         if parsed.text("call") or parsed.flag("print-plan"):
@@ -150,7 +150,8 @@ def _deliver(text: str) -> None:
         raise
 
 
-def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> Request:
+def request_of(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> Request:
+    """What the flags of a build ask for. Raises UsageError."""
     given = contexts(parsed)
     if "" not in given.remotes and not os.path.lexists(given.context) and (near := near_command(given.context)):
         raise UsageError(f"the build context '{given.context}' does not exist", hint=near)

@@ -34,7 +34,7 @@ _FILES_SHOWN = 50
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
     """0 where the images are equal as far as --require asks, else 4."""
-    options = Options(content=not parsed.flag("no-content"), ignores=_ignores(parsed.texts("ignore")))
+    options = Options(content=not parsed.flag("no-content"), ignores=ignores_of(parsed.texts("ignore")))
     require = _require(parsed)
     limit = parsed.number("limit")
     asked = parsed.text("platform") or environment.default_platform
@@ -48,7 +48,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         for number, name in enumerate(parsed.positionals):
             folder = os.path.join(scratch, str(number))
             os.mkdir(folder)
-            images.append(_opened(name, parsed, environment, store, platform, folder, stack, asked=bool(asked)))
+            images.append(opened_image(name, parsed, environment, store, platform, folder, stack, asked=bool(asked)))
         layers = os.path.join(scratch, "layers")
         os.mkdir(layers)
         found = compare(images[0], images[1], store, Roots(store), layers, options)
@@ -74,14 +74,14 @@ def _require(parsed: Parsed) -> Require:
             return "manifest"
 
 
-def _ignores(texts: tuple[str, ...]) -> Ignores:
+def ignores_of(texts: tuple[str, ...]) -> Ignores:
     names, fields, globs = parse_ignores(texts)
     if not globs:
         return Ignores(names, fields)
     return Ignores(names, fields, Matcher.parse("\n".join(globs), "--ignore").ignored)
 
 
-def _opened(
+def opened_image(
     name: str,
     parsed: Parsed,
     environment: Environment,

@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _WIDTH = 100
+_MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
 
 def text(found: Comparison, limit: int) -> str:
     """The verdict first; then config, layers, and files by what makes them differ."""
     # A heading has an empty line before it.
     return "".join(
-        f"{_safe(part)}\n" for line in _lines(found, limit) for part in line.split("\n", 1 if line[:1] == "\n" else 0)
+        f"{safe(part)}\n" for line in _lines(found, limit) for part in line.split("\n", 1 if line[:1] == "\n" else 0)
     )
 
 
-def _safe(line: str) -> str:
+def safe(line: str) -> str:
     """Images are others': what a terminal would obey is shown as it is written, and credentials of URLs are masked."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in redact(line))
 
@@ -87,10 +88,20 @@ def _files(found: Comparison, limit: int) -> Iterator[str]:
 
 
 def _file(change: FileChange, found: Comparison) -> Iterator[str]:
-    mark = {"added": "+", "removed": "-", "changed": "~"}[change.kind]
+    mark = _MARKS[change.kind]
     number, side = (change.layer_b, found.b) if change.layer_b >= 0 else (change.layer_a, found.a)
     by = f"  ({_made(side.layers[number])})" if 0 <= number < len(side.layers) else ""
     yield f"  {mark} /{show(change.path)}{by}"
+    yield from _details(change)
+
+
+def change_lines(change: FileChange) -> Iterator[str]:
+    """A file that differs, and how."""
+    yield f"  {_MARKS[change.kind]} /{show(change.path)}"
+    yield from _details(change)
+
+
+def _details(change: FileChange) -> Iterator[str]:
     for aspect in change.aspects:
         # That a content differs is said by its digest, which says nothing more to a person.
         yield f"      {aspect.name}" if aspect.name == "content" else f"      {aspect.name}: {aspect.a} -> {aspect.b}"
@@ -130,7 +141,7 @@ def as_json(found: Comparison, require: Require, limit: int) -> str:
         "b": _side(found.b),
         "fields": [{"field": field.field, "a": field.a, "b": field.b} for field in found.fields],
         "layers": [{"a": pair.a, "b": pair.b, "by": pair.by, "findings": _findings(pair.findings)} for pair in found.layers],
-        "files": [_change(change) for change in found.files[:limit]],
+        "files": [change_fields(change) for change in found.files[:limit]],
         "files_differ": len(found.files),
         "ignored": {"fields": found.ignored_fields, "files": found.ignored_files},
         "notes": list(found.notes),
@@ -160,7 +171,7 @@ def _side(side: Side) -> dict[str, Any]:
     }
 
 
-def _change(change: FileChange) -> dict[str, Any]:
+def change_fields(change: FileChange) -> dict[str, Any]:
     return {
         "path": f"/{show(change.path)}",
         "change": change.kind,

@@ -37,7 +37,6 @@ class Command(NamedTuple):
     least: int = 0
     most: int = 0
     """How many arguments; -1 for any number."""
-    built: bool = True
     stops: bool = False
     """Flags end at the first argument: the rest belongs to the command that is run."""
 

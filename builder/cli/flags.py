@@ -76,8 +76,6 @@ def parse(argv: Sequence[str]) -> Parsed:
     if first in COMMANDS:
         del words[lead]
     command = COMMANDS[first if first in COMMANDS else "build"]
-    if not command.built and not _asks_help(words):
-        raise UsageError(f"the command '{command.name}' is not built yet ({command.help.lower()})")
     return _Parser(command).parse(words)
 
 

@@ -33,22 +33,17 @@ def help_text(command: str = "") -> str:
 
 
 def _overview() -> str:
-    built = [command for command in COMMANDS.values() if command.built]
-    later = [command.name for command in COMMANDS.values() if not command.built]
     parts = [
         "Usage: pybuild [build] [flags] CONTEXT\n       pybuild COMMAND [flags] [arguments]",
         "Builds OCI images from Dockerfiles, without a daemon.",
-        "Commands:\n" + _rows((command.name, command.help) for command in built),
+        "Commands:\n" + _rows((command.name, command.help) for command in COMMANDS.values()),
         _flag_group("Flags of every command", GLOBAL),
-        "Not built yet:\n" + _paragraph(later),
         "'pybuild COMMAND --help' explains a command.",
     ]
     return "\n\n".join(parts)
 
 
 def _of_command(command: Command) -> str:
-    if not command.built:
-        return f"pybuild {command.name}: {command.help}.\n\nThis command is not built yet."
     name = "[build]" if command.name == "build" else command.name
     parts = [f"Usage: pybuild {name} {command.usage}", f"{command.help}."]
     works = [flag for flag in command.flags if flag.status == "works" and flag not in GLOBAL]

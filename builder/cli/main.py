@@ -9,7 +9,7 @@ import sys
 from builder.cli.environment import read_environment
 from builder.cli.faults import NO_THREAD, complain, discard, install, streams, told
 from builder.cli.flags import parse
-from builder.errors import BuildError, UsageError, render
+from builder.errors import BuildError, render
 from builder.sandbox.capabilities import lacking
 
 TYPE_CHECKING = False
@@ -111,13 +111,12 @@ def _command(name: str) -> Run:
             "run",
             "save",
             "shell",
+            "verify",
             "why",
         )
     }
     modules |= {"import": "import_", "login": "login", "logout": "login"}
     modules |= dict.fromkeys(("images", "history", "tag", "rmi"), "images")
-    if name not in modules:
-        raise UsageError(f"the command '{name}' is not built yet")
     module = f"builder.cli.{modules[name]}"
     __import__(module)
     command: Run = sys.modules[module].command

@@ -337,6 +337,63 @@ _DIFF = (
     _CERT_DIR._replace(group="Other"),
 )
 
+_NO_RESULTS = frozenset(
+    (
+        "annotation",
+        "attest",
+        "cache-to",
+        "call",
+        "check",
+        "explain",
+        "format",
+        "iidfile",
+        "load",
+        "logfile",
+        "metadata-file",
+        "no-cache",
+        "no-cache-filter",
+        "output",
+        "print-plan",
+        "progress",
+        "provenance",
+        "push",
+        "sbom",
+        "tag",
+    )
+)
+"""Flags of a build that say what becomes of it."""
+
+_VERIFY = (
+    Flag(
+        "vary",
+        "",
+        "list",
+        "WHAT",
+        "what is other the second time: clock, order, cpus, pids, aslr, surroundings; all (default), none, -NAME",
+        "Verify",
+    ),
+    Flag(
+        "keep-cache-mounts", "", "bool", "", "let cache mounts be as the build left them (default: they begin anew)", "Verify"
+    ),
+    Flag(
+        "context", "", "string", "DIR", "say whether this context gives the IMAGE that is named in place of CONTEXT", "Verify"
+    ),
+    Flag(
+        "require",
+        "",
+        "string",
+        "WHAT",
+        "what is asked for exit code 0: identical (default) or semantic",
+        "Verify",
+        choices=("identical", "semantic"),
+    ),
+    Flag("ignore", "", "list", "WHAT", "what does not count for semantic: mtime, owner, /PATH/GLOB, a known cause", "Verify"),
+    Flag("no-content", "", "bool", "", "do not look into files that differ", "Verify"),
+    Flag("limit", "", "int", "N", "files that are shown of a step at most (default: 20)", "Verify"),
+    Flag("format", "", "string", "NAME", "how the result is shown", "Verify", choices=("text", "json", "github")),
+    *(flag for flag in _BUILD if flag.name not in _NO_RESULTS),
+)
+
 _DOCTOR = (
     Flag("store", "", "bool", "", "compare all that the store holds with its digests"),
     _AS_JSON,
@@ -347,10 +404,6 @@ def _command(
     name: str, usage: str, help: str, flags: tuple[Flag, ...] = (), least: int = 0, most: int = 0, *, stops: bool = False
 ) -> Command:
     return Command(name, usage, help, flags + GLOBAL, least, most, stops=stops)
-
-
-def _later(name: str, help: str) -> Command:
-    return Command(name, "", help, GLOBAL, built=False)
 
 
 _ALL = (
@@ -420,7 +473,9 @@ _ALL = (
         -1,
     ),
     _command("diff", "[flags] IMAGE IMAGE", "Compare two images, and explain what differs", _DIFF, 2, 2),
-    _later("verify", "Build again and compare the digests"),
+    _command(
+        "verify", "[flags] CONTEXT", "Repeat the steps of a build, and say what does not come out the same", _VERIFY, 1, 1
+    ),
 )
 
 COMMANDS: dict[str, Command] = {command.name: command for command in _ALL}

@@ -28,6 +28,7 @@ from builder.values import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Self
 
     from builder.engine.imports import Imports
     from builder.engine.journal import Journal
@@ -120,10 +121,12 @@ class Executor:
         self.pins: Pins | None = None
         """What remote sources are taken to be; set before the first step."""
         self._worker: Worker | None = None
+        self.fresh_caches = False
+        """Whether cache mounts begin anew in each step; set before the first one."""
         self._rung_class = ""
         self._closed = False
 
-    def __enter__(self) -> Executor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -186,17 +189,20 @@ class Executor:
 
     def _run(self, step: RunStep, number: int, done: Mapping[int, Result], use: Use) -> Result:
         root = done[step.parent].root
-        sources: tuple[MountSource | None, ...] = ()
-        if step.mounts:
-            from builder.engine import mountsources  # for those who mount
-
-            roots = {need: done[need].root for need in parents(step)}
-            sources = mountsources.find(step, roots, self._contexts, self._roots, self.stop)
+        sources = self._mounted(step, done)
         contents = [source and source.digest for source in sources]
         key = keys.run_key(step, root.chain, step.platform or self._platform, self._rung(), contents)
         return self._cached(step, key, root) or self._made(
             _Job(key, step, number, root, root), lambda: self._ran(step, number, root, key, use, sources)
         )
+
+    def _mounted(self, step: RunStep, done: Mapping[int, Result]) -> tuple[MountSource | None, ...]:
+        if not step.mounts:
+            return ()
+        from builder.engine import mountsources  # for those who mount
+
+        roots = {need: done[need].root for need in parents(step)}
+        return mountsources.find(step, roots, self._contexts, self._roots, self.stop)
 
     def _ran(
         self, step: RunStep, number: int, root: Root, key: keys.Key, use: Use, sources: tuple[MountSource | None, ...]
@@ -341,7 +347,14 @@ class Executor:
                 raise Interrupted(_SIGINT)
             if self._worker is None:
                 self._worker = Worker(
-                    self._store, self._roots, self._emit, self._provided, self._isolation, self.stop, self._groups
+                    self._store,
+                    self._roots,
+                    self._emit,
+                    self._provided,
+                    self._isolation,
+                    self.stop,
+                    self._groups,
+                    fresh_caches=self.fresh_caches,
                 )
             return self._worker
 

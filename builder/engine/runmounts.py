@@ -90,9 +90,13 @@ def _below(item: Item) -> Item:
 
 
 class MountTools:
-    """What the steps of a build share for their mounts. Close it: it may have started agents."""
+    """What the steps of a build share for their mounts. Close it: it may have started agents. With `fresh_caches` caches begin
+    anew in each step, and nothing is kept of them."""
 
-    def __init__(self, store: Store, roots: Roots, emit: Emit, provided: Provided, stop: Cancellation) -> None:
+    def __init__(
+        self, store: Store, roots: Roots, emit: Emit, provided: Provided, stop: Cancellation, *, fresh_caches: bool = False
+    ) -> None:
+        self.fresh_caches = fresh_caches
         self.store = store
         self.roots = roots
         self.emit = emit
@@ -193,7 +197,10 @@ class RunMounts:
         strictness = ("shared", "private", "locked")
         taken: dict[tuple[str, str], str] = {}
         for id, base, mount, source in sorted(caches, key=lambda each: each[:2]):
-            if (id, base) not in taken:
+            if (id, base) not in taken and self._tools.fresh_caches:
+                taken[id, base] = self._new_folder("cache")
+                self._fill(mount, source, taken[id, base])
+            elif (id, base) not in taken:
                 sharing = max((each[2].sharing for each in caches if each[:2] == (id, base)), key=strictness.index)
                 use = self._tools.store.cache_mount(id, base, sharing, self._holder())
                 wait = _Wait(self._tools, self._number, id)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from builder.cancellation import Cancellation
     from builder.context.directory import DirectoryContext
+    from builder.engine.container import Prepared
     from builder.engine.mountsources import MountSource
     from builder.engine.packing import Written
     from builder.engine.provided import Provided
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from builder.engine.selection import Picked
     from builder.errors import Span
     from builder.events import Emit
+    from builder.layers.diff import Committed
     from builder.layers.entry import Item
     from builder.plan.keys import Key
     from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from builder.sandbox.rungs import Isolation
     from builder.sandbox.spec import Outcome
     from builder.store.store import Store
+
+    Other = Callable[[Prepared], Prepared]
 
 _NO_SPACE = 64 << 10
 """Bytes: where less is free, a command that wrote has met the end of the disk."""
@@ -69,6 +73,8 @@ class Worker:
         isolation: Isolation,
         stop: Cancellation,
         groups: Groups | None = None,
+        *,
+        fresh_caches: bool = False,
     ) -> None:
         self._store = store
         self._roots = roots
@@ -77,6 +83,7 @@ class Worker:
         self._isolation = isolation
         self._stop = stop
         self._groups = groups
+        self._fresh_caches = fresh_caches
         self._lock = threading.Lock()
         self._launcher: Launcher | None = None
         self._mounting: MountTools | None = None
@@ -131,6 +138,29 @@ class Worker:
     ) -> Root:
         """RUN: `root` with what the command changed. `sources` are those of its mounts. Raises StepError with its code and last
         lines when it fails; what it had written by then is kept under the step's key."""
+        with self._store.scratch() as scratch:
+            committed, upper = self._executed(step, number, root, sources, scratch, key)
+            return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)
+
+    def repeat(
+        self, step: RunStep, number: int, root: Root, sources: tuple[MountSource | None, ...], scratch: str, other: Other
+    ) -> list[Item]:
+        """The items of the layer that the command gives under other circumstances; their files lie in the folder `scratch`. The
+        store learns nothing of it. Raises as `run`."""
+        return self._executed(step, number, root, sources, scratch, None, other)[0].items
+
+    def _executed(
+        self,
+        step: RunStep,
+        number: int,
+        root: Root,
+        sources: tuple[MountSource | None, ...],
+        scratch: str,
+        key: Key | None,
+        other: Other | None = None,
+    ) -> tuple[Committed, str]:
+        """Run the command, in folders below `scratch`: what it changed, and the upper folder that has it. What a command that
+        fails has written is kept under `key`, where that is given."""
         self._able(step)
         env = (*step.proxy, *step.env)
         scripts = (ScriptMount(PIPES + step.script.name, step.script.data),) if step.script else ()
@@ -139,11 +169,13 @@ class Worker:
         # Before anything is made ready: where there is no sandbox, nothing can be.
         launcher = self._sandboxes()
         self._tell_rung()
-        with self._store.scratch() as scratch, ExitStack() as stack:
+        with ExitStack() as stack:
             if step.mounts:
                 mounts = stack.enter_context(self._mount_tools().mounts(step, number, sources, scratch))
                 process = process._replace(env=(*env, *mounts.env), attachments=tuple(mounts.attachments))
             prepared = prepare(self._roots, root, scratch, process)
+            if other is not None:
+                prepared = other(prepared)
             tail = _Tail()
 
             def output(data: bytes) -> None:
@@ -169,12 +201,12 @@ class Worker:
                     or explain(outcome)
                     or _failure(step, outcome, tail, hint, self._memory())
                 )
-                if isinstance(failure, StepError) and failure.code and failure.exit_code == StepError.exit_code:
+                if key and isinstance(failure, StepError) and failure.code and failure.exit_code == StepError.exit_code:
                     self._keep(prepared.spec.upper, step, number, key, failure)
                 raise failure
             upper = prepared.spec.upper
             committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step), devices=devices)
-            return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)
+            return committed, upper
 
     def _memory(self) -> int:
         """Bytes that a command may have; 0 for no limit."""
@@ -199,7 +231,9 @@ class Worker:
             if self._closed:
                 raise Interrupted(signal.SIGINT)
             if self._mounting is None:
-                self._mounting = MountTools(self._store, self._roots, self._emit, self._provided, self._stop)
+                self._mounting = MountTools(
+                    self._store, self._roots, self._emit, self._provided, self._stop, fresh_caches=self._fresh_caches
+                )
             return self._mounting
 
     def _tell_rung(self) -> None:

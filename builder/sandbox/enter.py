@@ -66,6 +66,7 @@ def _steps(
     return [
         ("session", lambda: _session(job, server)),
         ("cgroup", lambda: _join(job, cgroups)),
+        ("circumstances", lambda: _circumstances(job)),
         ("hostname", lambda: _name_host(job)),
         ("loopback", lambda: _bring_up_loopback(job)),
         ("overlay", root.mount_overlay),
@@ -108,6 +109,20 @@ def _join(job: Job, cgroups: tuple[int, ...]) -> None:
     if cgroups and "cgroup-namespace" not in job.without:
         # What lies above them is not to be seen.
         kernel.unshare(kernel.CLONE_NEWCGROUP)
+
+
+def _circumstances(job: Job) -> None:
+    """What has no say in a result that can be repeated."""
+    if job.cpus:
+        os.sched_setaffinity(0, job.cpus)
+    if not job.random_addresses:
+        # It counts from the next exec on.
+        kernel.personality(kernel.ADDR_NO_RANDOMIZE)
+    for _ in range(job.pids_taken):
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
 
 
 def _name_host(job: Job) -> None:

@@ -362,6 +362,9 @@ def _fields(
         "terminal": spec.terminal or (),
         "init": spec.init,
         "no_new_privileges": spec.no_new_privileges,
+        "cpus": spec.cpus,
+        "random_addresses": spec.random_addresses,
+        "pids_taken": spec.pids_taken,
     }
 
 

@@ -136,6 +136,12 @@ class SandboxSpec(NamedTuple):
     signals."""
     no_new_privileges: bool = False
     """Programs with the set-user-id bit give nobody their owner's rights (prctl(2))."""
+    cpus: tuple[int, ...] = ()
+    """The processors that it may use, and sees; empty for the builder's."""
+    random_addresses: bool = True
+    """Whether the kernel chooses anew where programs lie in memory (ASLR)."""
+    pids_taken: int = 0
+    """Numbers of processes that are used up before it begins."""
     terminal: tuple[int, int] | None = None
     """Rows and columns of a terminal of its own. Its streams are then a socket, over which the terminal's other side comes."""
 

@@ -51,6 +51,9 @@ class Job:
     readonly: bool
     init: bool
     no_new_privileges: bool
+    cpus: tuple[int, ...]
+    random_addresses: bool
+    pids_taken: int
     groups_given: int
     """How many of the descriptors are those of cgroups, which the command joins."""
     terminal: tuple[int, ...]

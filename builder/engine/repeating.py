@@ -1,0 +1,223 @@
+"""Steps done again, each from what it started from the first time, under other circumstances.
+
+Nothing of it is recorded, and the folders of a RUN go with the scratch folder; a COPY that gives another layer leaves that to
+the garbage collection.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+
+from builder.engine.executor import Executor
+from builder.engine.roots import Root, Use
+from builder.engine.shelf import Shelved, Stack
+from builder.layers.entry import FileSource, Item
+from builder.layers.folder import materialise
+from builder.layers.index import Tree
+from builder.layers.tarwriter import write_layer
+from builder.plan.steps import RunStep
+from builder.sandbox.spec import FileMount, ScriptMount
+from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from builder.engine.container import Prepared
+    from builder.engine.executor import Result, _Job
+    from builder.engine.roots import Roots
+    from builder.errors import BuildError
+    from builder.layers.entry import Entry, Source
+    from builder.oci.digest import Digest
+    from builder.plan.keys import Key
+    from builder.plan.steps import Step
+
+_PIDS = 37
+"""Numbers that are used up: fewer than make a step slow."""
+_ROOM = "/dev/shm"
+_SHARE = 2
+"""The part of the memory's file system that copies may take: one half."""
+_LIBRARY = "/dev/verify/libfaketime.so.1"
+_DAY = "/dev/verify/day"
+_PLACES = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
+
+
+class Circumstances(NamedTuple):
+    """What a command may meet otherwise than the builder's own would have it."""
+
+    one_cpu: bool = False
+    elsewhere: bool = False
+    """Its file system, and what it writes, lie in memory: folders list their files in another order there."""
+    pids: bool = False
+    random_addresses: bool = True
+    day: str = ""
+    """What programs take for the time, `2031-05-06 07:08:09`, by libfaketime; empty for the true one."""
+    network: bool = True
+
+
+class Repeated(NamedTuple):
+    """A layer as a step gave it again."""
+
+    diff_id: Digest | None
+    entries: tuple[Entry, ...] = ()
+    sources: Mapping[bytes, Source] | None = None
+    """Where its files are; None where the store has the layer."""
+
+
+class Repeater(Executor):
+    """An executor that records nothing. `library` is a libfaketime of this machine, empty for none."""
+
+    library: bytes = b""
+
+    def again(self, step: Step, done: Mapping[int, Result], circumstances: Circumstances, scratch: str) -> Repeated:
+        """The step's layer, made from the results `done` of those that it needs. Files of a RUN lie in `scratch`, a new folder.
+        Raises as `execute`."""
+        number = step.id + 1
+        if not isinstance(step, RunStep):
+            result = self.execute(step, number, done, Use(as_folder=False))
+            return Repeated(result.diff_id)
+        root = done[step.parent].root
+        if not circumstances.network:
+            step = step._replace(network="none")
+        items = self._work().repeat(
+            step,
+            number,
+            root,
+            self._mounted(step, done),
+            scratch,
+            lambda prepared: self._other(prepared, circumstances, root, scratch),
+        )
+        if not items:
+            return Repeated(None)
+        summary = write_layer(items, None, stop=self.stop)
+        sources = {item.entry.path: item.source for item in items if item.source is not None}
+        for entry in summary.entries:
+            if entry.kind == "hardlink":
+                sources[entry.path] = sources[entry.link]
+        return Repeated(summary.diff_id, summary.entries, sources)
+
+    def _other(self, prepared: Prepared, circumstances: Circumstances, root: Root, scratch: str) -> Prepared:
+        spec, folders = prepared.spec, prepared.folders
+        if circumstances.elsewhere:
+            copies = _copies(self._roots, root, folders, os.path.join(scratch, "lowers"))
+            moved = dict(zip(folders, copies))
+            spec = spec._replace(lowers=tuple(moved.get(folder, folder) for folder in spec.lowers))
+            folders = copies
+        if circumstances.one_cpu:
+            spec = spec._replace(cpus=(min(os.sched_getaffinity(0)),))
+        spec = spec._replace(pids_taken=_PIDS if circumstances.pids else 0, random_addresses=circumstances.random_addresses)
+        if circumstances.day:
+            faked = {
+                "LD_PRELOAD": _LIBRARY,
+                # A file, so that the environment is the same on every day.
+                "FAKETIME_TIMESTAMP_FILE": _DAY,
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "NO_FAKE_STAT": "1",
+            }
+            mounts = (ScriptMount(_LIBRARY, self.library), FileMount(_DAY, circumstances.day.encode() + b"\n"))
+            spec = spec._replace(env=(*spec.env, *faked.items()), mounts=(*spec.mounts, *mounts))
+        return prepared._replace(spec=spec, folders=folders)
+
+    def _made(self, job: _Job, make: Callable[[], Root]) -> Result:
+        """Nobody is waited for, and nothing is recorded."""
+        from builder.engine.executor import Result
+
+        after = make()
+        return Result(after, False, after.layers[-1].diff_id if after != job.below else None, 0, job.key)
+
+    def _cached(self, step: Step, key: Key, onto: Root) -> None:
+        return None
+
+
+def _copies(roots: Roots, root: Root, folders: list[str], room: str) -> list[str]:
+    """Each layer's folder once more, below `room`, with its true times."""
+    os.mkdir(room)
+    made = []
+    for number, (layer, folder) in enumerate(zip(root.layers, folders)):
+        copy = os.path.join(room, str(number))
+        os.mkdir(copy)
+        # Whatever the builder's mask is.
+        os.chmod(copy, 0o755)
+        items = [
+            Item(entry, FileSource(folder, entry.path) if entry.kind == "file" else None) for entry in roots.entries(layer)
+        ]
+        below = Root(root.layers[:number])
+        materialise(items, copy, roots.tree(below))
+        made.append(copy)
+    return made
+
+
+def stacks(roots: Roots, before: Root, a: Digest | None, b: Repeated) -> tuple[Stack, Stack]:
+    """The file system after the step, as it was the first time and as it is now; to be looked into."""
+    lower = tuple(Shelved(roots.entries(layer), not roots.is_foreign(layer)) for layer in before.layers)
+    one = (*lower, *([_of_store(roots, before, a)] if a else []))
+    if b.diff_id is None:
+        other = lower
+    elif b.sources is None:
+        other = (*lower, _of_store(roots, before, b.diff_id))
+    else:
+        other = (*lower, Shelved(list(b.entries), constant=True, sources=b.sources))
+    return _stack(roots, before, a, one), _stack(roots, before, b.diff_id, other)
+
+
+def _of_store(roots: Roots, before: Root, diff_id: Digest) -> Shelved:
+    return Shelved(roots.entries(before.on_top(diff_id).layers[-1]), constant=True)
+
+
+def _stack(roots: Roots, before: Root, diff_id: Digest | None, layers: tuple[Shelved, ...]) -> Stack:
+    tree = Tree()
+    for number, layer in enumerate(layers):
+        tree.apply(layer.entries, number)
+    return Stack(before.on_top(diff_id) if diff_id else before, layers, tree, roots)
+
+
+@contextmanager
+def elsewhere() -> Iterator[str]:
+    """A folder on a file system in memory. Raises OSError where there is none."""
+    folder = tempfile.mkdtemp(prefix="pybuild-verify-", dir=_ROOM)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def fits(size: int) -> bool:
+    """Whether copies of so many bytes have room in memory. Raises OSError."""
+    space = os.statvfs(_ROOM)
+    return size <= space.f_bavail * space.f_frsize // _SHARE
+
+
+def lists_otherwise(folder: str, copy: str) -> bool:
+    """Whether the copy lists its files in another order in at least one folder. Makes a folder in both and removes it."""
+    names = [f"{number:x}" for number in range(16)]
+    listed = []
+    for place in (folder, copy):
+        with tempfile.TemporaryDirectory(dir=place) as probe:
+            for name in names:
+                os.mkdir(os.path.join(probe, name))
+            listed.append(os.listdir(probe))
+    return listed[0] != listed[1]
+
+
+def library() -> bytes:
+    """This machine's libfaketime; empty where it is not installed."""
+    for place in _PLACES:
+        try:
+            found = [place, *(entry.path for entry in os.scandir(place) if entry.is_dir(follow_symlinks=False))]
+        except OSError:
+            continue
+        for folder in found:
+            try:
+                with open(os.path.join(folder, "faketime", "libfaketime.so.1"), "rb") as file:
+                    return file.read()
+            except OSError:
+                continue
+    return b""
+
+
+def failure(error: BuildError) -> str:
+    """What a step that cannot be repeated is told with."""
+    return f"{error.message} ({error.hint})" if error.hint else error.message

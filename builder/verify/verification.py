@@ -1,0 +1,117 @@
+"""What repeating the steps of a build gave, and what it comes to. Pure."""
+
+from __future__ import annotations
+
+from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from typing import Literal
+
+    from builder.verify.difference import FileChange
+
+    Status = Literal["same", "semantic", "different", "tainted", "failed"]
+
+VARIATIONS: dict[str, str] = {
+    "clock": "the wall clock",
+    "cpus": "the number of processors",
+    "order": "the order in which folders list their files",
+    "pids": "the numbers of processes",
+    "aslr": "where programs lie in memory",
+    "surroundings": "the builder's own surroundings",
+}
+"""What is other the second time, and how a cause is called."""
+
+CAUSES: dict[str, str] = {
+    **VARIATIONS,
+    "random": "nothing that was varied: it is random even when all is fixed",
+    "network": "the network: it fails without one",
+    "together": "several things that were varied together, and none of them alone",
+}
+
+_FIXES: dict[str, str] = {
+    "clock": "write no time into files; let tools take $SOURCE_DATE_EPOCH, or a constant, as date -d @$SOURCE_DATE_EPOCH",
+    "cpus": "say how many: make -j4, or the tool's own flag, in place of nproc",
+    "order": "sort what folders list: find ... | LC_ALL=C sort, tar --sort=name",
+    "pids": "take no names from process ids: a fixed name, or mktemp with the file removed at the end",
+    "aslr": "sort what comes out of hash tables, and write no addresses",
+    "surroundings": "this is a fault of pybuild: please report it",
+    "random": "fix the seed, as PYTHONHASHSEED=0; make keys and ids when the container starts, not when the image is built",
+    "network": "ADD with --checksum what is downloaded, or name versions and digests",
+}
+
+
+class StepResult(NamedTuple):
+    number: int
+    name: str
+    line: int
+    status: Status
+    """`semantic`: what differs is ignored; `tainted`: it is the same by itself, and would start from what differs."""
+    a: str = ""
+    b: str = ""
+    """Diff IDs; empty where there is no layer."""
+    causes: tuple[str, ...] = ()
+    """Names of `CAUSES`."""
+    files: tuple[FileChange, ...] = ()
+    message: str = ""
+    """Why it failed."""
+    notes: tuple[str, ...] = ()
+
+
+class Verification(NamedTuple):
+    dockerfile: str
+    image: str
+    """The id of the image that was built first."""
+    steps: tuple[StepResult, ...]
+    """Those that were repeated, in the order of the plan."""
+    varied: tuple[str, ...]
+    """Names of `VARIATIONS`."""
+    unvaried: tuple[tuple[str, str], ...] = ()
+    """What could not be varied, and why."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Literal["identical", "semantic", "different"]:
+        statuses = {step.status for step in self.steps}
+        if statuses & {"different", "failed"}:
+            return "different"
+        return "semantic" if "semantic" in statuses else "identical"
+
+    def meets(self, require: str) -> bool:
+        """Equal steps give equal diff IDs, and these an equal config and manifest."""
+        return self.verdict == "identical" or (require == "semantic" and self.verdict == "semantic")
+
+
+def fix(cause: str) -> str:
+    """What to write into the Dockerfile; empty where nothing general can be said."""
+    return _FIXES.get(cause, "")
+
+
+def tainted(steps: Iterable[tuple[int, Collection[int]]], differ: Collection[int]) -> set[int]:
+    """Of steps with those that they start from or copy from, in the order of a plan: those that have one of `differ` among
+    them, or behind them."""
+    found: set[int] = set()
+    for step, needs in steps:
+        if any(need in differ or need in found for need in needs):
+            found.add(step)
+    return found
+
+
+def chosen(texts: Iterable[str]) -> tuple[frozenset[str], str]:
+    """The variations that `--vary` names: all without it, `none`, names, or `-name` for all but that. What is no name of one
+    comes second, and is empty else."""
+    names = [name for text in texts for name in text.split(",") if name]
+    known = frozenset(VARIATIONS)
+    taken = known if not names or names[0].startswith("-") else frozenset()
+    for name in names:
+        bare = name.removeprefix("-")
+        if bare == "all":
+            taken = known
+        elif bare == "none":
+            taken = frozenset()
+        elif bare not in known:
+            return taken, bare
+        else:
+            taken = taken - {bare} if name.startswith("-") else taken | {bare}
+    return taken, ""

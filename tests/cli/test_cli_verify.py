@@ -1,0 +1,220 @@
+"""`pybuild verify`: real builds with one cause each, which it has to name, and others on which it has to be silent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.build.build_store import assert_nothing_left, assert_valid
+from tests.conftest import Pybuild
+
+SILENT = """FROM base
+ARG WORD=hello
+WORKDIR /work
+COPY . /src/
+RUN echo $WORD > /word; touch -d @0 /old; mkdir -p /d/e; ln /word /d/link; chown 5:6 /d
+RUN find /src /bin | sort > /files; ls /bin > /bins
+RUN --mount=type=cache,target=/cache echo kept > /cache/file; env | sort > /env; id > /id; umask >> /id; hostname >> /id
+RUN --network=none --mount=target=/context cat /context/file > /copied
+"""
+
+
+def context(tmp_path: Path, *runs: str, base: str = "base") -> Path:
+    folder = tmp_path / "context"
+    folder.mkdir(exist_ok=True)
+    text = runs[0] if runs[0].startswith("FROM") else "".join([f"FROM {base}\n", *(f"RUN {run}\n" for run in runs)])
+    (folder / "Dockerfile").write_text(text)
+    (folder / "file").write_text("text\n")
+    return folder
+
+
+@pytest.fixture
+def program(pybuild: Pybuild, busybox_base: Path) -> Pybuild:
+    assert pybuild("import", busybox_base, "base").returncode == 0
+    return pybuild
+
+
+def verified(program: Pybuild, folder: Path, *flags: str, code: int = 4) -> dict[str, Any]:
+    done = program("verify", "-q", "--format=json", *flags, folder)
+    assert (done.returncode, done.stderr) == (code, ""), done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def causes(found: dict[str, Any], step: int = 0) -> list[str]:
+    return [cause["name"] for cause in found["steps"][step]["causes"]]
+
+
+def test_what_can_be_repeated_is_silent(program: Pybuild, tmp_path: Path) -> None:
+    folder = context(tmp_path, SILENT)
+    found = verified(program, folder, code=0)
+    assert found["verdict"] == "identical"
+    assert [step["status"] for step in found["steps"]] == ["same"] * 6
+    assert all(step["a"] == step["b"] for step in found["steps"])
+    # The cache mount of the build is as it was: the other one began anew.
+    assert verified(program, folder, "--vary=none", "--keep-cache-mounts", code=0)["varied"] == []
+    text = program("verify", "-q", folder).stdout
+    assert text.endswith(": every step gives the same again\n")
+    assert_valid(program.store)
+    assert_nothing_left(program.store)
+    assert not [name for name in os.listdir("/dev/shm") if name.startswith("pybuild-verify-")]
+
+
+def test_the_clock(program: Pybuild, tmp_path: Path) -> None:
+    """By the seconds that pass: nothing else can be done for a static program."""
+    found = verified(program, context(tmp_path, "date > /date", "echo after > /after", "cat /date > /twice"))
+    assert [step["status"] for step in found["steps"]] == ["different", "tainted", "tainted"]
+    assert causes(found) == ["clock"]
+    (file,) = found["steps"][0]["files"]
+    assert file["path"] == "/date" and file["findings"][0]["pattern"] == "date-in-text"
+    assert "SOURCE_DATE_EPOCH" in file["findings"][0]["fix"]
+
+
+def test_chance(program: Pybuild, tmp_path: Path) -> None:
+    found = verified(program, context(tmp_path, "head -c 8 /dev/urandom > /noise"))
+    assert causes(found) == ["random"]
+    assert found["steps"][0]["files"][0]["path"] == "/noise"
+
+
+def test_the_order_of_folders(program: Pybuild, tmp_path: Path) -> None:
+    made = "mkdir /d; cd /d; for i in 1 2 3 4 5 6 7 8 9 a b c d e f g h; do echo > $i; done"
+    folder = context(tmp_path, made, "find /d -type f > /list", "find /d -type f | sort > /sorted")
+    done = program("verify", "-q", "--format=json", "--vary=order", folder)
+    found = json.loads(done.stdout)
+    if found["not_varied"]:
+        # The store itself is in memory, or nothing is.
+        assert [one["name"] for one in found["not_varied"]] == ["order"] and done.returncode == 0
+        return
+    assert [step["status"] for step in found["steps"]] == ["same", "different", "tainted"]
+    assert causes(found, 1) == ["order"]
+    assert found["steps"][1]["files"][0]["findings"][0]["pattern"] == "line-order"
+
+
+def test_processors(program: Pybuild, tmp_path: Path) -> None:
+    done = program("verify", "-q", "--format=json", "--vary=cpus", context(tmp_path, "nproc > /cpus"))
+    found = json.loads(done.stdout)
+    if len(os.sched_getaffinity(0)) > 1:
+        assert (done.returncode, causes(found)) == (4, ["cpus"])
+    else:
+        assert found["not_varied"][0]["name"] == "cpus"
+
+
+def test_numbers_of_processes(program: Pybuild, tmp_path: Path) -> None:
+    found = verified(program, context(tmp_path, "sh -c 'echo $$' > /pid; true"), "--vary=pids,cpus")
+    assert causes(found) == ["pids"]
+
+
+def test_addresses(program: Pybuild, tmp_path: Path) -> None:
+    """The stack's, which is the kernel's to choose for any program."""
+    found = verified(program, context(tmp_path, "grep -F '[stack]' /proc/self/maps | cut -d' ' -f1 > /stack"))
+    assert causes(found) == ["aslr"]
+
+
+def test_what_is_varied_can_be_chosen(program: Pybuild, tmp_path: Path) -> None:
+    folder = context(tmp_path, "sh -c 'echo $$' > /pid; true")
+    assert verified(program, folder, "--vary=-pids,-clock", code=0)["verdict"] == "identical"
+    done = program("verify", "--vary=clokc", folder)
+    assert (done.returncode, done.stderr) == (2, "error: there is no variation 'clokc'\n  hint: did you mean 'clock'?\n")
+
+
+def test_a_step_that_fails_the_second_time(program: Pybuild, tmp_path: Path) -> None:
+    """By what was varied; and by something that is no more there, as a network would be."""
+    found = verified(program, context(tmp_path, "test $(sh -c 'echo $$; true') -lt 30"), "--vary=pids")
+    assert (found["verdict"], found["steps"][0]["status"], causes(found)) == ("different", "failed", ["pids"])
+    assert "exit code 1" in found["steps"][0]["message"]
+    folder = context(tmp_path, "FROM base\nRUN --mount=type=cache,target=/c test ! -e /c/ran && touch /c/ran\nRUN true\n")
+    assert verified(program, folder, code=0)["verdict"] == "identical"
+    found = verified(program, folder, "--keep-cache-mounts")
+    assert found["steps"][0]["status"] == "failed" and found["steps"][1]["status"] in ("same", "tainted")
+
+
+def test_what_is_ignored_does_not_count(program: Pybuild, tmp_path: Path) -> None:
+    folder = context(tmp_path, "mkdir /log; head -c 8 /dev/urandom > /log/noise")
+    found = verified(program, folder, "--ignore=/log/**", "--require=semantic", code=0)
+    assert (found["verdict"], found["steps"][0]["status"], found["met"]) == ("semantic", "semantic", True)
+    assert verified(program, folder, "--ignore=/log/**")["met"] is False
+
+
+def test_a_copy_of_what_changes(program: Pybuild, tmp_path: Path) -> None:
+    """A file that is written while it is verified: here by the build itself, whose Dockerfile has no say in it."""
+    folder = context(tmp_path, "true", "cat /src/file > /copied")
+    (folder / "Dockerfile").write_text("FROM base\nCOPY file /src/\nRUN cat /src/file > /copied\n")
+    assert verified(program, folder, code=0)["verdict"] == "identical"
+
+
+def test_nothing_of_it_is_in_the_cache(program: Pybuild, tmp_path: Path) -> None:
+    folder = context(tmp_path, "head -c 8 /dev/urandom > /noise")
+    first = program("-q", folder).stdout
+    verified(program, folder, "--vary=none")
+    again = program("--progress=plain", folder)
+    assert "#2 CACHED" in again.stderr
+    assert program("-q", folder).stdout == first
+
+
+def test_on_another_day(program: Pybuild, debian_base: Path, tmp_path: Path) -> None:
+    """Programs that take libfaketime's word see another year."""
+    assert program("import", debian_base, "debian").returncode == 0
+    folder = context(tmp_path, "date +%Y > /year", "date -d @0 +%Y > /constant", base="debian")
+    found = verified(program, folder, "--vary=clock")
+    assert [step["status"] for step in found["steps"]] == ["different", "tainted"]
+    assert causes(found) == ["clock"]
+    assert found["steps"][0]["files"][0]["diff"][-2:] == ["-2031", "+2032"]
+    assert found["not_varied"] == []
+
+
+def test_annotations_for_github(program: Pybuild, tmp_path: Path) -> None:
+    folder = context(tmp_path, "head -c 8 /dev/urandom > '/a,b:c'; echo '::error::no' > /x")
+    lines = program("verify", "-q", "--format=github", "--vary=none", folder).stdout.splitlines()
+    place = f"file={str(folder).replace(':', '%3A')}/Dockerfile,line=2,title=pybuild verify"
+    assert lines[0] == (
+        f"::error {place}::not reproducible: it depends on"
+        " nothing that was varied: it is random even when all is fixed; 1 files differ: /a,b:c"
+    )
+    assert not any(line.startswith("::") for line in lines[1:])
+
+
+def test_whether_a_context_gives_an_image(program: Pybuild, tmp_path: Path) -> None:
+    folder = context(tmp_path, "FROM base\nARG A=1\nCOPY file /app/\nRUN echo $A > /made\n")
+    assert program("-q", "-t", "app", folder).returncode == 0
+    done = program("verify", "-q", "--context", folder, "app")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"app and {folder} are identical")
+    (folder / "file").write_text("other\n")
+    done = program("verify", "-q", "--context", folder, "app")
+    assert done.returncode == 4
+    assert "/app/file" in done.stdout and "COPY file /app/" in done.stdout
+    (folder / "file").write_text("text\n")
+    done = program("verify", "-q", "--context", folder, "--build-arg=A=2", "app")
+    assert done.returncode == 4 and "/made" in done.stdout
+    done = program("verify", "-q", "--context", folder, "nosuch")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: there is no image 'nosuch' in the store")
+    # One of another builder: what can be compared is.
+    archive = tmp_path / "other.tar"
+    subprocess.run(
+        ["skopeo", "--insecure-policy", "copy", "-q", f"oci:{_layout(program, tmp_path)}:", f"docker-archive:{archive}:o:1"],
+        check=True,
+    )
+    done = program("verify", "-q", "--context", folder, f"docker-archive:{archive}")
+    assert done.returncode in (0, 4) and "Traceback" not in done.stderr
+
+
+def _layout(program: Pybuild, tmp_path: Path) -> Path:
+    assert program("save", "--format=oci-dir", "-o", tmp_path / "layout", "app").returncode == 0
+    return tmp_path / "layout"
+
+
+def test_what_cannot_be_verified(program: Pybuild, tmp_path: Path) -> None:
+    folder = context(tmp_path, "true")
+    done = program("verify", "--platform=linux/amd64,linux/arm64", folder)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: one platform is verified at a time")
+    done = program("verify", "-", stdin=b"FROM scratch\n")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: what comes on standard input is there once")
+    done = program("verify", "--push", folder)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: unknown flag '--push' of 'verify'")
+    (folder / "Dockerfile").write_text("FROM base\nRUN exit 3\n")
+    done = program("verify", folder)
+    assert done.returncode == 1 and "Dockerfile:2:1: error: the command failed with exit code 3" in done.stderr
