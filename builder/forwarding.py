@@ -27,6 +27,8 @@ class Forwarding:
     def __init__(self) -> None:
         self._pidfd = -1
         self._asked = 0
+        self._early: list[tuple[signal.Signals, FrameType | None]] = []
+        """What came before it was known that the command is there: it may run already."""
         self._before: dict[signal.Signals, signal._HANDLER] = {}
         self.killed_for = 0
         """The signal for which the command was killed that it had no handler for; 0 for none."""
@@ -44,16 +46,27 @@ class Forwarding:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        elif self._early:
+            # There was no command that could have had it.
+            self._as_before(*self._early[0])
 
     def begun(self, pidfd: int) -> None:
         """The command's first process is there; the descriptor stays the caller's."""
         self._pidfd = os.dup(pidfd)
+        early, self._early = self._early, []
+        for number, _ in early:
+            self._hand_on(number)
 
     def _got(self, number: int, frame: FrameType | None) -> None:
-        if self._pidfd < 0:
-            self._as_before(signal.Signals(number), frame)
-            return
         self._asked += number in _IMPATIENT
+        if self._pidfd >= 0:
+            self._hand_on(number)
+        elif self._asked < _MOST:
+            self._early.append((signal.Signals(number), frame))
+        else:
+            self._as_before(signal.Signals(number), frame)
+
+    def _hand_on(self, number: int) -> None:
         with suppress(ProcessLookupError):  # It has just ended.
             if self._asked < _MOST and not _ends(self._pidfd, number):
                 signal.pidfd_send_signal(self._pidfd, number)

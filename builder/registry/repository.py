@@ -165,11 +165,18 @@ class Repository:
                 if attempt == self._limits.attempts or silent == self._limits.silences:
                     raise
             else:
-                if attempt == self._limits.attempts or answer.response.status not in TRANSIENT:
+                status = answer.response.status
+                if status == 400 and attempt == 1:
+                    # distribution says so to one of two that put the same blob at the same time: the other one's is there.
+                    done(answer.response)
+                    if self._has_quietly(descriptor.digest):
+                        return True
+                elif attempt == self._limits.attempts or status not in TRANSIENT:
                     self._check(answer.response.status, answer, (200, 201, 204))
                     done(answer.response)
                     return True
-                done(answer.response)
+                else:
+                    done(answer.response)
             # What became of the first attempt nobody knows: a new session, and all again.
             self._http.nap(self._http.backoff(attempt))
         raise AssertionError("the last attempt returns or raises")

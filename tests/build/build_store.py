@@ -68,3 +68,18 @@ def running(store: Path, *tokens: str) -> list[str]:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def await_command(line: str) -> None:
+    """Until a process is what the command line says."""
+    until = time.monotonic() + 60
+    while not any(_reads(path) == line.encode() for path in Path("/proc").glob("[0-9]*/cmdline")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def _reads(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # It ended meanwhile.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.build.build_store import assert_nothing_left
+from tests.build.build_store import assert_nothing_left, await_command
 from tests.build.build_terminal import Person
 from tests.conftest import ROOT, Pybuild
 
@@ -55,21 +54,6 @@ class Started:
     def ended(self) -> tuple[int, bytes, bytes]:
         said, told = self.process.communicate(timeout=60)
         return self.process.returncode, said, told
-
-
-def await_command(line: str) -> None:
-    """Until a process is what the command line says."""
-    until = time.monotonic() + 60
-    while not any(_reads(path) == line.encode() for path in Path("/proc").glob("[0-9]*/cmdline")):
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-def _reads(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""  # It ended meanwhile.
 
 
 @pytest.mark.parametrize("init", [(), ("--init",)], ids=["first", "init"])
