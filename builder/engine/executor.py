@@ -73,6 +73,8 @@ class _Job(NamedTuple):
     """What its layer is made on."""
     onto: Root
     """What the layer lies on in the image: the same, but for `--link`."""
+    apart: keys.Key | None = None
+    """The key of a result that root's would not be."""
 
 
 class Executor:
@@ -192,8 +194,14 @@ class Executor:
         sources = self._mounted(step, done)
         contents = [source and source.digest for source in sources]
         key = keys.run_key(step, root.chain, step.platform or self._platform, self._rung(), contents)
-        return self._cached(step, key, root) or self._made(
-            _Job(key, step, number, root, root), lambda: self._ran(step, number, root, key, use, sources)
+        known = self._cached(step, key, root)
+        apart = None
+        if known is None and self._isolation.rung == "userns":
+            # What shows device nodes to programs that are none there is no result of root's (`Worker.apart`).
+            apart = keys.run_key(step, root.chain, step.platform or self._platform, f"userns {self._rung()}", contents)
+            known = self._cached(step, apart, root)
+        return known or self._made(
+            _Job(key, step, number, root, root, apart), lambda: self._ran(step, number, root, key, use, sources)
         )
 
     def _mounted(self, step: RunStep, done: Mapping[int, Result]) -> tuple[MountSource | None, ...]:
@@ -394,13 +402,18 @@ class Executor:
         with Turn(self._store, job.key, job.step.name, self._emit, job.number, self.stop) as turn:
             # Who had to wait finds it made, unless the other failed.
             known = self._cached(job.step, job.key, job.onto) if turn.waited else None
+            if known is None and job.apart is not None and turn.waited:
+                known = self._cached(job.step, job.apart, job.onto)
             return known or self._recorded(job, make())
 
     def _recorded(self, job: _Job, after: Root) -> Result:
         """Record what a step gave, and return what counts: another process may have been first."""
         diff_id = after.layers[-1].diff_id if after != job.below else None
-        kept = self._store.put_record(Record(job.key.hex, job.key.preimage, diff_id), replace=not self._takes(job.step))
-        return self._result(kept, job.onto, job.key, cached=False)
+        key = job.key
+        if job.apart is not None and self._worker is not None and job.number in self._worker.apart:
+            key = job.apart
+        kept = self._store.put_record(Record(key.hex, key.preimage, diff_id), replace=not self._takes(job.step))
+        return self._result(kept, job.onto, key, cached=False)
 
     def _result(self, record: Record, before: Root, key: keys.Key, *, cached: bool) -> Result:
         if record.diff_id is None:

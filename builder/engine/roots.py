@@ -281,6 +281,14 @@ class Roots:
         """Whether others packed it: then its times are its own."""
         return self._store.has_layer(_foreign_name(layer))
 
+    def has_devices(self, root: Root, *, own_dev: bool = False) -> bool:
+        """Whether a layer of it has device nodes, other than in /dev, or anywhere with `own_dev`."""
+        return any(
+            entry.kind in ("char", "block") and (own_dev or not entry.path.startswith(b"dev/"))
+            for layer in root.layers
+            for entry in self.entries(layer)
+        )
+
     # Forms
 
     def folders(self, root: Root) -> list[str]:

@@ -57,6 +57,10 @@ _WEAKER = {
     "landlock-scope": "this kernel has no Landlock scopes: RUN steps with the host's network reach its abstract unix sockets",
     "capabilities": "the builder itself lacks capabilities that Docker gives to RUN steps: what needs them fails",
 }
+_SHOWN = (
+    "the image has device nodes, which programs see as empty files in a user namespace: one that copies or packs them (cp, tar)"
+    " copies files. The result is kept apart from root's"
+)
 TAIL_BYTES = 8192
 TAIL_LINES = 12
 
@@ -88,6 +92,9 @@ class Worker:
         self._launcher: Launcher | None = None
         self._mounting: MountTools | None = None
         self._closed = False
+        self.apart: set[int] = set()
+        """Numbers of steps whose commands saw files where root's would have seen device nodes: what they gave is no result of
+        root's."""
         self._told: set[str] = set()
         self._platforms: set[Platform] = set()
         """Foreign ones that are known to run here."""
@@ -191,6 +198,8 @@ class Worker:
             self._tell(outcome.fallbacks)
             devices = made_devices(outcome.notes)
             self._report(step, emulated(outcome.notes) + devices_as_files(prepared.spec.emulate, devices))
+            if prepared.spec.emulate == "mknod":
+                self._keep_apart(step, number, root, sources, made=bool(devices))
             if outcome.oom_kills and not outcome.code:
                 told = out_of_memory(outcome.oom_kills, self._memory())
                 self._emit(BuildWarning("OutOfMemory", f"{told}; its exit code is 0 all the same", step.span.line))
@@ -207,6 +216,21 @@ class Worker:
             upper = prepared.spec.upper
             committed = commit_upper(upper, prepared.folders, self._roots.tree(root), warn=self._warn(step), devices=devices)
             return committed, upper
+
+    def _keep_apart(
+        self, step: RunStep, number: int, root: Root, sources: tuple[MountSource | None, ...], *, made: bool
+    ) -> None:
+        """Where a user namespace shows device nodes as files. Those of the image's own /dev nobody sees."""
+        shown = self._roots.has_devices(root)
+        if not shown and sources:
+            from builder.engine.mountsources import FromStack  # for those who mount
+
+            mounted = [source.root for source in sources if isinstance(source, FromStack)]
+            shown = any(self._roots.has_devices(each, own_dev=True) for each in mounted)
+        if made or shown:
+            self.apart.add(number)
+        if shown:
+            self._emit(BuildWarning("Emulation", _SHOWN, step.span.line))
 
     def _memory(self) -> int:
         """Bytes that a command may have; 0 for no limit."""

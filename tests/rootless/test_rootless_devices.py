@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -75,3 +77,47 @@ def test_nobody_but_root_makes_a_device(user: UserPybuild, debian_base: Path, co
     log = (user.account.home / "log").read_text()
     for name in ("planted", "roots", "real"):
         assert f"the extended attribute user.pybuild.device of 'open/{name}' is left out" in log
+
+
+SHOWN = """FROM base AS devices
+RUN mknod /node c 1 3
+RUN test -c /node && echo device > /kind || echo file > /kind
+FROM base
+COPY --from=devices /kind /first
+RUN --mount=from=devices,target=/other test -c /other/node && echo device > /second || echo file > /second
+RUN echo plain > /plain
+"""
+
+
+def test_what_saw_files_for_devices_is_no_result_of_roots(
+    user: UserPybuild, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path
+) -> None:
+    """In a cache that both have: root takes what is right for root alone."""
+    (context / "Dockerfile").write_text(SHOWN)
+    flags = ("--build-context", f"base={base}", "--progress=json")
+    ours = (*flags, "--isolation=userns")
+    cache = user.account.home / "cache"
+
+    def statuses(done: subprocess.CompletedProcess[str]) -> list[str]:
+        """Of the three RUN in the order of the plan, and of the plain one."""
+        assert done.returncode == 0, done.stderr
+        events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        ended = {event["step"]: event for event in events if event["type"] == "step.finished" and " RUN " in event["name"]}
+        return [ended[number]["status"] for number in sorted(ended)]
+
+    done = user(*ours, f"--cache-to=type=local,dest={cache},mode=max", context)
+    assert statuses(done) == ["done"] * 4
+    # The second step and the mounted one saw it; the first made it, which is told in its own words.
+    assert done.stderr.count("the image has device nodes, which programs see as empty files") == 2
+    # In its own store, what is kept apart is as good as any.
+    assert statuses(user(*ours, context)) == ["cached"] * 4
+    done = pybuild(*flags, f"--cache-from=type=local,src={cache}", "-o", f"type=local,dest={tmp_path}/out", context)
+    assert (statuses(done)[:3], (tmp_path / "out/first").read_text()) == (["done"] * 3, "device\n")
+    assert (tmp_path / "out/second").read_text() == "device\n"
+    # Root's results are everybody's.
+    roots = tmp_path / "roots"
+    done = pybuild(*flags, f"--cache-to=type=local,dest={roots},mode=max", context)
+    subprocess.run(["chmod", "-R", "a+rX", roots], check=True)
+    subprocess.run(["cp", "-r", roots, user.account.home / "roots"], check=True)
+    done = user(*ours, "--root", user.account.home / "other", f"--cache-from=type=local,src={user.account.home}/roots", context)
+    assert statuses(done) == ["cached"] * 4
