@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons check docs setup clean web vertx bench bench-registry times soak faults escapes kills
+.PHONY: corpus help demo test test-pythons check docs setup clean web vertx bench bench-registry times soak faults escapes kills
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -76,6 +76,10 @@ soak: .venv/.ready ## eight builders on one store, killed at random 200 times (K
 
 faults: .venv/.ready ## what each fault of a network, registry or image gives: print the table that the tests compare with
 	@.venv/bin/python -m tests.registry.registry_faults | tee tests/golden/registry/faults.txt
+
+corpus: .venv/.ready ## what verify says of small Dockerfiles with known causes: write the table that the tests compare with (3 minutes)
+	@.ci/packages mmdebstrap faketime
+	@.venv/bin/python -m tests.verify.verify_corpus
 
 escapes: .venv/.ready ## what each way out of the sandbox gets: write the table that the tests compare with
 	@.ci/packages busybox gcc newuidmap

@@ -68,9 +68,11 @@ class Repeated(NamedTuple):
 
 
 class Repeater(Executor):
-    """An executor that records nothing. `library` is a libfaketime of this machine, empty for none."""
+    """An executor that records nothing. `library` is a libfaketime of this machine, empty for none; `memory` a folder on a file
+    system in memory, where layers are copied to that a command is to find elsewhere, each once."""
 
     library: bytes = b""
+    memory: str = ""
 
     def again(self, step: Step, done: Mapping[int, Result], circumstances: Circumstances, scratch: str) -> Repeated:
         """The step's layer, made from the results `done` of those that it needs. Files of a RUN lie in `scratch`, a new folder.
@@ -88,7 +90,7 @@ class Repeater(Executor):
             root,
             self._mounted(step, done),
             scratch,
-            lambda prepared: self._other(prepared, circumstances, root, scratch),
+            lambda prepared: self._other(prepared, circumstances, root),
         )
         if not items:
             return Repeated(None)
@@ -99,10 +101,10 @@ class Repeater(Executor):
                 sources[entry.path] = sources[entry.link]
         return Repeated(summary.diff_id, summary.entries, sources)
 
-    def _other(self, prepared: Prepared, circumstances: Circumstances, root: Root, scratch: str) -> Prepared:
+    def _other(self, prepared: Prepared, circumstances: Circumstances, root: Root) -> Prepared:
         spec, folders = prepared.spec, prepared.folders
         if circumstances.elsewhere:
-            copies = _copies(self._roots, root, folders, os.path.join(scratch, "lowers"))
+            copies = [self._copy_of(root, number, folder) for number, folder in enumerate(folders)]
             moved = dict(zip(folders, copies))
             spec = spec._replace(lowers=tuple(moved.get(folder, folder) for folder in spec.lowers))
             folders = copies
@@ -121,6 +123,21 @@ class Repeater(Executor):
             spec = spec._replace(env=(*spec.env, *faked.items()), mounts=(*spec.mounts, *mounts))
         return prepared._replace(spec=spec, folders=folders)
 
+    def _copy_of(self, root: Root, number: int, folder: str) -> str:
+        """The folder of a layer once more, with its true times."""
+        layer = root.layers[number]
+        copy = os.path.join(self.memory, layer.chain.hex)
+        if not os.path.isdir(copy):
+            entries = self._roots.entries(layer)
+            items = [Item(entry, FileSource(folder, entry.path) if entry.kind == "file" else None) for entry in entries]
+            part = f"{copy}.part"
+            os.mkdir(part)
+            # Whatever the builder's mask is.
+            os.chmod(part, 0o755)
+            materialise(items, part, self._roots.tree(Root(root.layers[:number])), stop=self.stop)
+            os.rename(part, copy)
+        return copy
+
     def _made(self, job: _Job, make: Callable[[], Root]) -> Result:
         """Nobody is waited for, and nothing is recorded."""
         from builder.engine.executor import Result
@@ -130,24 +147,6 @@ class Repeater(Executor):
 
     def _cached(self, step: Step, key: Key, onto: Root) -> None:
         return None
-
-
-def _copies(roots: Roots, root: Root, folders: list[str], room: str) -> list[str]:
-    """Each layer's folder once more, below `room`, with its true times."""
-    os.mkdir(room)
-    made = []
-    for number, (layer, folder) in enumerate(zip(root.layers, folders)):
-        copy = os.path.join(room, str(number))
-        os.mkdir(copy)
-        # Whatever the builder's mask is.
-        os.chmod(copy, 0o755)
-        items = [
-            Item(entry, FileSource(folder, entry.path) if entry.kind == "file" else None) for entry in roots.entries(layer)
-        ]
-        below = Root(root.layers[:number])
-        materialise(items, copy, roots.tree(below))
-        made.append(copy)
-    return made
 
 
 def stacks(roots: Roots, before: Root, a: Digest | None, b: Repeated) -> tuple[Stack, Stack]:

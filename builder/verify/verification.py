@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 VARIATIONS: dict[str, str] = {
     "clock": "the wall clock",
     "cpus": "the number of processors",
-    "order": "the order in which folders list their files",
+    "order": "the file system: in which order folders list their files, and inode numbers",
     "pids": "the numbers of processes",
     "aslr": "where programs lie in memory",
     "surroundings": "the builder's own surroundings",
@@ -86,6 +86,20 @@ class Verification(NamedTuple):
 def fix(cause: str) -> str:
     """What to write into the Dockerfile; empty where nothing general can be said."""
     return _FIXES.get(cause, "")
+
+
+_TIMES = frozenset(
+    ("ar-times", "date-in-text", "gzip-time", "jar-times", "package-log", "pyc-time", "shadow-dates", "tar-times", "zip-times")
+)
+"""Patterns that the clock alone makes."""
+
+
+def narrowed(causes: tuple[str, ...], files: Iterable[FileChange]) -> tuple[str, ...]:
+    """Without `random`, where nobody could say whether it was that or the clock, and the files say that it was the clock."""
+    if causes != ("clock", "random"):
+        return causes
+    explained = all(change.complete and {finding.pattern for finding in change.findings} <= _TIMES for change in files)
+    return ("clock",) if explained else causes
 
 
 def tainted(steps: Iterable[tuple[int, Collection[int]]], differ: Collection[int]) -> set[int]:
