@@ -109,7 +109,7 @@ class _Verifier:
             source = contexts.dockerfile()
             self._prepare(stack)
             self._repeater = repeater = stack.enter_context(self._new_repeater(contexts, quiet, stop))
-            repeater.memory = self._memory
+            repeater.memory, repeater.disk = self._memory, self._scratch
             repeater.library = library() if "clock" in self._wanted.variations else b""
             if "clock" in self._wanted.variations:
                 if not repeater.library:
@@ -351,6 +351,8 @@ def _toggled(circumstances: Circumstances, name: str) -> Circumstances:
             return circumstances._replace(one_cpu=not circumstances.one_cpu)
         case "order":
             return circumstances._replace(elsewhere=not circumstances.elsewhere)
+        case "mtimes":
+            return circumstances._replace(shifted=not circumstances.shifted)
         case "pids":
             return circumstances._replace(pids=not circumstances.pids)
         case "aslr":
@@ -362,7 +364,7 @@ def _toggled(circumstances: Circumstances, name: str) -> Circumstances:
 
 
 def _order(names: frozenset[str]) -> list[str]:
-    return [name for name in ("clock", "order", "cpus", "pids", "aslr", "surroundings") if name in names]
+    return [name for name in ("clock", "mtimes", "order", "cpus", "pids", "aslr", "surroundings") if name in names]
 
 
 def _results(image: Image) -> dict[int, Result]:

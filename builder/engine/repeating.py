@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _PIDS = 37
 """Numbers that are used up: fewer than make a step slow."""
+_SHIFT = (3 * 86_400 + 5) * 10**9
+"""Nanoseconds: another day, into the past, since nothing may be younger than what is made of it."""
 _ROOM = "/dev/shm"
 _SHARE = 2
 """The part of the memory's file system that copies may take: one half."""
@@ -51,6 +53,8 @@ class Circumstances(NamedTuple):
     one_cpu: bool = False
     elsewhere: bool = False
     """Its file system, and what it writes, lie in memory: folders list their files in another order there."""
+    shifted: bool = False
+    """The files of the build's own layers have other times, all by the same."""
     pids: bool = False
     random_addresses: bool = True
     day: str = ""
@@ -69,10 +73,11 @@ class Repeated(NamedTuple):
 
 class Repeater(Executor):
     """An executor that records nothing. `library` is a libfaketime of this machine, empty for none; `memory` a folder on a file
-    system in memory, where layers are copied to that a command is to find elsewhere, each once."""
+    system in memory, `disk` one on the store's: layers are copied there that a command is to find otherwise, each once."""
 
     library: bytes = b""
     memory: str = ""
+    disk: str = ""
 
     def again(self, step: Step, done: Mapping[int, Result], circumstances: Circumstances, scratch: str) -> Repeated:
         """The step's layer, made from the results `done` of those that it needs. Files of a RUN lie in `scratch`, a new folder.
@@ -103,8 +108,8 @@ class Repeater(Executor):
 
     def _other(self, prepared: Prepared, circumstances: Circumstances, root: Root) -> Prepared:
         spec, folders = prepared.spec, prepared.folders
-        if circumstances.elsewhere:
-            copies = [self._copy_of(root, number, folder) for number, folder in enumerate(folders)]
+        if circumstances.elsewhere or circumstances.shifted:
+            copies = [self._copy_of(root, number, folder, circumstances) for number, folder in enumerate(folders)]
             moved = dict(zip(folders, copies))
             spec = spec._replace(lowers=tuple(moved.get(folder, folder) for folder in spec.lowers))
             folders = copies
@@ -123,17 +128,21 @@ class Repeater(Executor):
             spec = spec._replace(env=(*spec.env, *faked.items()), mounts=(*spec.mounts, *mounts))
         return prepared._replace(spec=spec, folders=folders)
 
-    def _copy_of(self, root: Root, number: int, folder: str) -> str:
-        """The folder of a layer once more, with its true times."""
+    def _copy_of(self, root: Root, number: int, folder: str, circumstances: Circumstances) -> str:
+        """The folder of a layer once more."""
         layer = root.layers[number]
-        copy = os.path.join(self.memory, layer.chain.hex)
+        # What others built comes with its own times.
+        shift = _SHIFT if circumstances.shifted and not self._roots.is_foreign(layer) else 0
+        if not (circumstances.elsewhere or shift):
+            return folder
+        place = self.memory if circumstances.elsewhere else self.disk
+        copy = os.path.join(place, f"{layer.chain.hex}-{shift}")
         if not os.path.isdir(copy):
-            entries = self._roots.entries(layer)
-            items = [Item(entry, FileSource(folder, entry.path) if entry.kind == "file" else None) for entry in entries]
             part = f"{copy}.part"
             os.mkdir(part)
             # Whatever the builder's mask is.
             os.chmod(part, 0o755)
+            items = [_shifted(entry, folder, shift) for entry in self._roots.entries(layer)]
             materialise(items, part, self._roots.tree(Root(root.layers[:number])), stop=self.stop)
             os.rename(part, copy)
         return copy
@@ -147,6 +156,11 @@ class Repeater(Executor):
 
     def _cached(self, step: Step, key: Key, onto: Root) -> None:
         return None
+
+
+def _shifted(entry: Entry, folder: str, shift: int) -> Item:
+    source = FileSource(folder, entry.path) if entry.kind == "file" else None
+    return Item(entry._replace(mtime=entry.mtime - shift), source)
 
 
 def stacks(roots: Roots, before: Root, a: Digest | None, b: Repeated) -> tuple[Stack, Stack]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 VARIATIONS: dict[str, str] = {
     "clock": "the wall clock",
+    "mtimes": "the times of the files that it starts from",
     "cpus": "the number of processors",
     "order": "the file system: in which order folders list their files, and inode numbers",
     "pids": "the numbers of processes",
@@ -32,6 +33,7 @@ CAUSES: dict[str, str] = {
 
 _FIXES: dict[str, str] = {
     "clock": "write no time into files; let tools take $SOURCE_DATE_EPOCH, or a constant, as date -d @$SOURCE_DATE_EPOCH",
+    "mtimes": "write no times of files into other files: tar --mtime=@0, compileall --invalidation-mode checked-hash",
     "cpus": "say how many: make -j4, or the tool's own flag, in place of nproc",
     "order": "sort what folders list: find ... | LC_ALL=C sort, tar --sort=name",
     "pids": "take no names from process ids: a fixed name, or mktemp with the file removed at the end",

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from tests.conftest import ROOT, debian_tar
 
 QUICK = (
-    *("gzip", "dpkg-log", "chpasswd", "hash-order", "key", "readdir", "tar-order", "nproc", "pid", "address"),
+    *("gzip", "dpkg-log", "chpasswd", "hash-order", "key", "readdir", "tar-order", "nproc", "pid", "address", "source-pyc"),
     *("date-fixed", "gzip-n", "tar-sorted", "zip-fixed", "pyc-hashed", "deb-epoch", "dpkg-no-log", "hash-seed", "perl-sorted"),
     *("sorted", "groupadd", "ldconfig-clean", "make-fixed", "tree", "locale", "mktemp-removed"),
 )
@@ -110,6 +110,10 @@ CASES: dict[str, Case] = {
         "hash-order",
         "python3",
     ),
+    "source-times": Case("tar -cf /f.tar --sort=name -C /src .", "mtimes", "tar-times", "tar"),
+    "source-pyc": Case(
+        "unset SOURCE_DATE_EPOCH; cp -a /src /m && python3 -m compileall -q /m", "mtimes", "pyc-time", "python3"
+    ),
     "inode": Case("stat -c %i /etc/passwd > /f", "order", "", "coreutils"),
     "ldconfig": Case("ldconfig", "random", "ldconfig-cache", "libc-bin"),
     "nproc": Case("nproc > /f", "cpus", "", "coreutils"),
@@ -155,12 +159,18 @@ _MADE = "/f* /d /m /p /b /a /Makefile"
 
 def dockerfile(*names: str) -> str:
     """A RUN for each; what others made is gone before."""
-    return "FROM debian\n" + "".join(f"RUN rm -rf {_MADE}; {CASES[name].run}\n" for name in names)
+    return "FROM debian\nCOPY module.py /src/\n" + "".join(f"RUN rm -rf {_MADE}; {CASES[name].run}\n" for name in names)
+
+
+def write_context(folder: Path, *names: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "module.py").write_text("x = 1\n")
+    (folder / "Dockerfile").write_text(dockerfile(*names))
 
 
 def rows(document: dict[str, Any], names: tuple[str, ...]) -> dict[str, Row]:
     found = {}
-    for name, step in zip(names, document["steps"], strict=True):
+    for name, step in zip(names, document["steps"][1:], strict=True):
         patterns = {finding["pattern"] for file in step["files"] for finding in file["findings"]}
         found[name] = Row(step["status"], tuple(cause["name"] for cause in step["causes"]), tuple(sorted(patterns)))
     return found
@@ -191,8 +201,7 @@ def main() -> None:
         subprocess.run([*program, store, "import", base, "debian"], check=True, stdout=subprocess.DEVNULL)
         for name in CASES:
             context = Path(scratch) / name
-            context.mkdir()
-            (context / "Dockerfile").write_text(dockerfile(name))
+            write_context(context, name)
             begun = time.monotonic()
             done = subprocess.run(
                 [*program, store, "verify", "-q", "--format=json", "--limit=1000", context], capture_output=True, text=True
