@@ -96,12 +96,20 @@ _TIMES = frozenset(
 """Patterns that the clock alone makes."""
 
 
-def narrowed(causes: tuple[str, ...], files: Iterable[FileChange]) -> tuple[str, ...]:
-    """Without `random`, where nobody could say whether it was that or the clock, and the files say that it was the clock."""
+_CHANCE = frozenset(
+    ("hash-order", "machine-id", "private-key", "pyc-path", "random-id", "random-seed", "shadow-password", "ssh-host-keys")
+) | {"temporary-file", "temporary-path"}
+"""Patterns that chance makes, and no clock."""
+
+
+def narrowed(causes: tuple[str, ...], files: Collection[FileChange]) -> tuple[str, ...]:
+    """One of the two where nobody could say whether it was the clock or chance, and the files say it."""
     if causes != ("clock", "random"):
         return causes
-    explained = all(change.complete and {finding.pattern for finding in change.findings} <= _TIMES for change in files)
-    return ("clock",) if explained else causes
+    for cause, patterns in (("clock", _TIMES), ("random", _CHANCE)):
+        if all(change.complete and {finding.pattern for finding in change.findings} <= patterns for change in files):
+            return (cause,)
+    return causes
 
 
 def tainted(steps: Iterable[tuple[int, Collection[int]]], differ: Collection[int]) -> set[int]:
