@@ -64,7 +64,7 @@ times: .venv/.ready ## the times of small builds, cold and cached, and of the la
 	@.venv/bin/python -m bench.language
 
 bench-registry: .venv/.ready ## pull and push of a large image beside skopeo
-	@.ci/packages docker-registry skopeo umoci
+	@.ci/packages docker-registry podman skopeo umoci
 	@.venv/bin/python -m bench.registry
 
 soak: .venv/.ready ## eight builders on one store, killed at random 200 times (KILLS=200), while others remove what they can
