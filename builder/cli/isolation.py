@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from builder.cli.flags import Parsed
 
 _VERSION = "pybuild-rungs-2"
-_MAKERS = ("build", "run", "shell", "import", "pull", "load")
+_MAKERS = ("build", "run", "shell", "import", "pull", "load", "verify")
 """They make a store where there is none, and fill it."""
 _STORELESS = ("check", "login", "logout", "help", "version")
 _SAME = ("default", "oci", "rootless", "process")
