@@ -67,6 +67,9 @@ def _image(name: str, parsed: Parsed, environment: Environment, store: Store) ->
         if policy == "never":
             raise
         found, near = None, error.hint
+        if policy == "always" and name in ("always", "missing", "never", "newer"):
+            # Docker's takes the word that comes next.
+            near = f"did you mean --pull={name}?"
     if found is not None and platform is not None and not platform.runs(has := platform_of(found, store)):
         if policy == "never" or familiar(found) != _familiar(name):
             raise UsageError(f"the image '{name}' in the store is for {has}, not {platform}", hint="leave --platform out")

@@ -168,6 +168,14 @@ def test_compressions(
     assert done(another, "run", "-q", "--pull", name).stderr == "" and len(registry.asked()) > before
 
 
+def test_a_policy_that_stands_behind_its_flag(pybuild: Pybuild) -> None:
+    """Docker's --pull takes the next word; here that is the image."""
+    for said in (
+        refused(pybuild, "run", "--pull", word, "app", env={"https_proxy": "http://127.0.0.1:1"}) for word in ("never", "newer")
+    ):
+        assert "hint: did you mean --pull=ne" in said
+
+
 def test_an_image_of_others_goes_on(pybuild: Pybuild, registry: RegistryServer, tmp_path: Path) -> None:
     folder = layout(tmp_path / "layout", [{"a": b"a"}, {"a": b"a"}, {"b": b"b"}])
     push(folder, f"{registry.host}/others:1")
