@@ -79,7 +79,7 @@ def _place(root: str, tmpdir: str) -> str:
 
 
 def _machine_text(machine: Machine) -> str:
-    rung, reason, _ = machine.taken
+    rung, reason, *_ = machine.taken
     lines = [f"Linux {machine.kernel}"]
     if rung is None:
         lines.append(f"RUN steps: no: {reason}")
@@ -107,7 +107,7 @@ def _machine_text(machine: Machine) -> str:
 
 
 def _machine_json(machine: Machine) -> str:
-    rung, reason, hint = machine.taken
+    rung, reason, hint, *_ = machine.taken
     return _document(
         kernel=machine.kernel,
         sandbox={
