@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons check docs setup clean web vertx bench bench-registry times soak faults escapes kills
+.PHONY: corpus rungs help demo test test-pythons check docs setup clean web vertx bench bench-registry times soak faults escapes kills
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -64,7 +64,7 @@ times: .venv/.ready ## the times of small builds, cold and cached, and of the la
 	@.venv/bin/python -m bench.language
 
 bench-registry: .venv/.ready ## pull and push of a large image beside skopeo
-	@.ci/packages docker-registry skopeo umoci
+	@.ci/packages docker-registry podman skopeo umoci
 	@.venv/bin/python -m bench.registry
 
 soak: .venv/.ready ## eight builders on one store, killed at random 200 times (KILLS=200), while others remove what they can
@@ -76,6 +76,14 @@ soak: .venv/.ready ## eight builders on one store, killed at random 200 times (K
 
 faults: .venv/.ready ## what each fault of a network, registry or image gives: print the table that the tests compare with
 	@.venv/bin/python -m tests.registry.registry_faults | tee tests/golden/registry/faults.txt
+
+rungs: .venv/.ready ## tools that change users and owners on each rung, and what a RUN costs there: write the table
+	@.ci/packages mmdebstrap newuidmap busybox mke2fs
+	@.venv/bin/python -m tests.rootless.rootless_table
+
+corpus: .venv/.ready ## what verify says of small Dockerfiles with known causes: write the table that the tests compare with (3 minutes)
+	@.ci/packages mmdebstrap faketime
+	@.venv/bin/python -m tests.verify.verify_corpus
 
 escapes: .venv/.ready ## what each way out of the sandbox gets: write the table that the tests compare with
 	@.ci/packages busybox gcc newuidmap

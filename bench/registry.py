@@ -2,8 +2,8 @@
 machine. Prints medians in milliseconds and ratios.
 
 A pull of pybuild verifies, unpacks and indexes every layer; `skopeo copy` to an OCI layout only stores blobs, so that the fair
-peer of a pull is skopeo and `umoci unpack` together. Each pull has an empty store, each push an empty registry, so that all
-blobs move. Run by `make bench-registry`.
+peers of a pull are skopeo and `umoci unpack` together, and `podman pull`. Each pull has an empty store, each push an empty
+registry, so that all blobs move. Run by `make bench-registry`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.registry.registry_images import layout
@@ -71,9 +72,22 @@ def main() -> None:
         pushes(scratch, image, source)
 
 
+@contextmanager
+def emptied(folder: Path) -> Iterator[list[str]]:
+    """The flags of podman for an empty store, whose mounts are gone afterwards."""
+    root = cleared(folder) / "root"
+    try:
+        yield [f"--root={root}", f"--runroot={folder / 'run'}", "--storage-driver=overlay"]
+    finally:
+        # It mounts this folder on itself, and leaves that.
+        while (root / "overlay").is_mount():
+            subprocess.run(["umount", root / "overlay"], check=True)
+        cleared(folder)
+
+
 def pulls(scratch: Path, source: str) -> None:
     store, copy = scratch / "store", scratch / "copy"
-    ours, copied, unpacked = [], [], []
+    ours, copied, unpacked, podman = [], [], [], []
     for _ in range(RUNS):
         cleared(store)
         ours.append(timed(PYBUILD, "--root", store, "pull", "-q", source))
@@ -81,9 +95,12 @@ def pulls(scratch: Path, source: str) -> None:
         copied.append(timed(*SKOPEO, "--src-tls-verify=false", f"docker://{source}", f"oci:{copy}:latest"))
         bundle = cleared(scratch / "bundle")
         unpacked.append(copied[-1] + timed("umoci", "unpack", "--image", f"{copy}:latest", bundle))
+        with emptied(scratch / "podman") as places:
+            podman.append(timed("podman", *places, "pull", "-q", "--tls-verify=false", source))
     show("pull: pybuild", ours)
     show("pull: skopeo copy (not unpacked)", copied, ours)
     show("pull: skopeo copy + umoci unpack", unpacked, ours)
+    show("pull: podman (overlay)", podman, ours)
 
 
 def pushes(scratch: Path, image: Path, source: str) -> None:

@@ -32,7 +32,7 @@ from builder.events import Debug, Notice, StepLog, StepUsage
 from builder.oci.digest import Digest
 from builder.plan.steps import BaseStep, RunStep, parents
 from builder.values import NamedTuple
-from builder.verify.verification import StepResult, Verification, tainted
+from builder.verify.verification import StepResult, Verification, narrowed, tainted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,11 +109,12 @@ class _Verifier:
             source = contexts.dockerfile()
             self._prepare(stack)
             self._repeater = repeater = stack.enter_context(self._new_repeater(contexts, quiet, stop))
+            repeater.memory, repeater.disk = self._memory, self._scratch
             repeater.library = library() if "clock" in self._wanted.variations else b""
             if "clock" in self._wanted.variations:
                 if not repeater.library:
                     self._unvaried["clock"] = "the day is the same: libfaketime is not installed; a second passes"
-                _next_second()
+                _later()
             results = [self._step(step) for step in plan.steps if not isinstance(step, BaseStep)]
         # What the first pass says of each by itself.
         differ = {result.number - 1 for result in results if result.status in ("different", "failed", "semantic")}
@@ -185,7 +186,7 @@ class _Verifier:
         kept = [rest for change in files if (rest := self._wanted.options.ignores.rest(change)) is not None]
         status: Status = "different" if kept or not files else "semantic"
         if not causes and isinstance(step, RunStep) and status == "different":
-            causes = self._causes(step)
+            causes = narrowed(self._causes(step), kept)
         return same._replace(status=status, b=str(again.diff_id or ""), causes=causes, files=tuple(kept))
 
     # Causes
@@ -201,8 +202,12 @@ class _Verifier:
                 return ("clock", "random")
             found = ["random"]
         else:
-            for name in _order(self._wanted.variations - {"surroundings"} - self._impossible(step)):
-                if self._depends(step, fixed, name, pair.first, ticks="clock" in found and not day):
+            names = self._wanted.variations - {"surroundings"} - self._impossible(step)
+            ticks = "clock" in names and self._ticks(step, fixed, pair.first)
+            if ticks:
+                found.append("clock")
+            for name in _order(names - ({"clock"} if ticks or not day else set())):
+                if self._depends(step, fixed, name, pair.first, ticks=ticks):
                     found.append(name)
             if not found:
                 found = ["surroundings" if "surroundings" in self._wanted.variations else "together"]
@@ -228,25 +233,27 @@ class _Verifier:
 
     def _depends(self, step: RunStep, fixed: Circumstances, name: str, first: str | None, *, ticks: bool) -> bool:
         """Whether the step gives another layer than `first` where this alone is other. `ticks`: each second gives another."""
-        if name == "clock" and not fixed.day:
-            _next_second()
-            return self._run(step, fixed) != first
         if ticks:
             two = self._pair(step, fixed, _toggled(fixed, name))
             return two.held and not two.equal
         return self._run(step, _toggled(fixed, name)) != first
 
+    def _ticks(self, step: RunStep, fixed: Circumstances, first: str | None) -> bool:
+        """Whether a second later, as the kernel has it, all else being the same, the step gives another layer."""
+        _later()
+        return self._run(step, fixed) != first
+
     def _pair(self, step: RunStep, one: Circumstances, other: Circumstances) -> _Pair:
-        """Two runs, in one second of the clock where they are that fast."""
+        """Two runs, in one second of the clock where they are that fast. The kernel's own times, as files have them, are no
+        libfaketime's."""
         for _ in range(_TRIES):
-            if not one.day:
-                _next_second()
             begun = int(time.time())
             first = self._run(step, one)
             equal = first == self._run(step, other)
-            held = bool(one.day) or int(time.time()) == begun
+            held = int(time.time()) == begun
             if equal or held:
                 break
+            _next_second()
         return _Pair(first, equal, held)
 
     def _run(self, step: RunStep, circumstances: Circumstances) -> str | None:
@@ -344,6 +351,8 @@ def _toggled(circumstances: Circumstances, name: str) -> Circumstances:
             return circumstances._replace(one_cpu=not circumstances.one_cpu)
         case "order":
             return circumstances._replace(elsewhere=not circumstances.elsewhere)
+        case "mtimes":
+            return circumstances._replace(shifted=not circumstances.shifted)
         case "pids":
             return circumstances._replace(pids=not circumstances.pids)
         case "aslr":
@@ -355,7 +364,7 @@ def _toggled(circumstances: Circumstances, name: str) -> Circumstances:
 
 
 def _order(names: frozenset[str]) -> list[str]:
-    return [name for name in ("clock", "order", "cpus", "pids", "aslr", "surroundings") if name in names]
+    return [name for name in ("clock", "mtimes", "order", "cpus", "pids", "aslr", "surroundings") if name in names]
 
 
 def _results(image: Image) -> dict[int, Result]:
@@ -382,3 +391,8 @@ def _quiet(emit: Emit) -> Emit:
 
 def _next_second() -> None:
     time.sleep(1.0 - time.time() % 1.0)
+
+
+def _later() -> None:
+    """Until the clock says another time also to who counts in steps of two seconds, as zip and FAT do."""
+    time.sleep(2.0 - time.time() % 2.0)

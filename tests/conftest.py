@@ -197,8 +197,7 @@ def foreign() -> Foreign:
     return Foreign(folder, f"linux/{name}", f"/usr/bin/qemu-{emulator}-static")
 
 
-@pytest.fixture(scope="session")
-def debian_base() -> Path:
+def debian_tar() -> Path:
     """Debian 12 (minbase) with python3, pip and make, as a tar. Made once for each list of packages, kept in .cache."""
     packages = ("python3", "python3-pip", "make")
     script = BASES / "debian"
@@ -206,6 +205,11 @@ def debian_base() -> Path:
     tar = CACHE / "bases" / f"debian-{key}.tar"
     subprocess.run([script, tar, *packages], check=True)
     return tar
+
+
+@pytest.fixture(scope="session")
+def debian_base() -> Path:
+    return debian_tar()
 
 
 @pytest.fixture(scope="session", autouse=True)

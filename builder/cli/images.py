@@ -73,6 +73,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
 
 def _images(parsed: Parsed, store: Store) -> None:
     records = store.images()
+    sources = {record.source for record in records}
     if parsed.texts("filter") or parsed.positionals:
         from builder.cli.imagefilter import chosen
 
@@ -84,7 +85,7 @@ def _images(parsed: Parsed, store: Store) -> None:
     rows = []
     damaged = {}
     for record in records:
-        name, tag, digest = _name_tag_digest(record, store)
+        name, tag, digest = _name_tag_digest(record, store, sources)
         platform = record.platform
         try:
             image = _parsed(record, store)
@@ -106,7 +107,7 @@ def _images(parsed: Parsed, store: Store) -> None:
         sys.stderr.write(f"warning: the image {config} is damaged: {message}; see: pybuild doctor --store\n")
 
 
-def _name_tag_digest(record: ImageRecord, store: Store) -> tuple[str, str, str]:
+def _name_tag_digest(record: ImageRecord, store: Store, sources: set[str]) -> tuple[str, str, str]:
     """As Docker shows them: an image that was pulled by its digest has no tag; the digest of another is what its repository
     calls it, where it came from there or went there."""
     if not record.name:
@@ -116,7 +117,11 @@ def _name_tag_digest(record: ImageRecord, store: Store) -> tuple[str, str, str]:
         return name, "<none>", digest
     name, _, tag = name.rpartition(":")
     there = [known.rpartition("@")[2] for known in known_as(record, store) if known.startswith(f"{name}@")]
-    return name, tag, record.source if record.source in there else (there or ["<none>"])[0]
+    if record.source in there:
+        return name, tag, record.source
+    # What another tag came as may be an index that holds this image.
+    own = [digest for digest in there if digest not in sources]
+    return name, tag, (own or there or ["<none>"])[0]
 
 
 def _history(parsed: Parsed, store: Store) -> None:

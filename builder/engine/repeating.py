@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _PIDS = 37
 """Numbers that are used up: fewer than make a step slow."""
+_SHIFT = (3 * 86_400 + 5) * 10**9
+"""Nanoseconds: another day, into the past, since nothing may be younger than what is made of it."""
 _ROOM = "/dev/shm"
 _SHARE = 2
 """The part of the memory's file system that copies may take: one half."""
@@ -51,6 +53,8 @@ class Circumstances(NamedTuple):
     one_cpu: bool = False
     elsewhere: bool = False
     """Its file system, and what it writes, lie in memory: folders list their files in another order there."""
+    shifted: bool = False
+    """The files of the build's own layers have other times, all by the same."""
     pids: bool = False
     random_addresses: bool = True
     day: str = ""
@@ -68,9 +72,12 @@ class Repeated(NamedTuple):
 
 
 class Repeater(Executor):
-    """An executor that records nothing. `library` is a libfaketime of this machine, empty for none."""
+    """An executor that records nothing. `library` is a libfaketime of this machine, empty for none; `memory` a folder on a file
+    system in memory, `disk` one on the store's: layers are copied there that a command is to find otherwise, each once."""
 
     library: bytes = b""
+    memory: str = ""
+    disk: str = ""
 
     def again(self, step: Step, done: Mapping[int, Result], circumstances: Circumstances, scratch: str) -> Repeated:
         """The step's layer, made from the results `done` of those that it needs. Files of a RUN lie in `scratch`, a new folder.
@@ -88,7 +95,7 @@ class Repeater(Executor):
             root,
             self._mounted(step, done),
             scratch,
-            lambda prepared: self._other(prepared, circumstances, root, scratch),
+            lambda prepared: self._other(prepared, circumstances, root),
         )
         if not items:
             return Repeated(None)
@@ -99,10 +106,10 @@ class Repeater(Executor):
                 sources[entry.path] = sources[entry.link]
         return Repeated(summary.diff_id, summary.entries, sources)
 
-    def _other(self, prepared: Prepared, circumstances: Circumstances, root: Root, scratch: str) -> Prepared:
+    def _other(self, prepared: Prepared, circumstances: Circumstances, root: Root) -> Prepared:
         spec, folders = prepared.spec, prepared.folders
-        if circumstances.elsewhere:
-            copies = _copies(self._roots, root, folders, os.path.join(scratch, "lowers"))
+        if circumstances.elsewhere or circumstances.shifted:
+            copies = [self._copy_of(root, number, folder, circumstances) for number, folder in enumerate(folders)]
             moved = dict(zip(folders, copies))
             spec = spec._replace(lowers=tuple(moved.get(folder, folder) for folder in spec.lowers))
             folders = copies
@@ -121,6 +128,25 @@ class Repeater(Executor):
             spec = spec._replace(env=(*spec.env, *faked.items()), mounts=(*spec.mounts, *mounts))
         return prepared._replace(spec=spec, folders=folders)
 
+    def _copy_of(self, root: Root, number: int, folder: str, circumstances: Circumstances) -> str:
+        """The folder of a layer once more."""
+        layer = root.layers[number]
+        # What others built comes with its own times.
+        shift = _SHIFT if circumstances.shifted and not self._roots.is_foreign(layer) else 0
+        if not (circumstances.elsewhere or shift):
+            return folder
+        place = self.memory if circumstances.elsewhere else self.disk
+        copy = os.path.join(place, f"{layer.chain.hex}-{shift}")
+        if not os.path.isdir(copy):
+            part = f"{copy}.part"
+            os.mkdir(part)
+            # Whatever the builder's mask is.
+            os.chmod(part, 0o755)
+            items = [_shifted(entry, folder, shift) for entry in self._roots.entries(layer)]
+            materialise(items, part, self._roots.tree(Root(root.layers[:number])), stop=self.stop)
+            os.rename(part, copy)
+        return copy
+
     def _made(self, job: _Job, make: Callable[[], Root]) -> Result:
         """Nobody is waited for, and nothing is recorded."""
         from builder.engine.executor import Result
@@ -132,22 +158,9 @@ class Repeater(Executor):
         return None
 
 
-def _copies(roots: Roots, root: Root, folders: list[str], room: str) -> list[str]:
-    """Each layer's folder once more, below `room`, with its true times."""
-    os.mkdir(room)
-    made = []
-    for number, (layer, folder) in enumerate(zip(root.layers, folders)):
-        copy = os.path.join(room, str(number))
-        os.mkdir(copy)
-        # Whatever the builder's mask is.
-        os.chmod(copy, 0o755)
-        items = [
-            Item(entry, FileSource(folder, entry.path) if entry.kind == "file" else None) for entry in roots.entries(layer)
-        ]
-        below = Root(root.layers[:number])
-        materialise(items, copy, roots.tree(below))
-        made.append(copy)
-    return made
+def _shifted(entry: Entry, folder: str, shift: int) -> Item:
+    source = FileSource(folder, entry.path) if entry.kind == "file" else None
+    return Item(entry._replace(mtime=entry.mtime - shift), source)
 
 
 def stacks(roots: Roots, before: Root, a: Digest | None, b: Repeated) -> tuple[Stack, Stack]:

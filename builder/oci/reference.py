@@ -12,6 +12,8 @@ _LETTERS = _LOWER + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _HEX = _DIGITS + "abcdefABCDEF"
 _MAX_NAME = 255
 _MAX_TAG = 128
+_REGISTRY = "a registry is a host or an address, with or without a port: registry.example, registry.example:5000, [::1]:5000"
+_EMPTY = "no part may be empty: look for '//' and for a '/' at its end; a variable in it may have no value"
 
 
 class Reference(NamedTuple):
@@ -35,6 +37,10 @@ class Reference(NamedTuple):
         if name == "sha256" and colon:
             # Docker keeps the name for ids, too: no registry is asked for one that the store lacks.
             raise _invalid(text, "it is an image's id", "pybuild images lists the ids that there are")
+        if not head and rest.startswith("["):
+            if _is_domain(rest):
+                raise _invalid(text, "it names a registry and no image", f"write {rest}/name:tag")
+            raise _invalid(text, f"'{rest}' is not a registry's name", _domain_hint(text, rest))
         if colon and not tag:
             raise _invalid(text, "its tag is empty", "write name:tag; a variable in it may have no value")
         if colon and not _is_tag(tag):
@@ -43,9 +49,10 @@ class Reference(NamedTuple):
         if not path:
             raise _invalid(text, "it has no name", "a reference looks like name:tag or registry.example/name:tag")
         if not _is_domain(domain):
-            hint = f"leave '{domain}//' out" if text.startswith(f"{domain}//") else None
-            raise _invalid(text, f"'{domain}' is not a registry's name", hint)
+            raise _invalid(text, f"'{domain}' is not a registry's name", _domain_hint(text, domain))
         for component in path.split("/"):
+            if not component:
+                raise _invalid(text, "'' is not a name", _EMPTY)
             if not _is_component(component):
                 lower = (
                     f"write '{name.lower()}{text[len(name) :]}'" if all(map(_is_component, path.lower().split("/"))) else None
@@ -56,7 +63,10 @@ class Reference(NamedTuple):
                     lower or "a name has lower-case letters and digits, joined by '.', '_', '__' or '-'",
                 )
         if len(f"{domain}/{path}") > _MAX_NAME:
-            raise _invalid(text, f"its name is longer than {_MAX_NAME} characters", None)
+            # Nobody sees what Docker Hub's names begin with.
+            whole = f"{domain}/{path}"
+            hint = None if whole == name else f"with {whole.removesuffix(name)} it has {len(whole)}"
+            raise _invalid(text, f"its name is longer than {_MAX_NAME} characters", hint)
         return cls(domain, path, tag if colon else ("" if digest else "latest"), digest)
 
     @property
@@ -98,8 +108,31 @@ def _is_domain(text: str) -> bool:
     if colon and not (port and _has_only(port, _DIGITS)):
         return False
     if bracket:
-        return not name and len(host) > 1 and _has_only(host[1:], _HEX + ":")
+        return not name and _is_address(host[1:])
     return all(_is_label(label) for label in name.split("."))
+
+
+def _is_address(text: str) -> bool:
+    """IPv6 in hexadecimal groups; Docker's grammar has no zone and no dotted end."""
+    halves = text.split("::")
+    groups = [group for half in halves if half for group in half.split(":")]
+    if not all(0 < len(group) <= 4 and _has_only(group, _HEX) for group in groups):
+        return False
+    return len(groups) == 8 if len(halves) == 1 else len(halves) == 2 and len(groups) < 8
+
+
+def _domain_hint(text: str, domain: str) -> str:
+    if text.startswith(f"{domain}//"):
+        return f"leave '{domain}//' out"
+    address, bracket, _ = domain.partition("]")
+    if domain.startswith("[") and bracket and not _is_address(address[1:]):
+        zone = "%" + address.partition("%")[2]
+        if zone != "%":
+            return f"no zone can stand in it: leave '{zone}' out"
+        return f"'{address}]' is no IPv6 address: it is written in hexadecimal digits and colons"
+    if domain.count(":") > 1 and "[" not in domain:
+        return "an IPv6 address stands in brackets: [::1]:5000/name"
+    return _REGISTRY
 
 
 def _is_label(text: str) -> bool:

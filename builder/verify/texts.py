@@ -49,6 +49,8 @@ def is_text(data: bytes) -> bool:
 
 def compare_texts(a: bytes, b: bytes) -> tuple[list[Finding], bool]:
     """Known causes, and whether they say all that differs."""
+    if all(_is_private_key(text) for text in (a, b)):
+        return [Finding("private-key")], True
     if len(a) > _LARGEST or len(b) > _LARGEST:
         return [], False
     if a.replace(b"\r\n", b"\n") == b.replace(b"\r\n", b"\n"):
@@ -102,3 +104,9 @@ def _reordered(a: bytes, b: bytes) -> bool:
 
 def _shown(text: bytes) -> str:
     return text[:60].decode("utf-8", "replace")
+
+
+def _is_private_key(text: bytes) -> bool:
+    """RFC 7468, and the older forms of its label (EC, RSA, OPENSSH)."""
+    first, _, _ = text.partition(b"\n")
+    return first.startswith(b"-----BEGIN ") and first.rstrip().endswith(b"PRIVATE KEY-----")

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 VARIATIONS: dict[str, str] = {
     "clock": "the wall clock",
+    "mtimes": "the times of the files that it starts from",
     "cpus": "the number of processors",
-    "order": "the order in which folders list their files",
+    "order": "the file system: in which order folders list their files, and inode numbers",
     "pids": "the numbers of processes",
     "aslr": "where programs lie in memory",
     "surroundings": "the builder's own surroundings",
@@ -32,6 +33,7 @@ CAUSES: dict[str, str] = {
 
 _FIXES: dict[str, str] = {
     "clock": "write no time into files; let tools take $SOURCE_DATE_EPOCH, or a constant, as date -d @$SOURCE_DATE_EPOCH",
+    "mtimes": "write no times of files into other files: tar --mtime=@0, compileall --invalidation-mode checked-hash",
     "cpus": "say how many: make -j4, or the tool's own flag, in place of nproc",
     "order": "sort what folders list: find ... | LC_ALL=C sort, tar --sort=name",
     "pids": "take no names from process ids: a fixed name, or mktemp with the file removed at the end",
@@ -86,6 +88,28 @@ class Verification(NamedTuple):
 def fix(cause: str) -> str:
     """What to write into the Dockerfile; empty where nothing general can be said."""
     return _FIXES.get(cause, "")
+
+
+_TIMES = frozenset(
+    ("ar-times", "date-in-text", "gzip-time", "jar-times", "package-log", "pyc-time", "shadow-dates", "tar-times", "zip-times")
+)
+"""Patterns that the clock alone makes."""
+
+
+_CHANCE = frozenset(
+    ("hash-order", "machine-id", "private-key", "pyc-path", "random-id", "random-seed", "shadow-password", "ssh-host-keys")
+) | {"temporary-file", "temporary-path"}
+"""Patterns that chance makes, and no clock."""
+
+
+def narrowed(causes: tuple[str, ...], files: Collection[FileChange]) -> tuple[str, ...]:
+    """One of the two where nobody could say whether it was the clock or chance, and the files say it."""
+    if causes != ("clock", "random"):
+        return causes
+    for cause, patterns in (("clock", _TIMES), ("random", _CHANCE)):
+        if all(change.complete and {finding.pattern for finding in change.findings} <= patterns for change in files):
+            return (cause,)
+    return causes
 
 
 def tainted(steps: Iterable[tuple[int, Collection[int]]], differ: Collection[int]) -> set[int]:

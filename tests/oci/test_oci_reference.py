@@ -12,6 +12,8 @@ from builder.oci.reference import Reference
 
 HEX = "86e0e091d0da6bde2456dbb48306f3956bbeb2eae1b5b9a43045843f69fe4aaa"
 DIGEST = Digest("sha256", HEX)
+REGISTRY = "a registry is a host or an address, with or without a port: registry.example, registry.example:5000, [::1]:5000"
+EMPTY = "no part may be empty: look for '//' and for a '/' at its end; a variable in it may have no value"
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,9 @@ DIGEST = Digest("sha256", HEX)
         ("[fc00:1:2:3:4:5:6:7]/a/b", "[fc00:1:2:3:4:5:6:7]", "a/b", "latest", "[fc00:1:2:3:4:5:6:7]/a/b:latest"),
         ("192.168.0.1", "docker.io", "library/192.168.0.1", "latest", "192.168.0.1:latest"),
         ("192.168.0.1:80", "docker.io", "library/192.168.0.1", "80", "192.168.0.1:80"),
+        ("[::]:65535/debian", "[::]:65535", "debian", "latest", "[::]:65535/debian:latest"),
+        ("[1:2:3:4:5:6:7:8]/debian", "[1:2:3:4:5:6:7:8]", "debian", "latest", "[1:2:3:4:5:6:7:8]/debian:latest"),
+        ("[FC00::A]/debian", "[FC00::A]", "debian", "latest", "[FC00::A]/debian:latest"),
         ("192.168.0.1:8/debian", "192.168.0.1:8", "debian", "latest", "192.168.0.1:8/debian:latest"),
         ("docker---rules/docker", "docker.io", "docker---rules/docker", "latest", "docker---rules/docker:latest"),
         ("dock__er/docker", "docker.io", "dock__er/docker", "latest", "dock__er/docker:latest"),
@@ -101,16 +106,55 @@ def test_digests(text: str, expected: Reference, familiar: str) -> None:
         ("_docker/_docker", "'_docker' is not a name", None),
         ("dock..er/docker", "'dock..er' is not a registry's name", None),
         ("dock_.er/docker", "'dock_.er' is not a registry's name", None),
-        ("docker///docker", "'' is not a name", None),
-        ("docker.io/docker///docker", "'' is not a name", None),
-        ("docker/", "'' is not a name", None),
-        ("-docker.io/docker/docker", "'-docker.io' is not a registry's name", None),
+        ("docker///docker", "'' is not a name", EMPTY),
+        ("docker.io/docker///docker", "'' is not a name", EMPTY),
+        ("docker/", "'' is not a name", EMPTY),
+        ("registry.example/team//app:1", "'' is not a name", EMPTY),
+        ("-docker.io/docker/docker", "'-docker.io' is not a registry's name", REGISTRY),
         ("https://github.com/docker/docker", "'https:' is not a registry's name", "leave 'https://' out"),
-        ("[fc00::1]", "':1]' is not a tag", None),
-        ("[fc00::1]:5000", "':1]:5000' is not a tag", None),
-        ("fc00::1:5000/debian", "'fc00::1:5000' is not a registry's name", None),
-        ("[fe80::1%eth0]:5000/debian", "'[fe80::1%eth0]:5000' is not a registry's name", None),
-        ("[2001:db8:3:4::192.0.2.33]:5000/debian", "'[2001:db8:3:4::192.0.2.33]:5000' is not a registry's name", None),
+        ("[fc00::1]", "it names a registry and no image", "write [fc00::1]/name:tag"),
+        ("[fc00::1]:5000", "it names a registry and no image", "write [fc00::1]:5000/name:tag"),
+        ("[fc00::1]:", "'[fc00::1]:' is not a registry's name", REGISTRY),
+        ("[fc00::1]:5000/", "it has no name", "a reference looks like name:tag or registry.example/name:tag"),
+        (
+            "fc00::1:5000/debian",
+            "'fc00::1:5000' is not a registry's name",
+            "an IPv6 address stands in brackets: [::1]:5000/name",
+        ),
+        ("::1/debian", "'::1' is not a registry's name", "an IPv6 address stands in brackets: [::1]:5000/name"),
+        (
+            "[1]:5000/debian",
+            "'[1]:5000' is not a registry's name",
+            "'[1]' is no IPv6 address: it is written in hexadecimal digits and colons",
+        ),
+        (
+            "[:::::]/debian",
+            "'[:::::]' is not a registry's name",
+            "'[:::::]' is no IPv6 address: it is written in hexadecimal digits and colons",
+        ),
+        (
+            "[1:2:3:4:5:6:7:8:9]/debian",
+            "'[1:2:3:4:5:6:7:8:9]' is not a registry's name",
+            "'[1:2:3:4:5:6:7:8:9]' is no IPv6 address: it is written in hexadecimal digits and colons",
+        ),
+        (
+            "[12345::]/debian",
+            "'[12345::]' is not a registry's name",
+            "'[12345::]' is no IPv6 address: it is written in hexadecimal digits and colons",
+        ),
+        ("[fc00::1/debian", "'[fc00::1' is not a registry's name", REGISTRY),
+        (
+            "[fe80::1%eth0]:5000/debian",
+            "'[fe80::1%eth0]:5000' is not a registry's name",
+            "no zone can stand in it: leave '%eth0' out",
+        ),
+        (
+            "[2001:db8:3:4::192.0.2.33]:5000/debian",
+            "'[2001:db8:3:4::192.0.2.33]:5000' is not a registry's name",
+            "'[2001:db8:3:4::192.0.2.33]' is no IPv6 address: it is written in hexadecimal digits and colons",
+        ),
+        ("registry.example:/debian", "'registry.example:' is not a registry's name", REGISTRY),
+        ("registry.example:http/debian", "'registry.example:http' is not a registry's name", REGISTRY),
         (HEX, "64 hexadecimal digits are an image's id", f"write 'docker.io/library/{HEX}' for a name"),
         ("a@", "'' is not a digest", "a digest looks like sha256:<64 hexadecimal digits>"),
         ("a@sha256:12", "'sha256:12' is not a digest", "sha256 has 64 lower-case hexadecimal digits"),
@@ -119,7 +163,8 @@ def test_digests(text: str, expected: Reference, familiar: str) -> None:
         ("a b", "'a b' is not a name", None),
         ("é", "'é' is not a name", None),
         ("../a", "'..' is not a registry's name", None),
-        ("x" * 256, "its name is longer than 255 characters", None),
+        ("x" * 256, "its name is longer than 255 characters", "with docker.io/library/ it has 274"),
+        (f"a.b/{'x' * 252}", "its name is longer than 255 characters", None),
     ],
 )
 def test_what_is_no_reference(text: str, reason: str, hint: str | None) -> None:

@@ -169,11 +169,25 @@ def _endless(_: object, answer: Answer) -> Answer:
 
 
 def _size_of(scene: Scene, difference: int) -> None:
+    layers = scene.manifest()["layers"]
+    assert isinstance(layers, list)
+    _layer_says(scene, size=layers[0]["size"] + difference)
+
+
+def _layer_says(scene: Scene, **what: object) -> None:
+    """The descriptor of the lowest layer has something else."""
     body = scene.manifest()
     layers = body["layers"]
     assert isinstance(layers, list)
-    layers[0]["size"] += difference
+    layers[0] |= what
     scene.says(body)
+
+
+def _config_says(scene: Scene, **what: object) -> None:
+    body = scene.manifest()
+    config = body["config"]
+    assert isinstance(config, dict)
+    scene.says({**body, "config": {**config, **what}})
 
 
 _PUSH = ("push", "image", "{host}/{target}:1")
@@ -209,6 +223,13 @@ def cases() -> Iterator[Case]:
         ),
     )
     yield Case("an index in itself, again and again", _nested)
+    yield Case("an index whose image is lost", _lost)
+    yield Case("a manifest whose layer has a size below zero", lambda scene: _size_of(scene, -(1 << 40)))
+    yield Case("a manifest whose layer has a name that is no digest", lambda scene: _layer_says(scene, digest="sha256:../../a"))
+    yield Case("a manifest that is packed on the way, and unpacks to far more", _swollen)
+    yield Case("a config that is larger than any", lambda scene: _config_says(scene, size=500 << 20))
+    yield Case("a config that is no JSON", _no_config)
+    yield Case("a tag that moves between resolve and pull", _moving)
     yield Case("fewer layers than the config has", lambda scene: scene.says({**scene.manifest(), "layers": []}))
     # Blobs
     yield Case("a layer with one bit changed", lambda scene: scene.proxy.hit(_layer(scene, 0), altered, 9))
@@ -239,6 +260,7 @@ def cases() -> Iterator[Case]:
     )
     yield Case("a layer that leads out", lambda scene: scene.layered(_packed(tar_of({"../a": b""}))))
     yield Case("a layer that unpacks to far more", lambda scene: scene.layered(_packed(bytes(8 << 20))))
+    yield Case("a layer that is packed on the way, and unpacks to far more", _swollen_layer)
     yield Case("a layer that is encrypted", lambda scene: scene.layered(b"secret", f"{LAYER}+gzip+encrypted"))
     yield Case(
         "a layer that lies elsewhere, and is here",
@@ -303,6 +325,9 @@ def cases() -> Iterator[Case]:
     yield Case("a token server with megabytes", lambda scene: _token(scene, replaced(b" " * (2 << 20))))
     yield Case("a token server that fails", lambda scene: _token(scene, status(500)))
     yield Case("a token server that refuses", lambda scene: _token(scene, status(401)))
+    yield Case(
+        "a token server that quotes the credentials", lambda scene: _token(scene, _says(403, f"{USER}:{CANARY} {BASIC}"))
+    )
     yield Case("a token server that is silent", _silent, idle=_SHORT)
     yield Case(
         "a token server that leads elsewhere",
@@ -361,6 +386,40 @@ def _nested(scene: Scene) -> None:
         inner = {"mediaType": INDEX, "digest": digest, "size": len(body), "platform": platform}
         body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [inner]}).encode()
     scene.says(body, INDEX)
+
+
+def _lost(scene: Scene) -> None:
+    platform = _platform({"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine])
+    one = {"mediaType": MANIFEST, "digest": f"sha256:{'1' * 64}", "size": 9, "platform": platform}
+    scene.says(json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [one]}).encode(), INDEX)
+
+
+def _no_config(scene: Scene) -> None:
+    data = b"<html>"
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    scene.proxy.hit(f"GET /v2/image/blobs/{digest}", replaced(data), 9)
+    _config_says(scene, digest=digest, size=len(data))
+
+
+def _swollen(scene: Scene) -> None:
+    """Few bytes of HTTP, many of JSON."""
+    body = gzip.compress(b"{" + b" " * (64 << 20), mtime=0)
+    headers = {"Content-Type": MANIFEST, "Content-Encoding": "gzip", "Content-Length": str(len(body))}
+    scene.proxy.hit("GET /v2/image/manifests/1", lambda *_: Answer(200, headers, body), 9)
+
+
+def _swollen_layer(scene: Scene) -> None:
+    body = gzip.compress(bytes(64 << 20), mtime=0)
+    headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body))}
+    scene.proxy.hit(_layer(scene, 0), lambda *_: Answer(200, headers, body), 9)
+
+
+def _moving(scene: Scene) -> None:
+    """The tag is asked once: whoever asks again gets something else."""
+    tag = "/v2/image/manifests/1"
+    scene.proxy.hit(tag, _good)
+    other = b'{"schemaVersion": 2, "fsLayers": []}'
+    scene.proxy.hit(tag, replaced(other, Content_Type=MANIFEST), 9)
 
 
 def _away(scene: Scene) -> None:

@@ -200,6 +200,29 @@ def test_what_registries_call_an_image_by_digest(pybuild: Pybuild, registry: Reg
 # Bases
 
 
+def test_the_digest_of_a_tag_is_not_that_of_an_index_beside_it(
+    pybuild: Pybuild, registry: RegistryServer, tmp_path: Path
+) -> None:
+    """The index is a tag of its own, which stands for the same images."""
+    repository = f"{registry.host}/joined/digests"
+    project = context(tmp_path / "context", WHO)
+    own = {}
+    for platform in TWO.split(","):
+        tag = platform.partition("/")[2]
+        done(pybuild, "--platform", platform, "-t", f"{repository}:{tag}", "--push", project)
+        own[tag] = "sha256:" + hashlib.sha256(raw(f"{repository}:{tag}")).hexdigest()
+    # Several, so that not all come behind the images' own by chance.
+    for tag, tags in (("both", ("amd64", "arm64")), ("one", ("amd64",)), ("other", ("arm64",))):
+        images = [f"{repository}:{one}" for one in tags]
+        index = done(pybuild, "index", "create", "-t", f"{repository}:{tag}", *images).stdout.strip()
+        platforms = ",".join(f"linux/{one}" for one in tags)
+        done(pybuild, "pull", "-q", "--platform", platforms, f"{repository}:{tag}")
+        own[tag] = index
+    listed = done(pybuild, "images", "--format", "{{.Tag}} {{.Digest}}", repository).stdout.splitlines()
+    assert set(listed) == {f"{tag} {digest}" for tag, digest in own.items()}
+    assert len(listed) == 6
+
+
 def test_platforms_of_one_base_are_pulled_side_by_side(pybuild: Pybuild, registry: RegistryServer, tmp_path: Path) -> None:
     found = images(registry, "beside", tmp_path)
     put(registry, "beside", "both", index(found["amd64"], found["arm64"]))

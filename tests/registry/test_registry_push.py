@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.build.build_store import assert_nothing_left, assert_valid
-from tests.conftest import Pybuild
+from tests.conftest import ROOT, Pybuild
 from tests.registry.registry_images import layout, push, skopeo
 from tests.registry.registry_proxy import FaultProxy, dropped, stalled, status
 from tests.registry.registry_runs import config_digest, context, done, refused
@@ -71,6 +72,24 @@ def test_an_image_is_taken_there_and_runs_elsewhere(
     assert done(another, "pull", "-q", f"{name}@{digest}").stdout == done(another, "pull", "-q", name).stdout
     assert done(another, "run", name).stdout == "hello\n"
     assert_valid(pybuild.store)
+
+
+def test_two_commands_take_a_sample_there_and_run_it_elsewhere(
+    pybuild: Pybuild, another: Pybuild, registry: RegistryServer, busybox_base: Path
+) -> None:
+    """The two are in docs/registries.md."""
+    text = (ROOT / "docs/registries.md").read_text()
+    build, run = (
+        shlex.split(
+            line.replace("registry.example", registry.host).replace(".cache/bases/busybox", str(busybox_base)), comments=True
+        )
+        for line in text.splitlines()
+        if line.startswith("pybuild ") and "/hello:1" in line
+    )
+    done(pybuild, *build[1:-1], ROOT / build[-1])
+    ran = done(another, *run[1:])
+    assert ran.stdout.startswith("Hello from an image that pybuild made.\n") and "running as nobody" in ran.stdout
+    assert done(another, "images", "-q").stdout == done(pybuild, "images", "-q").stdout
 
 
 def test_what_is_there_already_does_not_move(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.verify.verification import CAUSES, VARIATIONS, StepResult, Verification, chosen, fix, tainted
+from builder.verify.difference import FileChange, Finding
+from builder.verify.verification import CAUSES, VARIATIONS, StepResult, Verification, chosen, fix, narrowed, tainted
 
 ALL = frozenset(VARIATIONS)
 
@@ -65,3 +66,17 @@ def test_verdicts() -> None:
 def test_every_cause_is_told_and_most_can_be_mended() -> None:
     assert set(VARIATIONS) < set(CAUSES)
     assert [name for name in CAUSES if not fix(name)] == ["together"]
+
+
+def changes(*patterns: str, complete: bool = True) -> list[FileChange]:
+    return [FileChange(b"f", "changed", findings=(Finding(pattern),), complete=complete) for pattern in patterns]
+
+
+def test_what_the_files_say_decides_between_the_clock_and_chance() -> None:
+    """Of a step that takes too long for two runs in one second."""
+    both = ("clock", "random")
+    assert narrowed(both, changes("pyc-time", "date-in-text")) == ("clock",)
+    assert narrowed(both, changes("pyc-path")) == ("random",)
+    assert narrowed(both, changes("pyc-time", "pyc-path")) == both
+    assert narrowed(both, changes("pyc-time", complete=False)) == both
+    assert narrowed(("order",), changes("pyc-time")) == ("order",)

@@ -1,0 +1,1 @@
+NAMES = {"ann", "bob", "eve"}
