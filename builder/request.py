@@ -57,7 +57,7 @@ class Request(NamedTuple):
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
     source_date_epoch: int | None = None
-    network: Literal["host", "none"] = "host"
+    network: Literal["default", "host", "none"] = "default"
     allow: frozenset[str] = frozenset()
     """What the user grants to RUN steps that ask for it: `network.host`, `security.insecure`."""
     hosts: tuple[tuple[str, str], ...] = ()

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 
-from builder.engine.container import Process, exec_hint, prepare
+from builder.engine.container import Process, exec_hint, new_folder, prepare
 from builder.engine.mountpoints import unmounted
+from builder.engine.networks import Networks
 from builder.engine.roots import Root, Roots
 from builder.errors import DockerfileError, SandboxError, StepError, UsageError
 from builder.oci.image import DEFAULT_PATH, parse_config
@@ -61,7 +62,7 @@ class RunRequest(NamedTuple):
     image: ImageRecord
     argv: tuple[str, ...]
     """Replaces the image's CMD when it is not empty."""
-    network: Literal["host", "none"] = "host"
+    network: Literal["default", "host", "none"] = "default"
     terminal: bool = False
     """The command gets a terminal, and the user's is lent to it."""
     interactive: bool = False
@@ -95,7 +96,7 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
     cwd = changes.workdir or config.workdir or "/"
     user = config.user if changes.user is None else changes.user
     hosts = changes.hosts
-    process = Process(argv, tuple(env.items()), cwd, user, hostname, request.network, hosts, request.shm_size)
+    process = Process(argv, tuple(env.items()), cwd, user, hostname, "host", hosts, request.shm_size)
     process = process._replace(
         ulimits=request.limits.ulimits,
         attachments=changes.mounts,
@@ -104,6 +105,8 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
         make_cwd=True,
     )
     require(request.isolation)
+    networks = Networks(request.isolation, warn)
+    process = networks.connect(process, request.network)
     groups = _enforceable(request)
     if config.platform[:2] != Platform.of_machine(os.uname().machine)[:2]:
         from builder.engine import emulation  # for images for other platforms
@@ -111,10 +114,17 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
         emulation.require(config.platform)
     roots = Roots(store)
     with groups or nullcontext(), store.scratch() as scratch, Launcher(groups) as launcher:
-        prepared = _prepared(roots, Root.of(parsed.diff_ids), scratch, process)
-        spec = prepared.spec._replace(init=request.init, no_new_privileges=changes.no_new_privileges)
-        spec = _with_rights(spec, changes)
-        outcome = attached(launcher, spec, terminal=request.terminal, interactive=request.interactive)
+
+        def started(process: Process, scratch: str) -> tuple[Prepared, Outcome]:
+            prepared = _prepared(roots, Root.of(parsed.diff_ids), scratch, process)
+            spec = prepared.spec._replace(init=request.init, no_new_privileges=changes.no_new_privileges)
+            spec = _with_rights(spec, changes)
+            return prepared, attached(launcher, spec, terminal=request.terminal, interactive=request.interactive)
+
+        prepared, outcome = started(process, scratch)
+        if outcome.failed_at == "network":
+            process = networks.reconnect(process, outcome.exec_error)
+            prepared, outcome = started(process, new_folder(scratch, "again"))
     if outcome.oom_kills:
         warn(f"out of memory: {resources.out_of_memory(outcome.oom_kills, request.limits.cgroup.memory)}")
     if (unmade := explain(outcome)) is not None:

@@ -6,6 +6,7 @@ import os
 from contextlib import nullcontext
 
 from builder.engine.container import Process, exec_hint, prepare
+from builder.engine.networks import Networks
 from builder.engine.roots import Root, Roots
 from builder.errors import StepError, UsageError, did_you_mean
 from builder.history import find, last_build, named
@@ -20,6 +21,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Literal
 
     from builder.sandbox.spec import Outcome
@@ -38,7 +40,7 @@ class ShellRequest(NamedTuple):
     dockerfile: str | None
     """None for the last build of the store."""
     argv: tuple[str, ...]
-    network: Literal["host", "none"] | None
+    network: Literal["default", "host", "none"] | None
     """None for the step's own."""
     proxies: tuple[tuple[str, str], ...]
     terminal: bool
@@ -91,13 +93,15 @@ def choose(request: ShellRequest, store: Store) -> View:
     return View(build, step, "after", None)
 
 
-def shell(view: View, request: ShellRequest, store: Store) -> int:
+def shell(view: View, request: ShellRequest, store: Store, warn: Callable[[str], None]) -> int:
     """Run the command to its end; its exit code. What it writes is thrown away. Raises UsageError where the file system is
     gone, StepError for a command that cannot be started."""
     require(request.isolation)
     roots = Roots(store)
     root = _root(view, roots, store)
-    process = _process(view.step, request)
+    # What happens in a shell is for its user alone: a stack that does not come up is an error there.
+    networks = Networks(request.isolation, warn)
+    process = networks.connect(_process(view.step, request), request.network or view.step.network)
     guard = store.failed_in_use(view.kept) if view.kept else nullcontext()
     with guard, store.scratch() as scratch, Launcher() as launcher:
         if view.kept and store.find_failed(view.kept.key) != view.kept:
@@ -172,8 +176,7 @@ def _process(step: BuiltStep, request: ShellRequest) -> Process:
     if request.terminal:
         # As Docker has it.
         env.setdefault("TERM", "xterm")
-    network = request.network or step.network
-    process = Process(request.argv, tuple(env.items()), step.cwd, step.user, step.hostname, network, step.hosts, step.shm_size)
+    process = Process(request.argv, tuple(env.items()), step.cwd, step.user, step.hostname, "host", step.hosts, step.shm_size)
     return process._replace(ulimits=step.ulimits)
 
 

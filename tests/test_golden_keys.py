@@ -156,11 +156,19 @@ def test_all_that_a_command_sees_is_in_its_key(step: RunStep, root: Digest | Non
 
 def test_what_a_command_does_not_see_is_not_in_its_key() -> None:
     other = RUN._replace(
-        id=9, name="[y 2/3] RUN something", span=THERE, parent=7, proxy=(), security_span=THERE, stage="y", platform=ARM
+        id=9,
+        name="[y 2/3] RUN something",
+        span=THERE,
+        parent=7,
+        proxy=(),
+        security_span=THERE,
+        stage="y",
+        platform=ARM,
+        network_span=THERE,
     )
     assert keys.run_key(other, ROOT, ARM, "root") == KEYS["run"]()
     assert set(RUN._fields) == {
-        *("id", "name", "span", "parent", "proxy", "security_span", "stage", "platform"),  # just tested
+        *("id", "name", "span", "parent", "proxy", "security_span", "stage", "platform", "network_span"),  # just tested
         *(
             "argv",
             "env",

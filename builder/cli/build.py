@@ -193,8 +193,9 @@ def request_of(parsed: Parsed, environment: Environment, environ: Mapping[str, s
         cache_to=_cache_to(parsed, args, outputs),
         uncached=tuple(name for text in parsed.texts("no-cache-filter") for name in text.split(",") if name),
         source_date_epoch=epoch,
-        network="none" if network == "none" else "host",
-        allow=frozenset(parsed.texts("allow")),
+        network=network,  # type: ignore[arg-type]  # the table has the choices
+        # Who gives all steps the host's network has allowed it.
+        allow=frozenset((*parsed.texts("allow"), *(["network.host"] if network == "host" else []))),
         hosts=parse_hosts(parsed.texts("add-host")),
         shm_size=parsed.number("shm-size") or 64 << 20,
         limits=_limits(parsed),
@@ -204,7 +205,7 @@ def request_of(parsed: Parsed, environment: Environment, environ: Mapping[str, s
         locked=parsed.flag("locked"),
         registry=lambda: _registry(parsed, environment),
         provided=provided,
-        isolation=environment.sandbox,
+        isolation=environment.sandbox._replace(require_network=parsed.flag("require-isolated-network")),
         ssh_auth_sock=environment.ssh_auth_sock,
     )
 

@@ -167,7 +167,7 @@ def _host(text: str) -> tuple[str, str]:
     if cut <= 0 or not name or not address or any(char.isspace() or char in '#"' for char in name):
         raise UsageError(f"'{text}' is not a host", hint="it looks like --add-host NAME:IP")
     if address == "host-gateway":
-        raise UsageError(f"'{text}': host-gateway is not built yet", hint="RUN steps use the host's network: say 127.0.0.1")
+        raise UsageError(f"'{text}': commands have no way to the host", hint="with --network=host its name is localhost")
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
     if not _is_address(address):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from builder.cli.isolation import wanted
 from builder.engine import emulation
 from builder.errors import SandboxError, StoreError
 from builder.oci.platform import Platform
-from builder.sandbox import capabilities, cgroups, ladder
+from builder.sandbox import capabilities, cgroups, ladder, stack
 from builder.sandbox.rungs import choose
 from builder.store.store import Store
 from builder.values import NamedTuple
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
     from builder.sandbox.rungs import Isolation, Verdict
+    from builder.sandbox.stack import Stack
     from builder.store.verify import Report
 
 
@@ -38,6 +40,8 @@ class Machine(NamedTuple):
     """Capabilities that RUN has with Docker and that this process cannot give."""
     platforms: tuple[tuple[str, bool], ...]
     """What RUN can be for, the machine's own first, each with whether it needs no emulator."""
+    network: Stack
+    """What gives a RUN step a network of its own."""
     limits: tuple[tuple[str, str], ...]
     """Flags of limits that need a cgroup, each with why it cannot be enforced; empty where it can."""
 
@@ -62,11 +66,16 @@ def _machine(parsed: Parsed, environment: Environment) -> Machine:
     place = _place(environment.store_root(parsed.text("root"), os.geteuid()), environment.tmpdir)
     with tempfile.TemporaryDirectory(prefix=".pybuild-doctor-", dir=place) as folder:
         found = ladder.climb(folder, environment.path)
-    taken = choose(found.verdicts, wanted(parsed, environment))
+        taken = choose(found.verdicts, wanted(parsed, environment))
+        network = stack.find(environment.path)
+        if taken.rung and network.program and not ladder.try_network(folder, found, taken.rung, network.program):
+            network = stack.broken(network, errno.ENETDOWN)
     withheld = tuple(capabilities.withheld()) if taken.rung == "root" else ()
     own = Platform.of_machine(os.uname().machine)
     platforms = tuple((str(one), native) for one, native in emulation.usable(own, emulation.abilities()))
-    return Machine(os.uname().release, taken, found.verdicts, found.fallbacks, withheld, platforms, cgroups.enforceable())
+    return Machine(
+        os.uname().release, taken, found.verdicts, found.fallbacks, withheld, platforms, network, cgroups.enforceable()
+    )
 
 
 def _place(root: str, tmpdir: str) -> str:
@@ -79,7 +88,7 @@ def _place(root: str, tmpdir: str) -> str:
 
 
 def _machine_text(machine: Machine) -> str:
-    rung, reason, _ = machine.taken
+    rung, reason, *_ = machine.taken
     lines = [f"Linux {machine.kernel}"]
     if rung is None:
         lines.append(f"RUN steps: no: {reason}")
@@ -100,6 +109,11 @@ def _machine_text(machine: Machine) -> str:
         lines += [f"    hint: {verdict.hint}"] if verdict.hint and not verdict.usable else []
     lines += [f"  this machine lacks '{name}'; the sandbox does without" for name in machine.lacks]
     lines += [f"  {name} is withheld from the builder: a step that needs it fails" for name in machine.withheld]
+    network = machine.network
+    if network.program:
+        lines.append(f"Network of RUN steps: their own, by {network.program}")
+    else:
+        lines += [f"Network of RUN steps: the host's: {network.reason}", f"  hint: {network.hint}"]
     lines.append(f"Limits of RUN steps: {', '.join(flag for flag, reason in machine.limits if not reason) or 'no'}")
     lines += [f"  {flag} cannot be enforced: {reason}" for flag, reason in machine.limits if reason]
     lines.append("Each was tried. 'pybuild doctor --store' looks at the store.")
@@ -107,7 +121,7 @@ def _machine_text(machine: Machine) -> str:
 
 
 def _machine_json(machine: Machine) -> str:
-    rung, reason, hint = machine.taken
+    rung, reason, hint, *_ = machine.taken
     return _document(
         kernel=machine.kernel,
         sandbox={
@@ -120,6 +134,12 @@ def _machine_json(machine: Machine) -> str:
             "withheld": list(machine.withheld),
         },
         platforms=[{"platform": name, "emulated": not native} for name, native in machine.platforms],
+        network={
+            "isolated": bool(machine.network.program),
+            "program": machine.network.program or None,
+            "reason": machine.network.reason or None,
+            "hint": machine.network.hint or None,
+        },
         limits=[{"flag": flag, "enforced": not reason, "reason": reason or None} for flag, reason in machine.limits],
     )
 

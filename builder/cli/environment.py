@@ -101,6 +101,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         docker_context=environ.get("DOCKER_CONTEXT", ""),
         path=environ.get("PATH", ""),
         isolation=environ.get("PYBUILD_ISOLATION", ""),
+        sandbox=Isolation(path=environ.get("PATH", "")),
     )
 
 

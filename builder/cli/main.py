@@ -48,7 +48,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         entering = _entering(parsed, environment)
         command = _command(parsed.command)
         if entering is not None:
-            environment = environment._replace(sandbox=entering.finish())
+            environment = environment._replace(sandbox=entering.finish()._replace(path=environment.path))
         code = command(parsed, environment, environ)
         sys.stdout.flush()
         return code

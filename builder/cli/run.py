@@ -38,10 +38,10 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         own, has = Platform.of_machine(os.uname().machine), platform_of(image, store)
         if not platforms(parsed, environment) and has not in own.compatible():
             complain(f"warning: the image is for {has}, this machine is {own}: --platform={has} says that it is meant\n")
-        none = parsed.text("network") == "none"
         limits = parse_limits(parsed)
-        network: Literal["host", "none"] = "none" if none else "host"
-        request = RunRequest(image, tuple(argv), network, terminal, isolation=environment.sandbox, limits=limits)
+        isolation = environment.sandbox._replace(require_network=parsed.flag("require-isolated-network"))
+        network: Literal["default", "host", "none"] = parsed.text("network") or "default"  # type: ignore[assignment]
+        request = RunRequest(image, tuple(argv), network, terminal, isolation=isolation, limits=limits)
         request = request._replace(
             interactive=parsed.flag("interactive"),
             init=parsed.flag("init"),

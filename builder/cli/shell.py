@@ -6,6 +6,7 @@ import os
 import sys
 
 from builder.cli.again import again
+from builder.cli.faults import complain
 from builder.errors import BuildError, UsageError
 from builder.history import named
 from builder.report.text import clean
@@ -37,7 +38,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         step,
         parsed.text("file"),
         tuple(argv) or (program or "/bin/sh",),
-        None if network is None else "none" if network == "none" else "host",
+        network,  # type: ignore[arg-type]  # the table has the choices
         environment.proxies,
         interactive,
         environment.sandbox,
@@ -48,7 +49,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
             if interactive and not argv:
                 sys.stderr.write(_notice(view))
                 sys.stderr.flush()
-            return shell(view, request, store)
+            return shell(view, request, store, lambda message: complain(f"warning: {message}\n"))
         except BuildError as error:
             if error.hint:
                 error.hint = again(error.hint, parsed, file=True)

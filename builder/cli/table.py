@@ -38,6 +38,10 @@ _ISOLATION = Flag(
     "isolation", "", "string", "RUNG", "the sandbox: auto (default: $PYBUILD_ISOLATION), root, userns, single-uid or chroot"
 )
 
+_OWN_NETWORK = Flag(
+    "require-isolated-network", "", "bool", "", "fail where the default network would be the host's, for want of slirp4netns"
+)
+
 _OFFLINE = Flag("offline", "", "bool", "", "fetch nothing: bases, URLs and git repositories come from the store alone")
 
 _BUILD = (
@@ -95,6 +99,7 @@ _BUILD = (
     Flag("allow", "", "list", "NAME", "allow RUN steps network.host or security.insecure", "Steps", choices=ENTITLEMENTS),
     Flag("add-host", "", "list", "NAME:IP", "add a line to /etc/hosts of RUN steps", "Steps"),
     Flag("network", "", "string", "MODE", "the network of RUN steps", "Steps", choices=("default", "host", "none")),
+    _OWN_NETWORK._replace(group="Steps"),
     Flag("shm-size", "", "bytes", "SIZE", "the size of /dev/shm in RUN steps, as 64m", "Steps"),
     *(flag._replace(group="Steps") for flag in LIMITS),
     _ISOLATION._replace(group="Steps"),
@@ -268,6 +273,7 @@ _RUN = (
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
+    _OWN_NETWORK,
     Flag("interactive", "i", "bool", "", "hand stdin on to the command"),
     Flag("tty", "t", "bool", "", "give the command a terminal, and what is typed"),
     Flag("env", "e", "pairs", "NAME[=VALUE]", "set a variable; without a value it comes from the environment"),

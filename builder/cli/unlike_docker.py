@@ -6,10 +6,8 @@ from builder.cli.flag import ignored, unbuilt
 
 UNLIKE_DOCKER = (
     unbuilt("detach", "bool", "", "run in the background", short="d"),
-    unbuilt(
-        "publish", "list", "HOST:PORT", "publish a port: with the host's network, the default, all ports are open", short="p"
-    ),
-    unbuilt("publish-all", "bool", "", "publish all ports: with the host's network, the default, they are open", short="P"),
+    unbuilt("publish", "list", "HOST:PORT", "publish a port: with --network=host all are open", short="p"),
+    unbuilt("publish-all", "bool", "", "publish all ports: with --network=host they are open", short="P"),
     unbuilt("name", "string", "NAME", "name the container"),
     unbuilt("restart", "string", "POLICY", "start it again", harmless=("no",)),
     unbuilt("privileged", "bool", "", "all rights and devices: --cap-add and --security-opt give rights", harmless=("false",)),

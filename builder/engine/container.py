@@ -15,6 +15,7 @@ from builder.layers.folder import set_root
 from builder.layers.ownerform import form, noted
 from builder.sandbox.resources import numbered
 from builder.sandbox.spec import INSECURE, FileMount, SandboxSpec
+from builder.sandbox.stack import NAME_SERVER
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -41,7 +42,7 @@ class Process(NamedTuple):
     cwd: str
     user: str
     hostname: str
-    network: Literal["host", "none"]
+    network: Literal["host", "none", "stack"]
     hosts: tuple[tuple[str, str], ...]
     shm_size: int
     scripts: tuple[ScriptMount, ...] = ()
@@ -56,6 +57,8 @@ class Process(NamedTuple):
     """The root file system cannot be written to."""
     groups: tuple[str, ...] = ()
     """Beside those that the user has in the image."""
+    stack: str = ""
+    """The program behind the network `stack`."""
     make_cwd: bool = False
     """Its folder is made where it is missing, as root's."""
 
@@ -94,7 +97,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
     contents = {
         "etc/hosts": _hosts(process),
         "etc/hostname": process.hostname.encode() + b"\n",
-        "etc/resolv.conf": _name_servers() if process.network == "host" else b"",
+        "etc/resolv.conf": _name_servers(process.network),
     }
     env = dict(process.env)
     env.setdefault("HOME", who.home)
@@ -110,6 +113,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         groups=who.groups,
         hostname=process.hostname,
         network=process.network,
+        stack=process.stack,
         shm_size=process.shm_size,
         without=INSECURE if process.insecure else frozenset(),
         ulimits=numbered(process.ulimits),
@@ -169,8 +173,10 @@ def _hosts(process: Process) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _name_servers() -> bytes:
-    """The host's, the one declared exception to an environment that is the same everywhere (SPEC section 5)."""
+def _name_servers(network: Literal["host", "none", "stack"]) -> bytes:
+    """Under host network the host's: the one declared exception to an environment that is the same everywhere (SPEC, 5)."""
+    if network != "host":
+        return NAME_SERVER if network == "stack" else b""
     try:
         with open("/etc/resolv.conf", "rb") as file:
             return file.read(1 << 16)

@@ -39,7 +39,7 @@ class Subject(NamedTuple):
     """As the user named them."""
     no_path: bool
     """The Dockerfile lies nowhere on this machine: it came on stdin, or with what was fetched."""
-    network: Literal["host", "none"]
+    network: Literal["default", "host", "none"]
     hosts: tuple[tuple[str, str], ...]
     shm_size: int
 

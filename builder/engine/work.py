@@ -10,9 +10,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from builder.engine import accounts
-from builder.engine.container import Process, exec_hint, image_accounts, prepare
+from builder.engine.container import Process, exec_hint, image_accounts, new_folder, prepare
 from builder.engine.emulated import devices_as_files, emulated, made_devices
 from builder.engine.mountpoints import unmounted
+from builder.engine.networks import Networks
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, Interrupted, StepError, StoreError
@@ -89,6 +90,7 @@ class Worker:
         self._groups = groups
         self._fresh_caches = fresh_caches
         self._lock = threading.Lock()
+        self._networks = Networks(isolation, lambda message: emit(BuildWarning("WeakerSandbox", message)))
         self._launcher: Launcher | None = None
         self._mounting: MountTools | None = None
         self._closed = False
@@ -171,8 +173,9 @@ class Worker:
         self._able(step)
         env = (*step.proxy, *step.env)
         scripts = (ScriptMount(PIPES + step.script.name, step.script.data),) if step.script else ()
-        process = Process(step.argv, env, step.cwd, step.user, step.hostname, step.network, step.hosts, step.shm_size, scripts)
+        process = Process(step.argv, env, step.cwd, step.user, step.hostname, "host", step.hosts, step.shm_size, scripts)
         process = process._replace(insecure=step.security == "insecure", ulimits=step.ulimits)
+        process = self._networks.connect(process, step.network)
         # Before anything is made ready: where there is no sandbox, nothing can be.
         launcher = self._sandboxes()
         self._tell_rung()
@@ -192,6 +195,12 @@ class Worker:
             # What was cancelled ends by the end of the fork server.
             with self._stop.ending(launcher.end_all):
                 outcome = launcher.run(prepared.spec, output=output)
+                if outcome.failed_at == "network":
+                    # Nothing of it has run, but the folders are used.
+                    process = self._networks.reconnect(process, outcome.exec_error)
+                    prepared = prepare(self._roots, root, new_folder(scratch, "again"), process)
+                    prepared = prepared if other is None else other(prepared)
+                    outcome = launcher.run(prepared.spec, output=output)
             # Who waits for a cache need not wait for the layer.
             stack.close()
             self._emit(StepUsage(number, outcome.cpu_seconds, outcome.peak_memory))
@@ -262,7 +271,7 @@ class Worker:
 
     def _tell_rung(self) -> None:
         """Once a build, what its commands run in; root's own is what everybody expects."""
-        rung, reason, _ = self._isolation
+        rung, reason, *_ = self._isolation
         with self._lock:
             told = rung is None or rung == "root" or rung in self._told
             self._told.add(rung or "")

@@ -61,6 +61,7 @@ def run_step(state: State, instruction: Run, number: int, name: str, origins: di
         state.stage,
         state.platform,
         state.settings.ulimits,
+        next((flag.span for flag in instruction.flags if (flag.name, flag.value) == ("network", "host")), None),
     )
     return step, warnings
 
@@ -74,7 +75,7 @@ def history(state: State, step: RunStep) -> History:
 
 def _flags(
     instruction: Run, settings: Settings
-) -> tuple[Literal["host", "none"], Literal["sandbox", "insecure"], list[tuple[int, Flag]]]:
+) -> tuple[Literal["default", "host", "none"], Literal["sandbox", "insecure"], list[tuple[int, Flag]]]:
     """Network, security, and the mounts with their places among the flags."""
     network, security = settings.network, "sandbox"
     mounts: list[tuple[int, Flag]] = []
@@ -90,7 +91,9 @@ def _flags(
                 )
             case "security", "insecure":
                 security = "insecure"
-            case ("network", "host" | "default") | ("security", "sandbox"):
+            case "network", "host":
+                network = "host"
+            case ("network", "default") | ("security", "sandbox"):
                 continue
             case "mount", _:
                 mounts.append((place, flag))

@@ -34,7 +34,7 @@ class Settings(NamedTuple):
     epoch: int
     """SOURCE_DATE_EPOCH as a RUN sees it that does not declare the ARG: seconds since 1970."""
     labels: tuple[tuple[str, str], ...] = ()
-    network: Literal["host", "none"] = "host"
+    network: Literal["default", "host", "none"] = "default"
     hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 64 * 1024 * 1024
     directories: Collection[str] = ()

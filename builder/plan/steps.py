@@ -106,7 +106,7 @@ class RunStep(NamedTuple):
     cwd: str
     user: str
     hostname: str
-    network: Literal["host", "none"]
+    network: Literal["default", "host", "none"]
     hosts: tuple[tuple[str, str], ...]
     """`--add-host`: name and address."""
     shm_size: int
@@ -125,6 +125,8 @@ class RunStep(NamedTuple):
     """Of its stage; None: the build's."""
     ulimits: tuple[tuple[str, int, int], ...] = ()
     """`--ulimit`: name, soft and hard, -1 for no limit; in the order of the names."""
+    network_span: Span | None = None
+    """Where `--network=host` stands."""
 
 
 class CopyStep(NamedTuple):

@@ -22,6 +22,12 @@ def refuse_unexecuted(plan: Plan, allow: frozenset[str] = frozenset()) -> None:
 
 
 def _refusal(step: RunStep, allow: frozenset[str]) -> DockerfileError | None:
+    if step.network_span is not None and "network.host" not in allow:
+        return DockerfileError(
+            "RUN --network=host is not allowed",
+            step.network_span,
+            hint="it gives the command the host's network, its loopback included: --allow network.host grants that",
+        )
     if step.security == "insecure" and "security.insecure" not in allow:
         return DockerfileError(
             "RUN --security=insecure is not allowed",

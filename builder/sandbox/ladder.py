@@ -69,6 +69,15 @@ def climb(folder: str, path: str) -> Found:
     return Found((root, userns, single, chroot), maps, own, taken.fallbacks)
 
 
+def try_network(folder: str, found: Found, rung: str, program: str) -> bool:
+    """Whether a command on this rung, which works, gets a network of its own by the stack `program` (`stack.find`)."""
+    emulate: Emulation = "owners" if rung == "single-uid" else ""
+    maps = found.own if emulate else found.maps
+    if rung == "root" or maps is None:
+        return not _apart(lambda: _try_sandbox(folder, program=program)).stage
+    return not _apart(lambda: _try_namespace(maps, folder, emulate, program)).stage
+
+
 def _root(folder: str, machine: troubles.Machine) -> tuple[Verdict, Trial]:
     if os.geteuid() != 0:
         return Verdict("root", False, "the builder is not root", "run it with sudo"), Trial("", 0, "")
@@ -236,7 +245,7 @@ def _attempt(attempt: Callable[[], Trial], writer: int) -> NoReturn:
         os._exit(0)
 
 
-def _try_namespace(maps: Maps, folder: str, emulate: Emulation = "") -> Trial:
+def _try_namespace(maps: Maps, folder: str, emulate: Emulation = "", program: str = "") -> Trial:
     entry = Entry(maps)
     try:
         entry.begin()
@@ -253,7 +262,7 @@ def _try_namespace(maps: Maps, folder: str, emulate: Emulation = "") -> Trial:
             give()
         except PermissionError:
             return Trial(stage, errno.EPERM, "chown")
-    return _try_sandbox(folder, emulate)
+    return _try_sandbox(folder, emulate, program)
 
 
 def _give_memory() -> None:
@@ -269,7 +278,7 @@ def _give_folder(folder: str) -> None:
     os.chown(folder, os.geteuid(), os.getegid())
 
 
-def _try_sandbox(folder: str, emulate: Emulation = "") -> Trial:
+def _try_sandbox(folder: str, emulate: Emulation = "", program: str = "") -> Trial:
     from shutil import rmtree
 
     from builder.sandbox.launcher import Launcher
@@ -283,7 +292,7 @@ def _try_sandbox(folder: str, emulate: Emulation = "") -> Trial:
         else:
             os.chown(upper, 0, 0)
         with Launcher() as launcher:
-            outcome = launcher.run(_spec(lower, upper, work, emulate))
+            outcome = launcher.run(_spec(lower, upper, work, emulate, program))
     finally:
         for path in (lower, upper, work):
             rmtree(path, ignore_errors=True)
@@ -294,9 +303,10 @@ def _try_sandbox(folder: str, emulate: Emulation = "") -> Trial:
     return Trial("", 0, "", outcome.fallbacks)
 
 
-def _spec(lower: str, upper: str, work: str, emulate: Emulation) -> SandboxSpec:
+def _spec(lower: str, upper: str, work: str, emulate: Emulation, program: str) -> SandboxSpec:
     from builder.sandbox.spec import SandboxSpec
 
     # A user, so that a supervisor has something to answer; a group, which it must read from the command's memory.
     number, groups = (1, (1,)) if emulate == "owners" else (0, ())
-    return SandboxSpec((lower,), upper, work, (_PROGRAM,), (), "/", number, number, groups, emulate=emulate)
+    spec = SandboxSpec((lower,), upper, work, (_PROGRAM,), (), "/", number, number, groups, emulate=emulate)
+    return spec._replace(network="stack", stack=program) if program else spec

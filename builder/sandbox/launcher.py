@@ -47,7 +47,7 @@ class Launcher:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._far_socket: socket.socket | None = None
-        self._filters: dict[tuple[str, ...], bytes] = {}
+        self._filters: dict[tuple[tuple[str, ...], bool], bytes] = {}
         self._asking: dict[str, tuple[bytes, tuple[tuple[int, str], ...]]] = {"": (b"", ())}
         self._fallbacks: tuple[str, ...] = ()
         self._start_error: OSError | None = None
@@ -144,9 +144,11 @@ class Launcher:
         # Only a build that runs something pays for the table of system calls.
         from builder.sandbox.seccomp import docker_profile
 
-        if spec.capabilities not in self._filters:
-            self._filters[spec.capabilities] = docker_profile(spec.capabilities, os.uname().machine)
-        return self._filters[spec.capabilities]
+        # Where the network is the host's, so is its traffic.
+        key = (spec.capabilities, spec.network != "host")
+        if key not in self._filters:
+            self._filters[key] = docker_profile(spec.capabilities, os.uname().machine, packet_sockets=key[1])
+        return self._filters[key]
 
     def _emulation(self, spec: SandboxSpec) -> tuple[bytes, tuple[tuple[int, str], ...]]:
         known = self._asking.get(spec.emulate)
@@ -348,6 +350,7 @@ def _fields(
         "groups": spec.groups,
         "hostname": _bytes(spec.hostname),
         "network": spec.network,
+        "stack": os.fsencode(spec.stack),
         "mounts": tuple(_mount(mount) for mount in spec.mounts),
         "shm_size": spec.shm_size,
         "capabilities": capabilities.mask(spec.capabilities),

@@ -39,6 +39,10 @@ class Isolation(NamedTuple):
     reason: str = ""
     """What it is like; where nothing works, why."""
     hint: str = ""
+    path: str = ""
+    """PATH: where the network stack is looked for (`stack.find`)."""
+    require_network: bool = False
+    """A command whose network would be the host's for want of a stack is an error."""
 
 
 def choose(verdicts: tuple[Verdict, ...], wanted: str = "auto") -> Isolation:

@@ -259,6 +259,7 @@ _ALLOW = 0x7FFF0000
 _EPERM = 1
 _ENOSYS = 38
 
+_AF_PACKET = 17
 _AF_ALG = 38
 _AF_VSOCK = 40
 # CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET.
@@ -285,6 +286,14 @@ _SOCKET: _Code = [
     *_REFUSE,
     *_PERMIT,
 ]
+_SOCKET_BUT_PACKET: _Code = [
+    _statement(_LOAD, _ARGUMENT_0),
+    (_JUMP_EQUAL, 2, 0, _AF_PACKET),
+    (_JUMP_EQUAL, 1, 0, _AF_ALG),
+    (_JUMP_EQUAL, 0, 1, _AF_VSOCK),
+    *_REFUSE,
+    *_PERMIT,
+]
 _CLONE: _Code = [
     _statement(_LOAD, _ARGUMENT_0),
     (_JUMP_ANY_BIT, 0, 1, _CLONE_NAMESPACES),
@@ -300,19 +309,20 @@ _PERSONALITY: _Code = [
     *_PERMIT,
 ]
 
-_made: dict[tuple[tuple[str, ...], str], bytes] = {}
+_made: dict[tuple[tuple[str, ...], str, bool], bytes] = {}
 
 
-def docker_profile(capabilities: tuple[str, ...], machine: str) -> bytes:
+def docker_profile(capabilities: tuple[str, ...], machine: str, *, packet_sockets: bool = True) -> bytes:
     """The program for seccomp(2), 8 bytes an instruction (struct sock_filter), for a process with `capabilities`.
 
     `machine` is as uname(2) gives it: ``x86_64`` (with 32-bit x86 and x32 programs) or ``aarch64`` (with arm). Another
     one raises ValueError. A program of another architecture is killed (SECCOMP_RET_KILL_THREAD, libseccomp's default).
+    Without `packet_sockets` nobody gets to see what other programs send and get (packet(7)); Docker's profile has them.
     """
-    key = (tuple(sorted(set(capabilities))), machine)
+    key = (tuple(sorted(set(capabilities))), machine, packet_sockets)
     program = _made.get(key)
     if program is None:
-        program = _made[key] = _compile(key[0], machine)
+        program = _made[key] = _compile(key[0], machine, _SOCKET if packet_sockets else _SOCKET_BUT_PACKET)
     return program
 
 
@@ -321,10 +331,10 @@ def native_numbers(machine: str) -> dict[str, int]:
     return _numbers({"x86_64": _X86_64, "aarch64": _AARCH64}[machine] + _COMMON)
 
 
-def _compile(capabilities: tuple[str, ...], machine: str) -> bytes:
+def _compile(capabilities: tuple[str, ...], machine: str, socket: _Code) -> bytes:
     if machine not in _EXTRA:
         raise ValueError(f"no seccomp profile for the machine '{machine}', only for {' and '.join(sorted(_EXTRA))}")
-    rules = _rules(capabilities, machine)
+    rules = _rules(capabilities, machine) | {"socket": socket}
     if machine == "x86_64":
         x86_64 = native_numbers(machine)
         x32 = {name: _X32_BIT + number for name, number in (x86_64 | _numbers(_X32)).items() if name not in _NOT_X32}

@@ -15,7 +15,7 @@ import os
 import select
 import sys
 
-from builder.sandbox import features, kernel, privileges, wire
+from builder.sandbox import features, kernel, network, privileges, wire
 from builder.sandbox.enter import enter
 from builder.sandbox.singleuid import enter_single_uid, single_uid
 
@@ -49,6 +49,7 @@ class _Running:
         # The pid of who answers, 0 for nobody yet, and the pipe of his notes.
         self.supervisor = 0
         self.notes = -1
+        self.network: network.Wires | None = None
 
 
 class _Server:
@@ -100,7 +101,7 @@ class _Server:
         if cgroups:
             # Its root is the group in which it is made: the command's, which it has yet to join.
             flags &= ~kernel.CLONE_NEWCGROUP
-        if job.network == "none":
+        if job.network != "host":
             flags |= kernel.CLONE_NEWNET
         missing = self.missing
         if job.capabilities & ~self.permitted and "capabilities" not in job.without:
@@ -113,6 +114,7 @@ class _Server:
             missing += ("mknod",)
         hears = asks = -1
         errors, child_errors = os.pipe()
+        wires = network.Wires() if job.network == "stack" else None
         stage = "supervisor"
         try:
             if job.emulate:
@@ -124,11 +126,16 @@ class _Server:
             for fd in (errors, child_errors, channel, hears, asks):
                 if fd >= 0:
                     os.close(fd)
+            if wires is not None:
+                wires.forget()
             return
         if pid == 0:
-            enter(job, streams, child_errors, self.own_pidfd, missing, asks, cgroups)
+            enter(job, streams, child_errors, self.own_pidfd, missing, asks, cgroups, wires)
         os.close(child_errors)
         running = _Running(job, pid, pidfd, channel, errors, missing, hears)
+        if wires is not None:
+            wires.start(job.stack)
+            running.network = wires
         if asks >= 0:
             os.close(asks)
             self.listen(running, hears)
@@ -193,6 +200,8 @@ class _Server:
             fd = running.hears
             self.stop_hearing(running)
             os.close(fd)
+        if running.network is not None:
+            running.network.end()
         notes = _end_supervisor(running.supervisor, running.notes)
         _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing, notes, used)))
         self.poll.unregister(running.pidfd)

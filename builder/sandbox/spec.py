@@ -119,7 +119,10 @@ class SandboxSpec(NamedTuple):
     gid: int = 0
     groups: tuple[int, ...] = ()
     hostname: str = "pybuild"
-    network: Literal["host", "none"] = "host"
+    network: Literal["host", "none", "stack"] = "host"
+    """`stack` is a network of its own, with a user-mode stack behind it."""
+    stack: str = ""
+    """The program of that, by its path (`stack.find`)."""
     mounts: tuple[Mount, ...] = ()
     shm_size: int = 64 * 1024 * 1024
     capabilities: tuple[str, ...] = DOCKER_CAPABILITIES
@@ -154,7 +157,7 @@ class Outcome(NamedTuple):
     exec_error: int = 0
     """errno of the exec or of the change of folder, 0 when the command began."""
     failed_at: str = ""
-    """`exec`, `cwd`, or the set-up step that failed."""
+    """`exec`, `cwd`, or the set-up step that failed (`network`: the stack)."""
     fallbacks: tuple[str, ...] = ()
     """What this machine did not have. Replaced: `clone3`, `close_range`, `openat2`, `mount_setattr`, `mount-api`,
     `overlay-lowerdir+`. Done without: `landlock-scope`, `session-keyring`, `mqueue`, `sealed-server` (the copy of Python),

@@ -33,6 +33,8 @@ class Job:
     groups: tuple[int, ...]
     hostname: bytes
     network: str
+    stack: bytes
+    """The program that is started for the network `stack`."""
     mounts: tuple[dict[str, object], ...]
     """The fields of a `Mount` each."""
     shm_size: int

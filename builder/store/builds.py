@@ -62,7 +62,7 @@ class BuiltStep(NamedTuple):
     cwd: str
     user: str
     hostname: str
-    network: Literal["host", "none"]
+    network: Literal["default", "host", "none"]
     hosts: tuple[tuple[str, str], ...]
     shm_size: int
     ulimits: tuple[tuple[str, int, int], ...] = ()

@@ -595,7 +595,7 @@ def test_hosts() -> None:
         ("a:1.2.3", "'1.2.3' in 'a:1.2.3' is not an IP address"),
         ("a:1.2.3.4\0", "'1.2.3.4\0' in 'a:1.2.3.4\0' is not an IP address"),
         ("a:1.2.3.4\nevil", "'1.2.3.4\nevil' in 'a:1.2.3.4\nevil' is not an IP address"),
-        ("a:host-gateway", "'a:host-gateway': host-gateway is not built yet"),
+        ("a:host-gateway", "'a:host-gateway': commands have no way to the host"),
     ],
 )
 def test_hosts_refused(text: str, message: str) -> None:
@@ -679,7 +679,7 @@ def test_a_full_environment() -> None:
         "docker_context": "c",
         "path": "/b",
         "isolation": "userns",
-        "sandbox": ("root", "", ""),
+        "sandbox": ("root", "", "", "/b", False),
     }
     assert environment.store_root("/f", 0) == "/f"
     assert environment.store_root(None, 0) == "/r"

@@ -82,7 +82,7 @@ def test_a_plan_whole() -> None:
             "/",
             "",
             "pybuild",
-            "host",
+            "default",
             (),
             64 << 20,
             (),
@@ -197,7 +197,7 @@ def test_settings_reach_run() -> None:
 
 def test_network_and_security_of_run() -> None:
     text = "FROM base\nRUN --network=none a\nRUN --network=default b\nRUN --network=host c\nRUN --security=sandbox d\nRUN e\n"
-    assert [step.network for step in runs(plan_of(text))] == ["none", "host", "host", "host", "host"]
+    assert [step.network for step in runs(plan_of(text))] == ["none", "default", "host", "default", "default"]
     offline = SETTINGS._replace(network="none")
     assert [step.network for step in runs(plan_of(text.replace("=host", "=none"), settings=offline))] == ["none"] * 5
     with pytest.raises(DockerfileError) as caught:

@@ -102,7 +102,7 @@ CHROOT = Verdict("chroot", True, "a copy")
     ],
 )
 def test_the_strongest_that_works_is_taken(verdicts: tuple[Verdict, ...], wanted: str, expected: Isolation) -> None:
-    assert choose(verdicts, wanted) == expected
+    assert choose(verdicts, wanted) == Isolation(*expected)
 
 
 @pytest.mark.parametrize(("program", "why"), [("#!/bin/sh\nexec sleep 1000\n", "gave no answer"), ("\0", "Exec format error")])

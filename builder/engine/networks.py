@@ -1,0 +1,59 @@
+"""Which network a command gets: by default one of its own where this machine has a user-mode stack, else the host's."""
+
+from __future__ import annotations
+
+import threading
+
+from builder.errors import SandboxError
+from builder.sandbox import stack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from builder.engine.container import Process
+    from builder.sandbox.rungs import Isolation
+    from builder.sandbox.stack import Stack
+
+    Network = Literal["default", "host", "none"]
+
+
+class Networks:
+    """For one build, or one command; for several threads. The stack is looked for once, by the first command that needs it,
+    and `warn` is told once where there is none."""
+
+    def __init__(self, isolation: Isolation, warn: Callable[[str], None]) -> None:
+        self._path = isolation.path
+        self._required = isolation.require_network
+        self._warn = warn
+        self._lock = threading.Lock()
+        self._stack: Stack | None = None
+        self._told = False
+
+    def connect(self, process: Process, network: Network) -> Process:
+        """`process` with the network that is asked for. Raises SandboxError where the host's is refused in place of it."""
+        if network != "default":
+            return process._replace(network=network, stack="")
+        with self._lock:
+            if self._stack is None:
+                self._stack = stack.find(self._path)
+            found, told = self._stack, self._told
+            self._told = self._told or not found.program
+        if found.program:
+            return process._replace(network="stack", stack=found.program)
+        if self._required:
+            raise SandboxError(f"--require-isolated-network: there is no network stack here: {found.reason}", hint=found.hint)
+        if not told:
+            self._warn(
+                f"RUN steps use the host's network, since there is no network stack here: {found.reason}; {found.hint}."
+                " --network=host says that it is meant, --require-isolated-network makes it an error"
+            )
+        return process._replace(network="host", stack="")
+
+    def reconnect(self, process: Process, failure: int) -> Process:
+        """The same for a process whose stack did not come up, and for all that come after it; `failure` is the errno."""
+        with self._lock:
+            if self._stack is None or self._stack.program:
+                self._stack = stack.broken(stack.Stack(process.stack), failure)
+        return self.connect(process, "default")

@@ -1,0 +1,127 @@
+"""A command's own network: what the fork server starts beside it, and how the command waits for that.
+
+The command sends its network namespace as a descriptor: by its path in /proc nobody in a user namespace may open that of a
+process that hides. The program (slirp4netns) enters the namespace, makes a tap interface there, says on a pipe that all is
+configured, and then only moves data. It ends when the server closes its end of another pipe, which the server's death does,
+too; PDEATHSIG and SIGKILL make sure.
+
+Part of the fork server's program.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import os
+import sys
+
+from builder.sandbox import kernel
+
+_READY, _LEAVE, _NAMESPACE = 3, 4, 5
+_OPTIONS = (
+    b"--configure",
+    b"--mtu=65520",
+    # The host's loopback is not for everybody: this is the point of a network of one's own.
+    b"--disable-host-loopback",
+    # Who finds a hole in it finds an empty root and few system calls.
+    b"--enable-sandbox",
+    b"--enable-seccomp",
+    b"--ready-fd=%d" % _READY,
+    b"--exit-fd=%d" % _LEAVE,
+    b"--netns-type=path",
+)
+
+
+def allow_as_docker() -> None:
+    """Every user of this network may listen on any port, and ping, as in Docker's (ip(7), icmp(7))."""
+    with open("/proc/self/gid_map", "rb") as file:
+        # Inside, outside, count. It takes groups of this user namespace alone.
+        last = max(int(line.split()[0]) + int(line.split()[2]) - 1 for line in file)
+    for name, value in ((b"ip_unprivileged_port_start", b"0"), (b"ping_group_range", b"0 %d" % min(last, 0x7FFFFFFF))):
+        try:
+            with open(b"/proc/sys/net/ipv4/" + name, "wb") as file:
+                file.write(value)
+        except OSError as error:
+            # In a container /proc/sys may be read-only: what Docker allows is then refused to users, as on the host.
+            if error.errno not in (errno.EROFS, errno.EACCES):
+                raise
+
+
+class Wires:
+    """The two pipes between the stack and the others, and the socket for the namespace; made before the command is."""
+
+    def __init__(self) -> None:
+        self.ready, self._said = os.pipe()
+        self._left, self._leave = os.pipe()
+        self._takes, self._gives = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._pid = 0
+
+    def start(self, program: bytes) -> None:
+        """The server's part, once there is a command."""
+        server = os.getpid()
+        self._pid = os.fork()
+        if not self._pid:
+            self._become(program, server)
+        os.close(self.ready)
+        os.close(self._said)
+        os.close(self._left)
+        self._takes.close()
+        self._gives.close()
+
+    def _become(self, program: bytes, server: int) -> None:
+        """Never returns."""
+        try:
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
+            if os.getppid() != server:
+                return
+            # Where the command ends first, this must, too.
+            self._gives.close()
+            namespace = _received(self._takes)
+            null = os.open("/dev/null", os.O_RDWR)
+            # Out of the way of the places that it is told.
+            far = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in (null, null, null, self._said, self._left, namespace)]
+            for target, fd in enumerate(far):
+                os.dup2(fd, target)
+            kernel.close_all_but((_READY, _LEAVE, _NAMESPACE), by_range=False)
+            if os.geteuid() != 0:
+                # To enter the namespace, which belongs to the builder's user namespace.
+                kernel.hand_on_capabilities()
+            os.execve(program, (program, *_OPTIONS, b"/proc/self/fd/%d" % _NAMESPACE, b"tap0"), {})
+        finally:
+            os._exit(125)
+
+    def offer(self) -> None:
+        """The command's part: it is in its network namespace."""
+        namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, namespace.to_bytes(4, sys.byteorder))
+        self._gives.sendmsg([b"n"], [rights], _socket.MSG_NOSIGNAL)
+        os.close(namespace)
+
+    def wait(self) -> None:
+        """The command's part: until its network is there. Raises OSError where it will not be."""
+        os.close(self._said)
+        if not os.read(self.ready, 1):
+            raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
+
+    def forget(self) -> None:
+        """There is no command."""
+        for fd in (self.ready, self._said, self._left, self._leave):
+            os.close(fd)
+        self._takes.close()
+        self._gives.close()
+
+    def end(self) -> None:
+        """The command has ended: so does the stack."""
+        os.close(self._leave)
+        os.kill(self._pid, kernel.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+
+def _received(channel: _socket.socket) -> int:
+    """Raises OSError when the command has ended before it sent one."""
+    _, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            return int.from_bytes(data[:4], sys.byteorder)
+    raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))

@@ -1,0 +1,194 @@
+"""The network of RUN steps on each rung: their own behind slirp4netns, or the host's where there is no such program.
+
+The "host" is a network namespace made for each build, with a server on an address and one on loopback. Nothing of the
+machine's own network is asked or changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Pybuild
+from tests.rootless.rootless_users import UserPybuild, until
+
+OUTSIDE = """\
+ip link set lo up
+ip addr add 192.0.2.1/32 dev lo
+mount -t tmpfs tmpfs {room}
+mknod {room}/tun c 10 200
+chmod 666 {room}/tun
+mount --bind {room}/tun /dev/net/tun
+mkdir {room}/www
+echo served > {room}/www/f
+busybox httpd -f -p 192.0.2.1:8080 -h {room}/www &
+first=$!
+busybox httpd -f -p 127.0.0.1:8081 -h {room}/www &
+second=$!
+for place in 192.0.2.1:8080 127.0.0.1:8081; do
+    until busybox wget -q -O /dev/null http://$place/f 2> /dev/null; do sleep 0.02; done
+done
+code=0
+"$@" || code=$?
+kill $first $second
+exit $code
+"""
+LOOK = """\
+FROM base
+RUN echo "$(ls /sys/class/net | tr '\\n' ' ')| $(cat /etc/resolv.conf | tr '\\n' ' ')"
+RUN wget -q -O- http://192.0.2.1:8080/f
+RUN for a in 127.0.0.1 10.0.2.2; do wget -q -O- http://$a:8081/f 2> /dev/null || echo no; done
+USER 1000
+RUN cat /proc/sys/net/ipv4/ip_unprivileged_port_start
+"""
+NETWORKS = {"root": "root", "userns": "user", "single-uid": "solo"}
+
+
+class Builder:
+    """`pybuild` as somebody of a rung, on a host of its own."""
+
+    def __init__(self, name: str, request: pytest.FixtureRequest, folder: Path) -> None:
+        room = folder / "room"
+        room.mkdir()
+        (folder / "bin").mkdir()
+        self.before = ("unshare", "--net", "--mount", "sh", "-ec", OUTSIDE.format(room=room), "sh")
+        self.rung = name
+        self._root: Pybuild | None = request.getfixturevalue("pybuild") if name == "root" else None
+        self.user: UserPybuild | None = None if name == "root" else request.getfixturevalue(NETWORKS[name])
+
+    def __call__(self, *args: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        words = [str(arg) for arg in args]
+        if self.user is not None:
+            return self.user(*words, env=env, before=self.before)
+        assert self._root is not None
+        command = [*self.before, *self._root.command, *words]
+        return subprocess.run(command, env=self._root.environment(env), capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(params=list(NETWORKS))
+def builder(request: pytest.FixtureRequest, context: Path) -> Iterator[Builder]:
+    yield Builder(request.param, request, context)
+
+
+def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return "".join(str(event["text"]) for event in events(done) if event["type"] == "step.log")
+
+
+def warnings(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Of the network."""
+    return [str(event["message"]) for event in events(done) if event.get("code") == "WeakerSandbox"]
+
+
+def test_a_step_has_a_network_of_its_own(builder: Builder, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text(LOOK)
+    flags = ("--no-cache", "--progress=json", "--build-context", f"base={base}", "-f", context / "Dockerfile", context / "bin")
+    done = builder("--require-isolated-network", *flags)
+    assert said(done) == "lo tap0 | nameserver 10.0.2.3 \nserved\nno\nno\n0\n"
+    assert warnings(done) == []
+
+
+def test_the_image_is_the_same_without_a_stack(builder: Builder, base: Path, context: Path) -> None:
+    text = "FROM base\nRUN wget -q -O- http://192.0.2.1:8080/f > /got\nRUN --network=none echo x > /x\n"
+    (context / "Dockerfile").write_text(text)
+    flags = ("-q", "--no-cache", "--build-context", f"base={base}", "-f", context / "Dockerfile", context / "bin")
+    own = builder("--require-isolated-network", *flags)
+    assert (own.returncode, own.stderr) == (0, "")
+    host = builder("--network=host", *flags)
+    assert (host.returncode, host.stdout) == (0, own.stdout)
+
+
+def test_without_a_stack_it_is_the_hosts(builder: Builder, base: Path, context: Path) -> None:
+    text = "FROM base\nRUN wget -q -O- http://127.0.0.1:8081/f\nRUN wget -q -O- http://127.0.0.1:8081/f | cat\n"
+    (context / "Dockerfile").write_text(text)
+    flags = ("--no-cache", "--progress=json", "--build-context", f"base={base}", "-f", context / "Dockerfile", context / "bin")
+    # A program of that name that does not do it: nothing else is on the PATH that is one.
+    fake = context / "bin/slirp4netns"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    env = {"PATH": f"{context / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"}
+    done = builder(*flags, env=env)
+    assert said(done) == "served\nserved\n"
+    told = f"RUN steps use the host's network, since there is no network stack here: {fake} does not start (Network is down); "
+    assert [warning.startswith(told) for warning in warnings(done)] == [True]
+    done = builder("--require-isolated-network", *flags, env=env)
+    assert done.returncode == 6
+    error = events(done)[-1]["error"]
+    assert isinstance(error, dict)
+    told = f"--require-isolated-network: there is no network stack here: {fake} does not start (Network is down)"
+    assert (error["message"], error["line"]) == (told, 2) and "apt-get install slirp4netns" in error["hint"]
+    # Who wants the host's is told nothing.
+    done = builder("--network=host", *flags, env=env)
+    assert (said(done), warnings(done)) == ("served\nserved\n", [])
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["allowed", "not allowed"])
+def test_the_hosts_network_needs_to_be_allowed(given: bool, pybuild: Pybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nRUN --network=host readlink /proc/self/ns/net > /n\n")
+    flags = ("--allow", "network.host") if given else ()
+    done = pybuild(*flags, "--build-context", f"base={base}", context)
+    assert done.returncode == (0 if given else 3)
+    assert ("RUN --network=host is not allowed" in done.stderr) is not given
+
+
+@pytest.mark.parametrize("network", ["default", "host"])
+def test_the_hosts_traffic_is_not_seen(network: str, pybuild: Pybuild, gcc_socket: Path, base: Path, context: Path) -> None:
+    shutil.copy(gcc_socket, context / "packets")
+    (context / "Dockerfile").write_text("FROM base\nCOPY packets /\nRUN /packets; echo errno $?\n")
+    done = pybuild(f"--network={network}", "--progress=json", "--build-context", f"base={base}", context)
+    # EPERM; nothing of a network of one's own is anybody else's.
+    assert said(done) == {"default": "errno 0\n", "host": "errno 1\n"}[network]
+
+
+@pytest.fixture(scope="module")
+def gcc_socket(room: Path) -> Path:
+    program = room / "packets"
+    source = (
+        b"#include <sys/socket.h>\n#include <errno.h>\nint main() { return socket(AF_PACKET, SOCK_RAW, 0) < 0 ? errno : 0; }\n"
+    )
+    subprocess.run(["gcc", "-static", "-x", "c", "-o", program, "-"], input=source, check=True)
+    return program
+
+
+def stacks_of(namespace: str) -> list[int]:
+    """The processes that hold the network namespace open for the stack."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if (entry / "comm").read_text() == "slirp4netns\n" and os.readlink(entry / "fd/5") == namespace:
+                    found.append(int(entry.name))
+    return found
+
+
+def test_a_killed_builder_leaves_no_stack(pybuild: Pybuild, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nRUN readlink /proc/self/ns/net; sleep 1000\n")
+    command = [*pybuild.command, "--require-isolated-network", "--progress=plain", "--build-context", f"base={base}"]
+    command.append(str(context))
+    with subprocess.Popen(command, env=pybuild.environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "net:[" in line and "RUN" not in line)
+        namespace = line.split()[-1]
+        assert len(stacks_of(namespace)) == 1
+        process.kill()
+    until(lambda: stacks_of(namespace) == [], "the stack is still there")
+
+
+def test_run_has_it_too(builder: Builder, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\n")
+    done = builder("-t", "mine", "--build-context", f"base={base}", "-f", context / "Dockerfile", context / "bin")
+    assert done.returncode == 0, done.stderr
+    script = "wget -q -O- http://192.0.2.1:8080/f; wget -q -O- http://127.0.0.1:8081/f || echo no"
+    assert builder("run", "--require-isolated-network", "mine", "sh", "-c", script).stdout == "served\nno\n"
+    assert builder("run", "--network=host", "mine", "sh", "-c", script).stdout == "served\nserved\n"
