@@ -105,9 +105,9 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
         make_cwd=True,
     )
     require(request.isolation)
+    groups = _enforceable(request)
     networks = Networks(request.isolation, warn)
     process = networks.connect(process, request.network)
-    groups = _enforceable(request)
     if config.platform[:2] != Platform.of_machine(os.uname().machine)[:2]:
         from builder.engine import emulation  # for images for other platforms
 

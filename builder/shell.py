@@ -21,7 +21,6 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Literal
 
     from builder.sandbox.spec import Outcome
@@ -93,14 +92,14 @@ def choose(request: ShellRequest, store: Store) -> View:
     return View(build, step, "after", None)
 
 
-def shell(view: View, request: ShellRequest, store: Store, warn: Callable[[str], None]) -> int:
+def shell(view: View, request: ShellRequest, store: Store) -> int:
     """Run the command to its end; its exit code. What it writes is thrown away. Raises UsageError where the file system is
     gone, StepError for a command that cannot be started."""
     require(request.isolation)
     roots = Roots(store)
     root = _root(view, roots, store)
-    # What happens in a shell is for its user alone: a stack that does not come up is an error there.
-    networks = Networks(request.isolation, warn)
+    # The build has told what this machine lacks.
+    networks = Networks(request.isolation, lambda _: None)
     process = networks.connect(_process(view.step, request), request.network or view.step.network)
     guard = store.failed_in_use(view.kept) if view.kept else nullcontext()
     with guard, store.scratch() as scratch, Launcher() as launcher:

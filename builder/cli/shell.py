@@ -6,7 +6,6 @@ import os
 import sys
 
 from builder.cli.again import again
-from builder.cli.faults import complain
 from builder.errors import BuildError, UsageError
 from builder.history import named
 from builder.report.text import clean
@@ -49,7 +48,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
             if interactive and not argv:
                 sys.stderr.write(_notice(view))
                 sys.stderr.flush()
-            return shell(view, request, store, lambda message: complain(f"warning: {message}\n"))
+            return shell(view, request, store)
         except BuildError as error:
             if error.hint:
                 error.hint = again(error.hint, parsed, file=True)

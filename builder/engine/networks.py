@@ -46,7 +46,7 @@ class Networks:
             raise SandboxError(f"--require-isolated-network: there is no network stack here: {found.reason}", hint=found.hint)
         if not told:
             self._warn(
-                f"RUN steps use the host's network, since there is no network stack here: {found.reason}; {found.hint}."
+                f"the network of commands is the host's, since there is no network stack here: {found.reason}; {found.hint}."
                 " --network=host says that it is meant, --require-isolated-network makes it an error"
             )
         return process._replace(network="host", stack="")

@@ -34,12 +34,22 @@ class Account(NamedTuple):
     home: Path
 
 
+_TUN = """\
+stage=$(mktemp -d)
+mount -t tmpfs tmpfs $stage
+mknod -m 666 $stage/tun c 10 200
+mount --bind $stage/tun /dev/net/tun
+umount $stage
+rmdir $stage"""
+"""Who may open it differs from machine to machine; for the users it is as on a desktop."""
+
+
 class Machine:
     """The mount namespace of the users, held by a process that sleeps."""
 
     def __init__(self, room: Path) -> None:
         self.room = room
-        script = f"umask 022\n{_readable([ROOT, Path(sys.prefix), Path(sys.base_prefix), room])}\n{_opened()}"
+        script = f"umask 022\n{_readable([ROOT, Path(sys.prefix), Path(sys.base_prefix), room])}\n{_opened()}\n{_TUN}"
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f"{script}\necho ready\nexec sleep infinity"],
             stdin=subprocess.DEVNULL,

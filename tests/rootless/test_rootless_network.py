@@ -23,9 +23,6 @@ OUTSIDE = """\
 ip link set lo up
 ip addr add 192.0.2.1/32 dev lo
 mount -t tmpfs tmpfs {room}
-mknod {room}/tun c 10 200
-chmod 666 {room}/tun
-mount --bind {room}/tun /dev/net/tun
 mkdir {room}/www
 echo served > {room}/www/f
 busybox httpd -f -p 192.0.2.1:8080 -h {room}/www &
@@ -120,13 +117,14 @@ def test_without_a_stack_it_is_the_hosts(builder: Builder, base: Path, context: 
     env = {"PATH": f"{context / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"}
     done = builder(*flags, env=env)
     assert said(done) == "served\nserved\n"
-    told = f"RUN steps use the host's network, since there is no network stack here: {fake} does not start (Network is down); "
+    lacks = f"there is no network stack here: {fake} does not start (Network is down)"
+    told = f"the network of commands is the host's, since {lacks}; "
     assert [warning.startswith(told) for warning in warnings(done)] == [True]
     done = builder("--require-isolated-network", *flags, env=env)
     assert done.returncode == 6
     error = events(done)[-1]["error"]
     assert isinstance(error, dict)
-    told = f"--require-isolated-network: there is no network stack here: {fake} does not start (Network is down)"
+    told = f"--require-isolated-network: {lacks}"
     assert (error["message"], error["line"]) == (told, 2) and "apt-get install slirp4netns" in error["hint"]
     # Who wants the host's is told nothing.
     done = builder("--network=host", *flags, env=env)
