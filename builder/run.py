@@ -107,12 +107,13 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
     require(request.isolation)
     networks = Networks(request.isolation, warn)
     process = networks.connect(process, request.network)
-    groups = _enforceable(request)
     if config.platform[:2] != Platform.of_machine(os.uname().machine)[:2]:
         from builder.engine import emulation  # for images for other platforms
 
         emulation.require(config.platform)
     roots = Roots(store)
+    # The last before it is closed in any case: it may have changed the builder's own cgroup.
+    groups = _enforceable(request)
     with groups or nullcontext(), store.scratch() as scratch, Launcher(groups) as launcher:
 
         def started(process: Process, scratch: str) -> tuple[Prepared, Outcome]:
