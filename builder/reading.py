@@ -55,13 +55,20 @@ def read_lock(path: str) -> SourceFile:
     """The lock file at `path`. Raises UsageError where there is none, DockerfileError when it is no text."""
     try:
         with open(path, "rb") as file:
-            return decode(os.path.normpath(path), file.read(LOCK_LIMIT))
+            data = file.read(LOCK_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"there is no lock file '{os.path.normpath(path)}'", hint="`pybuild lock`, with the same flags, writes it"
         ) from None
     except (PermissionError, IsADirectoryError) as error:
         raise UsageError(f"the lock file '{os.path.normpath(path)}' cannot be read: {error.strerror}") from None
+    if len(data) > LOCK_LIMIT:
+        # A part of it would be a lock that lacks names.
+        raise UsageError(
+            f"the lock file '{os.path.normpath(path)}' is larger than {LOCK_LIMIT >> 20} MiB",
+            hint="that is no lock: remove it, and run `pybuild lock`",
+        )
+    return decode(os.path.normpath(path), data)
 
 
 def dockerfile_inside(tree: SourceTree, context: str, named: str) -> SourceFile:

@@ -113,6 +113,8 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
 
         emulation.require(config.platform)
     roots = Roots(store)
+    # The last before it is closed in any case: it may have changed the builder's own cgroup.
+    groups = _enforceable(request)
     with groups or nullcontext(), store.scratch() as scratch, Launcher(groups) as launcher:
 
         def started(process: Process, scratch: str) -> tuple[Prepared, Outcome]:

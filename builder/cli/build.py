@@ -393,7 +393,8 @@ def write_whole(path: str, text: str) -> None:
     """Whole or not at all: a script may be waiting for the file."""
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        # A folder of sources may have a link of this name.
+        with open(temporary, "x", encoding="utf-8") as file:
             file.write(text)
         os.rename(temporary, path)
     except OSError as error:

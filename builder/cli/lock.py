@@ -19,6 +19,7 @@ from builder.errors import MismatchError
 from builder.locking import find
 from builder.oci.platform import Platform
 from builder.plan.lockfile import render
+from builder.report.text import clean
 from builder.request import Request
 from builder.store.store import Store
 
@@ -60,11 +61,13 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
 
 
 def _line(change: Change) -> str:
+    # Names are of the Dockerfile and of the lock, which may be anybody's.
+    name = clean(change.name)
     if not change.before:
-        return f"+ {change.name} {change.after}"
+        return f"+ {name} {change.after}"
     if not change.after:
-        return f"- {change.name} {change.before}"
-    return f"~ {change.name} {change.before} -> {change.after}"
+        return f"- {name} {change.before}"
+    return f"~ {name} {change.before} -> {change.after}"
 
 
 def _stale(found: Found, *, missing: bool) -> str:

@@ -115,6 +115,14 @@ def parse(source: SourceFile) -> Lock:
             hint="merge conflicts are solved by taking both sides; `pybuild lock` writes the file anew",
             source=source,
         ) from None
+    except ValueError:
+        # Of int(), which takes no more than sys.get_int_max_str_digits(): tomllib lets it through.
+        raise DockerfileError(
+            "this is no lock file: a number in it has too many digits",
+            Span(1, 1, 1, 1),
+            hint="`pybuild lock` writes the file anew",
+            source=source,
+        ) from None
     except RecursionError:
         raise DockerfileError(
             "this is no lock file: it is nested too deeply",
@@ -129,7 +137,7 @@ def parse(source: SourceFile) -> Lock:
         )
     if version != VERSION:
         raise _unusable(
-            f"it is of version {version}, and this pybuild knows version {VERSION}",
+            f"it is of version {_number(version)}, and this pybuild knows version {VERSION}",
             "version",
             source,
             "use the pybuild that wrote it, or write it anew: remove it and run `pybuild lock`",
@@ -150,6 +158,11 @@ def parse(source: SourceFile) -> Lock:
     for all_ in (lock.images, lock.urls, lock.gits):
         _refuse_twice(all_, source)
     return lock
+
+
+def _number(number: int) -> str:
+    """Python writes no number of thousands of digits in decimal."""
+    return str(number) if number < 1 << 64 else f"{hex(number)[:18]}..."
 
 
 def _lock(pins: Iterable[Pin]) -> Lock:

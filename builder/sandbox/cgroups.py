@@ -258,7 +258,7 @@ def _sweep(parent: str) -> None:
             # Not empty: it is another user's, or the builder's leaf, which has no lock and a process.
             os.rmdir(path)
         except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EBUSY, errno.ENOENT, errno.EACCES, errno.EPERM):
+            if error.errno not in (errno.EWOULDBLOCK, errno.EBUSY, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
         finally:
             os.close(lock)

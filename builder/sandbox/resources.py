@@ -96,7 +96,10 @@ def groups(limits: Limits) -> Groups | None:
 
 
 def out_of_memory(kills: int, memory: int) -> str:
-    """What is said of a command of which the kernel killed processes at the limit of so many bytes."""
+    """What is said of a command of which the kernel killed processes at the limit of so many bytes; 0 where the limit is not
+    its own, but that of a group above or of the machine."""
+    if not memory:
+        return f"the kernel killed {kills} of its processes, since there was no memory left"
     unit = next((unit for unit, size in _UNITS if memory % size == 0), "")
     amount = f"{memory // dict(_UNITS).get(unit, 1)}{unit}"
     return f"the kernel killed {kills} of its processes at the limit of memory, --memory={amount}"

@@ -137,6 +137,8 @@ WRONG = {
     "an odd platform": (f"version = 1\n{IMAGE}".replace("amd64", "x86_64"), 2, "'linux/x86_64' is not a platform's name"),
     "a short commit": ('version = 1\n[[git]]\nurl = "u"\nref = ""\ncommit = "abc"\n', 2, "'abc' is no commit"),
     "a name twice": (f"version = 1\n{IMAGE}{IMAGE.replace(A, B)}", 6, "'a:1 linux/amd64' is pinned twice"),
+    "a version without end": (f"version = {'9' * 5000}\n", 1, "a number in it has too many digits"),
+    "a hexadecimal version": (f"version = 0x{'f' * 5000}\n", 1, "it is of version 0xffffffffffffffff..."),
     "nested too deeply": ("version = 1\na = " + "[" * 5000 + "]" * 5000 + "\n", 1, "it is nested too deeply"),
     "the second table": (f"version = 1\n{IMAGE}\n[[image]] # two\n", 8, "'name' of image is missing"),
 }  # fmt: skip

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from builder.cli.build import write_whole
+from builder.errors import UsageError
 from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 from tests.context.context_git import Repository
@@ -325,3 +328,30 @@ def test_a_lock_in_a_context_that_is_fetched(place: Place, pybuild: Pybuild) -> 
     place.move("other", "two")
     assert done(pybuild, "-q", "--locked", url).stdout == first
     assert "this one is no file of this machine" in refused(pybuild, "lock", url, code=2)
+
+
+def test_a_hostile_lock(pybuild: Pybuild, tmp_path: Path) -> None:
+    """It is a file of the sources: its names are shown with nothing that acts on a terminal, it is read whole or not at all."""
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    lock = tmp_path / "Dockerfile.lock"
+    lock.write_text(f'version = 1\n[[url]]\nurl = "a\\u001b]0;title\\u0007b\\u202ec"\nchecksum = "sha256:{"a" * 64}"\n')
+    found = pybuild("lock", "--check", tmp_path)
+    assert found.returncode == 4
+    assert found.stdout == f"- ab\\u202ec sha256:{'a' * 64}\n"
+    lock.write_text("version = 1\n" + "#" * (4 << 20))
+    found = pybuild("lock", tmp_path)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert f"the lock file '{lock}' is larger than 4 MiB" in found.stderr
+
+
+def test_a_link_of_the_sources_is_not_written_through(tmp_path: Path) -> None:
+    """The sources cannot know the number of the process, but may have a link for each."""
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    path = tmp_path / "Dockerfile.lock"
+    Path(f"{path}.{os.getpid()}.tmp").symlink_to(victim)
+    with pytest.raises(UsageError, match="cannot be written: File exists"):
+        write_whole(str(path), "new")
+    assert victim.read_text() == "kept"
+    write_whole(str(path), "new")
+    assert path.read_text() == "new"

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.sandbox.hierarchies import CONTROLLERS, CgroupLimits, Hierarchy, counter, hierarchies, writes
+from builder.sandbox.resources import out_of_memory
 from tests.conftest import ROOT
 
 GOLDEN = ROOT / "tests/golden/sandbox/cgroup-writes.txt"
@@ -165,3 +166,9 @@ def test_who_is_alone_in_a_group_makes_room_for_controllers(tmp_path: Path) -> N
         folder.rmdir()
         if handed and controller not in before:
             control.write_text(f"-{controller}")
+
+
+def test_out_of_memory_at_a_limit_that_is_not_the_command_s_own() -> None:
+    """As that of --cgroup-parent: no --memory is named that nobody gave."""
+    assert out_of_memory(1, 64 << 20) == "the kernel killed 1 of its processes at the limit of memory, --memory=64m"
+    assert out_of_memory(2, 0) == "the kernel killed 2 of its processes, since there was no memory left"
