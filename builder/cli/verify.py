@@ -49,6 +49,10 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     options = Options(content=not parsed.flag("no-content"), ignores=ignores_of(parsed.texts("ignore")))
     image = ""
     if (folder := parsed.text("context")) is not None:
+        if parsed.text("format") == "github":
+            raise UsageError(
+                "--format=github annotates lines of a Dockerfile, and --context compares images", hint="choose text or json"
+            )
         (image,) = parsed.positionals
         parsed = parsed._replace(positionals=(folder,))
     # Of a build's flags it has all but those of results, which are not given.

@@ -3,6 +3,7 @@ runners. Pure."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 from builder.cli.diff_formats import change_fields, change_lines, safe
@@ -123,9 +124,10 @@ def as_github(found: Verification, limit: int) -> str:
             message += f"; {len(step.files)} files differ: {paths}" if step.files else ""
             place = f"file={_property(found.dockerfile)},line={step.line},title=pybuild verify"
             commands.append(f"::error {place}::{_data(safe(message))}\n")
-    # A line of the text that looks like a command is none.
-    shown = "".join(f" {line}\n" if line.lstrip().startswith("::") else f"{line}\n" for line in text(found, limit).splitlines())
-    return "".join(commands) + shown
+    # Whatever the text has in it, paths of images too, is no command: no text has its own hash in it.
+    shown = text(found, limit)
+    token = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()
+    return "".join((*commands, f"::stop-commands::{token}\n", shown, f"::{token}::\n"))
 
 
 def _data(value: str) -> str:

@@ -6,9 +6,10 @@ the garbage collection.
 
 from __future__ import annotations
 
+import fcntl
 import os
-import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 
 from builder.engine.executor import Executor
@@ -20,6 +21,7 @@ from builder.layers.index import Tree
 from builder.layers.tarwriter import write_layer
 from builder.plan.steps import RunStep
 from builder.sandbox.spec import FileMount, ScriptMount
+from builder.store.removal import remove_tree
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -40,6 +42,10 @@ _PIDS = 37
 _SHIFT = (3 * 86_400 + 5) * 10**9
 """Nanoseconds: another day, into the past, since nothing may be younger than what is made of it."""
 _ROOM = "/dev/shm"
+_PREFIX = "pybuild-verify-"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_YOUNG = 60
+"""Seconds in which a folder that was just made gets its lock, however busy the machine is."""
 _SHARE = 2
 """The part of the memory's file system that copies may take: one half."""
 _LIBRARY = "/dev/verify/libfaketime.so.1"
@@ -128,6 +134,11 @@ class Repeater(Executor):
             spec = spec._replace(env=(*spec.env, *faked.items()), mounts=(*spec.mounts, *mounts))
         return prepared._replace(spec=spec, folders=folders)
 
+    def to_copy(self, root: Root) -> int:
+        """Bytes that a command which is to find it in memory takes there, beside what is there already."""
+        copied = {name.partition("-")[0] for name in os.listdir(self.memory)}
+        return sum(self._roots.layer_size(layer) for layer in root.layers if layer.chain.hex not in copied)
+
     def _copy_of(self, root: Root, number: int, folder: str, circumstances: Circumstances) -> str:
         """The folder of a layer once more."""
         layer = root.layers[number]
@@ -189,12 +200,35 @@ def _stack(roots: Roots, before: Root, diff_id: Digest | None, layers: tuple[She
 
 @contextmanager
 def elsewhere() -> Iterator[str]:
-    """A folder on a file system in memory. Raises OSError where there is none."""
-    folder = tempfile.mkdtemp(prefix="pybuild-verify-", dir=_ROOM)
+    """A folder on a file system in memory; those that killed programs of this user left go. Raises OSError for none."""
+    for name in os.listdir(_ROOM):
+        if name.startswith(_PREFIX):
+            _sweep(os.path.join(_ROOM, name))
+    folder = tempfile.mkdtemp(prefix=_PREFIX, dir=_ROOM)
+    lock = os.open(folder, _FOLDER)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     finally:
-        shutil.rmtree(folder)
+        os.close(lock)
+        remove_tree(folder)
+
+
+def _sweep(folder: str) -> None:
+    try:
+        lock = os.open(folder, _FOLDER)
+    except OSError:
+        return  # Another user's, or gone.
+    try:
+        # The kernel drops a lock when its process ends; a folder without one that is this young has it next.
+        status = os.fstat(lock)
+        if status.st_uid == os.geteuid() and time.time() - status.st_mtime > _YOUNG:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(folder)
+    except BlockingIOError:
+        return  # Somebody verifies.
+    finally:
+        os.close(lock)
 
 
 def fits(size: int) -> bool:

@@ -28,6 +28,7 @@ CAUSES: dict[str, str] = {
     **VARIATIONS,
     "random": "nothing that was varied: it is random even when all is fixed",
     "network": "the network: it fails without one",
+    "unknown": "something that could not be found: it fails where all is held that can be",
     "together": "several things that were varied together, and none of them alone",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -167,6 +168,22 @@ def test_on_another_day(program: Pybuild, debian_base: Path, tmp_path: Path) -> 
     assert found["not_varied"] == []
 
 
+def test_a_step_that_fails_on_other_days(program: Pybuild, debian_base: Path, tmp_path: Path) -> None:
+    """By a certificate, as it were: what else it depends on is found on this day."""
+    assert program("import", debian_base, "debian").returncode == 0
+    folder = context(tmp_path, "test $(date +%Y) -lt 2030 && head -c 8 /dev/urandom > /f", base="debian")
+    assert causes(verified(program, folder)) == ["random"]
+
+
+def test_what_killed_programs_left_in_memory_goes(program: Pybuild, tmp_path: Path) -> None:
+    left = Path(f"/dev/shm/pybuild-verify-left-{os.getpid()}")
+    (left / "1").mkdir(parents=True)
+    (left / "1/file").write_text("text")
+    os.utime(left, (0, 0))
+    assert verified(program, context(tmp_path, "echo text > /f"), "--vary=order", code=0)["verdict"] == "identical"
+    assert not left.exists()
+
+
 def test_annotations_for_github(program: Pybuild, tmp_path: Path) -> None:
     folder = context(tmp_path, "head -c 8 /dev/urandom > '/a,b:c'; echo '::error::no' > /x")
     lines = program("verify", "-q", "--format=github", "--vary=none", folder).stdout.splitlines()
@@ -175,7 +192,12 @@ def test_annotations_for_github(program: Pybuild, tmp_path: Path) -> None:
         f"::error {place}::not reproducible: it depends on"
         " nothing that was varied: it is random even when all is fixed; 1 files differ: /a,b:c"
     )
-    assert not any(line.startswith("::") for line in lines[1:])
+    # The runner takes commands anywhere in a line: there are none until the word that no text can have in it.
+    shown = "".join(f"{line}\n" for line in lines[2:-1])
+    token = hashlib.sha256(shown.encode()).hexdigest()
+    assert (lines[1], lines[-1]) == (f"::stop-commands::{token}", f"::{token}::")
+    done = program("verify", "--format=github", "--context", folder, "app")
+    assert done.returncode == 2 and done.stderr.startswith("error: --format=github annotates lines of a Dockerfile")
 
 
 def test_whether_a_context_gives_an_image(program: Pybuild, tmp_path: Path) -> None:

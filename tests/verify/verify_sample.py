@@ -35,10 +35,24 @@ def told(text: str) -> dict[int, str]:
 
 
 def _settled(line: str) -> str:
-    """Times and ids as they stand in the page."""
-    line = re.sub(r"[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d (UTC )?\d{4}", "Thu Nov 26 16:39:06 UTC 2026", line)
-    line = re.sub(r"pyc-time: \d+ -> \d+", "pyc-time: 1795711138 -> 1795451933", line)
-    return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "b583aed3-8880-4a2c-b222-a6e2219dab66", line)
+    """Times and ids as they stand in the page: two that differ stay two."""
+    for pattern, one, other in (
+        (
+            r"[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d (?:UTC )?\d{4}",
+            "Thu Nov 26 16:38:59 UTC 2026",
+            "Thu Nov 26 16:39:06 UTC 2026",
+        ),
+        (
+            r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+            "b583aed3-8880-4a2c-b222-a6e2219dab66",
+            "a99abdbd-cf94-4e13-a8e0-54895c903532",
+        ),
+        (r"(?<=pyc-time: )\d+|(?<= -> )\d+", "1795711138", "1795451933"),
+    ):
+        found = re.findall(pattern, line)
+        if len(set(found)) == 2:
+            line = line.replace(found[0], one).replace(found[1], other)
+    return line
 
 
 def walk(said: dict[int, str]) -> str:
