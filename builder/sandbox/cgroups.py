@@ -181,11 +181,17 @@ class Group:
             os.close(fd)
         self.procs = []
         folders, self._folders = self._folders, []
+        failure = None
         for path, _, lock in folders:
             try:
                 _remove(path)
+            except OSError as error:
+                # The others go all the same; the next builder sweeps this one.
+                failure = failure or error
             finally:
                 os.close(lock)
+        if failure is not None:
+            raise failure
 
 
 def enforceable() -> tuple[tuple[str, str], ...]:
