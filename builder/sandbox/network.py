@@ -111,11 +111,12 @@ class Wires:
         self._takes.close()
         self._gives.close()
 
-    def end(self) -> None:
-        """The command has ended: so does the stack."""
+    def end(self) -> int:
+        """The command has ended: so does the stack, whose pid this is. The kernel takes some 20 ms to be rid of its interface,
+        for which nobody waits."""
         os.close(self._leave)
         os.kill(self._pid, kernel.SIGKILL)
-        os.waitpid(self._pid, 0)
+        return self._pid
 
 
 def _received(channel: _socket.socket) -> int:

@@ -64,12 +64,16 @@ class _Server:
         self.ended: dict[int, _Running] = {}
         self.told: dict[int, _Running] = {}
         self.asked: dict[int, _Running] = {}
+        # Stacks that were killed, and are still to be reaped.
+        self.ending: list[int] = []
 
     def loop(self) -> None:
         """Until the builder is gone; then until nothing runs."""
         while True:
             # One event at a time: what it does may close, and give away again, the descriptor of the next one.
             fd, event = self.poll.poll()[0]
+            if self.ending:
+                self.ending = [pid for pid in self.ending if os.waitpid(pid, os.WNOHANG)[0] == 0]
             if fd in self.ended:
                 self.finish(self.ended[fd])
             elif fd in self.told:
@@ -201,7 +205,7 @@ class _Server:
             self.stop_hearing(running)
             os.close(fd)
         if running.network is not None:
-            running.network.end()
+            self.ending.append(running.network.end())
         notes = _end_supervisor(running.supervisor, running.notes)
         _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing, notes, used)))
         self.poll.unregister(running.pidfd)
@@ -217,6 +221,8 @@ class _Server:
             kernel.pidfd_kill(running.pidfd)
         for running in list(self.ended.values()):
             self.finish(running)
+        for pid in self.ending:
+            os.waitpid(pid, 0)
 
 
 def _receive_descriptor(connection: int) -> int:
