@@ -18,6 +18,7 @@ Without root the builder itself goes into a user namespace first (`namespace`, w
 same. `ladder` finds out by trying which of the `rungs` work here, and `troubles` says what to change.
 
 Where that namespace has a single id (`singleuid`), or no devices, a `supervisor` for each command answers what the kernel
-would refuse (`emulation` says which calls): `answers` and `creation`, from `ownernotes` at the files and the `identities` of
-processes (`tasks`). It promises that a layer's owners are what root would get, and not that users are kept from each other.
+would refuse (`emulation` says which calls): `answers`, `creation` and `attributes`, from `ownernotes` at the files and the
+`identities` of processes (`tasks`). It promises that a layer's owners are what root would get, and not that users are kept
+from each other.
 """

@@ -10,8 +10,9 @@ import errno
 import os
 
 from builder.sandbox import identities, tasks
+from builder.sandbox.attributes import Attributes
 from builder.sandbox.creation import Creation
-from builder.sandbox.ownernotes import HIDDEN, ROOT, Notes
+from builder.sandbox.ownernotes import ROOT, Notes
 from builder.sandbox.supervisor import libc
 
 TYPE_CHECKING = False
@@ -50,9 +51,11 @@ class Answers:
         self._layout = _STAT[os.uname().machine]
         self._room = ctypes.create_string_buffer(_STATX_SIZE)
         self._creation = Creation(supervisor, self._memory, self._notes, self._ids)
+        self._attributes = Attributes(supervisor, self._memory, self._notes, self._ids, self._open, _pin)
 
     def handlers(self) -> dict[int, Handler]:
         makes = self._creation
+        attributes = self._attributes
         table: dict[str, Handler] = {
             "chown": lambda pid, a: self._chown(pid, _AT_FDCWD, a[0], a[1], a[2], 0),
             "lchown": lambda pid, a: self._chown(pid, _AT_FDCWD, a[0], a[1], a[2], _NOFOLLOW),
@@ -63,9 +66,15 @@ class Answers:
             "fstat": lambda pid, a: self._fstat(pid, a[0], a[1]),
             "newfstatat": lambda pid, a: self._stat(pid, _int(a[0]), a[1], a[2], a[3]),
             "statx": lambda pid, a: self._statx(pid, _int(a[0]), a[1], a[2], a[3], a[4]),
-            "listxattr": lambda pid, a: self._list_attributes(pid, a, 0),
-            "llistxattr": lambda pid, a: self._list_attributes(pid, a, _NOFOLLOW),
-            "flistxattr": self._list_attributes_of_open,
+            "listxattr": lambda pid, a: attributes.list(pid, a, 0),
+            "llistxattr": lambda pid, a: attributes.list(pid, a, _NOFOLLOW),
+            "flistxattr": attributes.list_of_open,
+            "setxattr": lambda pid, a: attributes.set(pid, a, 0),
+            "lsetxattr": lambda pid, a: attributes.set(pid, a, _NOFOLLOW),
+            "fsetxattr": attributes.set_of_open,
+            "removexattr": lambda pid, a: attributes.remove(pid, a, 0),
+            "lremovexattr": lambda pid, a: attributes.remove(pid, a, _NOFOLLOW),
+            "fremovexattr": attributes.remove_of_open,
             "open": lambda pid, a: makes.open(pid, _AT_FDCWD, a[0], a[1], a[2]),
             "creat": lambda pid, a: makes.open(pid, _AT_FDCWD, a[0], os.O_CREAT | os.O_WRONLY | os.O_TRUNC, a[1]),
             "openat": lambda pid, a: makes.open(pid, _int(a[0]), a[1], a[2], a[3]),
@@ -332,41 +341,6 @@ class Answers:
         arguments = (self._numbers[name], descriptor)
         if self._libc.syscall(*map(ctypes.c_long, arguments), b"", *map(ctypes.c_long, rest)) < 0:
             raise OSError(ctypes.get_errno(), "")
-
-    # Attributes
-
-    def _list_attributes(self, pid: int, arguments: tuple[int, ...], flags: int) -> int | None:
-        try:
-            descriptor = self._open(pid, _AT_FDCWD, self._memory.path(pid, arguments[0]), flags)
-        except OSError:
-            return None
-        return self._listed(pid, descriptor, arguments[1], arguments[2])
-
-    def _list_attributes_of_open(self, pid: int, arguments: tuple[int, ...]) -> int | None:
-        try:
-            descriptor = _pin(pid, arguments[0])
-        except OSError:
-            return None
-        return self._listed(pid, descriptor, arguments[1], arguments[2])
-
-    def _listed(self, pid: int, descriptor: int, place: int, size: int) -> int | None:
-        """Notes are not listed: a program that copies attributes would copy owners with them."""
-        try:
-            link = b"/proc/self/fd/%d" % descriptor
-            if self._notes.get(link) is None:
-                return None
-            plain = os.stat(descriptor).st_mode & _KIND in (0o100000, 0o040000)
-            hidden = HIDDEN if plain else (b"security.capability",)
-            names = [os.fsencode(name) for name in os.listxattr(link)]
-        finally:
-            os.close(descriptor)
-        data = b"".join(name + b"\0" for name in names if name not in hidden)
-        if size:
-            if size < len(data):
-                raise OSError(errno.ERANGE, "")
-            self._supervisor.check()
-            self._memory.write(pid, place, data)
-        return len(data)
 
 
 def _pin(pid: int, descriptor: int) -> int:

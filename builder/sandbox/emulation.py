@@ -59,6 +59,12 @@ _OWNERS = {
     "listxattr": "listxattr",
     "llistxattr": "llistxattr",
     "flistxattr": "flistxattr",
+    "setxattr": "setxattr",
+    "lsetxattr": "lsetxattr",
+    "fsetxattr": "fsetxattr",
+    "removexattr": "removexattr",
+    "lremovexattr": "lremovexattr",
+    "fremovexattr": "fremovexattr",
     "prctl": "keepcaps",
     "capset": "capset",
     "setrlimit": "setrlimit",
@@ -72,7 +78,7 @@ _OWNERS = {
         )
     },
 }
-_UNKNOWN = ("listxattrat",)
+_UNKNOWN = ("setxattrat", "listxattrat", "removexattrat")
 """Newer calls that nobody needs to have: programs take the older ones, which are answered."""
 _DEVICES = {"mknod": "device", "mknodat": "deviceat"}
 

@@ -83,6 +83,11 @@ def device_note(kind: int, device: int) -> bytes:
     return b"%s %d:%d" % (_KINDS[kind], os.major(device), os.minor(device))
 
 
+def is_mark(value: bytes) -> bool:
+    """Whether a value of `security.capability` is a note."""
+    return _parse_node(value) is not None
+
+
 def note_where_possible(descriptor: int, uid: int, gid: int) -> None:
     """Where the file system has no such attributes (tmpfs before Linux 6.6) it stays root's, which refuses nobody anything."""
     try:
@@ -101,7 +106,7 @@ def _drop(path: bytes, name: str) -> None:
 
 
 def _parse_owner(value: bytes) -> tuple[int, int] | None:
-    """A command may write what it likes there: it says whose its own files are, as with chown. None for what says nothing."""
+    """None for what says nothing."""
     uid, _, gid = value.partition(b":")
     if not (uid.isdigit() and gid.isdigit() and len(value) < 22):
         return None

@@ -227,6 +227,11 @@ def forbids_new_privileges(pid: int) -> bool:
     return _status(pid, b"NoNewPrivs:") == b"1"
 
 
+def has_capability(pid: int, number: int) -> bool:
+    """Whether it is in effect, by the kernel's own account."""
+    return bool(int(_status(pid, b"CapEff:"), 16) >> number & 1)
+
+
 def file_ids(pid: int) -> tuple[int, int]:
     """The kernel's own: file system user and group."""
     return int(_status(pid, b"Uid:").split()[3]), int(_status(pid, b"Gid:").split()[3])

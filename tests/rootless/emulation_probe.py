@@ -382,10 +382,63 @@ def limits() -> None:
     apart("limits", sets)
 
 
+def attributes() -> None:
+    touch("file", 0o644)
+    os.symlink("file", "link")
+    os.mkfifo("fifo")
+    os.mkdir("dir")
+    for path in ("file", "dir", "fifo", "link"):
+        os.chown(path, 80, 81, follow_symlinks=False)
+        touch(f"{path} of root")
+        for name, value in (
+            *(
+                ("user.mine", b"x" * 1000),
+                ("user.mine", b""),
+                ("user.", b"x"),
+                ("other", b"x"),
+                ("", b"x"),
+                ("user.big", b"x" * 70000),
+            ),
+            *(("trusted.x", b"x"), ("security.x", b"x"), ("user." + "n" * 250, b"x"), ("user." + "n" * 251, b"x")),
+        ):
+            for flags in (0, os.XATTR_CREATE, os.XATTR_REPLACE, 4):
+                said = f"{path} {name[:20]} {len(value)} {flags}"
+                told(said, lambda: os.setxattr(path, name, value, flags, follow_symlinks=False))  # noqa: B023
+        told(f"{path} lists", lambda: sorted(os.listxattr(path, follow_symlinks=False)))  # noqa: B023
+        for name in ("user.mine", "user.mine", "other", "trusted.x", "security.x", "", "user.none"):
+            told(f"{path} loses {name}", lambda: os.removexattr(path, name, follow_symlinks=False))  # noqa: B023
+        print(show(path), sorted(os.listxattr(path, follow_symlinks=False)))
+    told("follows", lambda: os.setxattr("link", "user.a", b"1"))
+    told("not there", lambda: os.setxattr("none", "user.a", b"1"))
+    told("no more", lambda: os.removexattr("none", "user.a"))
+    told("bad descriptor", lambda: os.setxattr(999, "user.a", b"1"))
+    with open("file") as opened:
+        told("open", lambda: os.setxattr(opened.fileno(), "user.b", b"2" * 500, os.XATTR_CREATE))
+        told("again", lambda: os.setxattr(opened.fileno(), "user.b", b"2", os.XATTR_CREATE))
+        told("gone", lambda: os.removexattr(opened.fileno(), "user.a"))
+        os.setxattr("file", "user.c", b"long" * 600)
+        told("reads", lambda: [len(os.getxattr("file", name)) for name in sorted(os.listxattr("file"))])
+    told("no name", lambda: libc.setxattr(b"file", None, b"x", ctypes.c_size_t(1), 0))
+    print(errno.errorcode[ctypes.get_errno()])
+    told("no value", lambda: libc.setxattr(b"file", b"user.x", None, ctypes.c_size_t(1), 0))
+    print(errno.errorcode[ctypes.get_errno()])
+    told("empty", lambda: libc.setxattr(b"file", b"user.x", None, ctypes.c_size_t(0), 0))
+    os.chmod("file", 0o444)
+    told("root", lambda: os.setxattr("file", "user.d", b"1"))
+    mine = lambda: os.setxattr("file", "user.e", b"1")  # noqa: E731
+    able = lambda: os.setxattr("file", "security.capability", CAPABILITY)  # noqa: E731
+    unable = lambda: os.removexattr("file", "security.capability")  # noqa: E731
+    apart("an owner", lambda: os.setresuid(80, 80, 80), mine, able, unable, lambda: os.chmod("file", 0o644), mine)
+    print(show("file"), sorted(os.listxattr("file")))
+    told("capable", able)
+    told("unable", unable)
+    told("unable", unable)
+
+
 def main() -> None:
     os.umask(0o022)
     os.chdir(sys.argv[1])
-    for part in (owners, set_id_bits, devices, creation, chrooted, identities, programs, limits):
+    for part in (owners, set_id_bits, devices, creation, chrooted, identities, programs, limits, attributes):
         print("==", part.__name__)
         os.mkdir(part.__name__)
         os.chdir(part.__name__)

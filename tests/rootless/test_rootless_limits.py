@@ -130,3 +130,50 @@ def test_known_ways_out_are_shut(number: int, solo: UserPybuild, base: Path, con
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert "".join(event["text"] for event in events if event["type"] == "step.log") == ""
+
+
+FORGED = r"""
+import ctypes, errno, os, threading
+libc = ctypes.CDLL(None, use_errno=True)
+open("/w/mine", "w").close()
+os.mkfifo("/w/fifo")
+os.chmod("/w/mine", 0o4755)
+def tried(what, call):
+    try:
+        print(what, call())
+    except OSError as error:
+        print(what, errno.errorcode[error.errno])
+tried("set", lambda: os.setxattr("/w/mine", "user.pybuild.owner", b"0:0"))
+tried("device", lambda: os.setxattr("/w/mine", "user.pybuild.device", b"b 8:0"))
+tried("remove", lambda: os.removexattr("/w/mine", "user.pybuild.owner"))
+tried("fifo", lambda: os.removexattr("/w/fifo", "security.capability"))
+tried("list", lambda: os.listxattr("/w/mine"))
+name = ctypes.create_string_buffer(b"user.pybuild.other")
+done = []
+def swap():
+    while not done:
+        name.raw = b"user.pybuild.owner\0"
+        name.raw = b"user.pybuild.other\0"
+thread = threading.Thread(target=swap)
+thread.start()
+ways = {libc.setxattr(b"/w/mine", name, b"0:0", ctypes.c_size_t(3), 0) for _ in range(3000)}
+done.append(1)
+thread.join()
+print("raced", 0 in ways)
+"""
+
+
+def test_no_program_gives_a_file_to_root(solo: UserPybuild, debian_base: Path, context: Path) -> None:
+    """Nor by a thread that changes the attribute's name while the supervisor looks at it."""
+    (context / "forged.py").write_text(FORGED)
+    (context / "Dockerfile").write_text(
+        "FROM debian:12\nCOPY forged.py /\nRUN mkdir -m 777 /w\nUSER 1000\nRUN python3 /forged.py && stat -c '%u:%g %a %n' /w/*"
+        "\nUSER root\nRUN stat -c '%u:%g %a %n' /w/*\n"
+    )
+    assert solo("import", debian_base, "debian:12").returncode == 0
+    done = solo("--progress=json", "--no-cache", context)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    owners = "1000:0 644 /w/fifo\n1000:0 4755 /w/mine\n"
+    said = "".join(event["text"] for event in events if event["type"] == "step.log")
+    assert said == f"set EPERM\ndevice EPERM\nremove ENODATA\nfifo EPERM\nlist []\nraced True\n{owners}{owners}"

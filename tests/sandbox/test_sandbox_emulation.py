@@ -27,7 +27,8 @@ FOREIGN = {"x86_64": 0x40000003, "aarch64": 0x40000028}
 UNCONDITIONAL = (
     *("chown", "lchown", "fchown", "fchownat", "stat", "lstat", "fstat", "newfstatat", "statx", "creat", "openat2"),
     *("mkdir", "mkdirat", "symlink", "symlinkat", "mknod", "mknodat", "execve", "execveat", "capset"),
-    *("listxattr", "llistxattr", "flistxattr"),
+    *("listxattr", "llistxattr", "flistxattr", "setxattr", "lsetxattr", "fsetxattr"),
+    *("removexattr", "lremovexattr", "fremovexattr"),
     *("getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups"),
     *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups"),
 )
@@ -43,8 +44,8 @@ def test_what_is_asked_where_owners_are_emulated(machine: str) -> None:
     told = asked | {numbers[name] for name in CONDITIONAL if name in numbers}
     assert {number for number, _ in calls} == told
     for number in range(600):
-        # A newer way to list attributes: whoever knows it knows the older one.
-        expected = UNKNOWN if number == 465 else ASKED if number in asked else ALLOWED
+        # Newer ways to set, list and remove attributes: whoever knows them knows the older ones.
+        expected = UNKNOWN if number in (463, 465, 466) else ASKED if number in asked else ALLOWED
         assert verdict(instructions, NATIVE[machine], number) == expected, number
         # Other programs of this machine have other numbers: none is answered, and none goes on.
         assert verdict(instructions, FOREIGN[machine], number) == UNKNOWN
