@@ -16,7 +16,7 @@ from builder.oci.platform import Platform
 from builder.sandbox import resources
 from builder.sandbox.capabilities import DOCKER_CAPABILITIES, absent
 from builder.sandbox.launcher import Launcher
-from builder.sandbox.probe import explain, require
+from builder.sandbox.probe import explain, require, require_terminal
 from builder.sandbox.resources import Limits
 from builder.sandbox.rungs import Isolation
 from builder.values import NamedTuple
@@ -105,6 +105,8 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
         make_cwd=True,
     )
     require(request.isolation)
+    if request.terminal:
+        require_terminal(request.isolation)
     groups = _enforceable(request)
     networks = Networks(request.isolation, warn)
     process = networks.connect(process, request.network)

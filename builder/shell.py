@@ -15,7 +15,7 @@ from builder.oci.digest import Digest
 from builder.oci.image import DEFAULT_PATH
 from builder.run import attached
 from builder.sandbox.launcher import Launcher
-from builder.sandbox.probe import explain, require
+from builder.sandbox.probe import explain, require, require_terminal
 from builder.sandbox.rungs import Isolation
 from builder.values import NamedTuple
 
@@ -96,6 +96,8 @@ def shell(view: View, request: ShellRequest, store: Store) -> int:
     """Run the command to its end; its exit code. What it writes is thrown away. Raises UsageError where the file system is
     gone, StepError for a command that cannot be started."""
     require(request.isolation)
+    if request.terminal:
+        require_terminal(request.isolation)
     roots = Roots(store)
     root = _root(view, roots, store)
     # The build has told what this machine lacks.

@@ -11,7 +11,7 @@ import os
 
 from builder.errors import SandboxError, UsageError, did_you_mean
 from builder.sandbox.namespace import Entry, Maps
-from builder.sandbox.rungs import RUNGS, UNBUILT, Isolation, Verdict, choose
+from builder.sandbox.rungs import RUNGS, Isolation, Verdict, choose
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
 
-_VERSION = "pybuild-rungs-2"
+_VERSION = "pybuild-rungs-3"
 _MAKERS = ("build", "run", "shell", "import", "pull", "load", "verify")
 """They make a store where there is none, and fill it."""
 _STORELESS = ("check", "login", "logout", "help", "version")
@@ -65,15 +65,13 @@ class Entering:
 
 
 def wanted(parsed: Parsed, environment: Environment) -> str:
-    """`--isolation`, else PYBUILD_ISOLATION, else auto. Raises UsageError for what is no rung, or not built yet."""
+    """`--isolation`, else PYBUILD_ISOLATION, else auto. Raises UsageError for what is no rung."""
     # Not every command has the flag.
     flag = parsed.text("isolation") if "isolation" in parsed.values else None
     value = flag or environment.isolation or "auto"
     if value in _SAME:
         return "auto"
     where = "--isolation" if flag else "PYBUILD_ISOLATION"
-    if value in UNBUILT:
-        raise UsageError(f"{where}={value} is not built yet", hint="root, userns and single-uid are: see 'pybuild doctor'")
     if value != "auto" and value not in RUNGS:
         near = did_you_mean(value, ("auto", *RUNGS))
         raise UsageError(f"'{value}' is not a value of {where}", hint=near or f"one of auto, {', '.join(RUNGS)}")

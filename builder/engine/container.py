@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 
 from builder.engine import accounts, mountpoints
-from builder.errors import BuildError
+from builder.errors import BuildError, DockerfileError, SandboxError
 from builder.layers.folder import set_root
 from builder.layers.ownerform import form, noted
 from builder.sandbox.resources import numbered
@@ -59,6 +59,8 @@ class Process(NamedTuple):
     """Beside those that the user has in the image."""
     stack: str = ""
     """The program behind the network `stack`."""
+    chroot: bool = False
+    """It runs in a copy of its root file system, without namespaces and mounts (`rungs`)."""
     make_cwd: bool = False
     """Its folder is made where it is missing, as root's."""
 
@@ -92,7 +94,10 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
     points = mountpoints.prepare(
         tree, new_folder(scratch, "stub"), CONTAINER_FILES, process.attachments, (process.cwd,) if process.make_cwd else ()
     )
-    refuse_too_many(len(root.layers), most=MAX_LOWERS - bool(points.stub))
+    if process.chroot:
+        _refuse_unmade(process, points)
+    else:
+        refuse_too_many(len(root.layers), most=MAX_LOWERS - bool(points.stub))
     folders = roots.folders(root)
     contents = {
         "etc/hosts": _hosts(process),
@@ -117,6 +122,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         shm_size=process.shm_size,
         without=INSECURE if process.insecure else frozenset(),
         ulimits=numbered(process.ulimits),
+        chroot=process.chroot,
         readonly=process.readonly,
         emulate="owners" if noted() else "mknod" if form() else "",
         mounts=(
@@ -126,6 +132,20 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         ),
     )
     return Prepared(spec, folders, points.mounts)
+
+
+def _refuse_unmade(process: Process, points: mountpoints.MountPoints) -> None:
+    """What takes a mount or a namespace, which a chroot has not."""
+    for mount, span in points.mounts:
+        if isinstance(mount, FileMount):
+            raise DockerfileError(
+                "a secret cannot be mounted as a file with --isolation=chroot: it would lie on the disk",
+                span,
+                hint="take it from a variable: --mount=type=secret,id=...,env=NAME",
+            )
+    unmade = {"--security=insecure": process.insecure, "--read-only": process.readonly}
+    if asked := [name for name, value in unmade.items() if value]:
+        raise SandboxError(f"--isolation=chroot cannot do {asked[0]}", hint="see 'pybuild doctor' for a stronger rung")
 
 
 def exec_hint(process: Process, error: int, tree: Tree) -> str | None:

@@ -343,7 +343,8 @@ class Executor:
 
                 # How many processes a user may have differs on every machine, and decides no result but a failure.
                 seen += [f"with {limit}" for limit in lowered() if not limit.startswith("NPROC=")]
-            self._rung_class = " ".join(["single-uid" if noted() else "root", *seen])
+            kind = "chroot" if self._isolation.rung == "chroot" else "single-uid" if noted() else "root"
+            self._rung_class = " ".join([kind, *seen])
         return self._rung_class
 
     def _work(self) -> Worker:

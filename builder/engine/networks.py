@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Network = Literal["default", "host", "none"]
 
 
+_CHROOT = stack.Stack("", "a chroot has no network of its own", "'pybuild doctor' says what a stronger rung takes")
+
+
 class Networks:
     """For one build, or one command; for several threads. The stack is looked for once, by the first command that needs it,
     and `warn` is told once where there is none."""
@@ -26,6 +29,7 @@ class Networks:
     def __init__(self, isolation: Isolation, warn: Callable[[str], None]) -> None:
         self._path = isolation.path
         self._required = isolation.require_network
+        self._chroot = isolation.rung == "chroot"
         self._warn = warn
         self._lock = threading.Lock()
         self._stack: Stack | None = None
@@ -33,11 +37,14 @@ class Networks:
 
     def connect(self, process: Process, network: Network) -> Process:
         """`process` with the network that is asked for. Raises SandboxError where the host's is refused in place of it."""
+        process = process._replace(chroot=self._chroot)
+        if self._chroot and network == "none":
+            raise SandboxError("--isolation=chroot cannot take the network away", hint="leave --network=none out")
         if network != "default":
             return process._replace(network=network, stack="")
         with self._lock:
             if self._stack is None:
-                self._stack = stack.find(self._path)
+                self._stack = _CHROOT if self._chroot else stack.find(self._path)
             found, told = self._stack, self._told
             self._told = self._told or not found.program
         if found.program:

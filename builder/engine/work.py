@@ -56,8 +56,13 @@ _NO_SPACE = 64 << 10
 """Bytes: where less is free, a command that wrote has met the end of the disk."""
 _WEAKER = {
     "landlock-scope": "this kernel has no Landlock scopes: RUN steps with the host's network reach its abstract unix sockets",
+    "seccomp": "the builder may load no seccomp filter: RUN steps may call what its own container allows",
     "capabilities": "the builder itself lacks capabilities that Docker gives to RUN steps: what needs them fails",
 }
+_CHROOT = (
+    "--isolation=chroot keeps nothing apart but files: RUN steps see and can end the processes of this machine or container,"
+    " have its network, and no /proc. Build nothing with it that you do not trust"
+)
 _SHOWN = (
     "the image has device nodes, which programs see as empty files in a user namespace: one that copies or packs them (cp, tar)"
     " copies files. The result is kept apart from root's"
@@ -277,6 +282,8 @@ class Worker:
             self._told.add(rung or "")
         if rung is not None and not told:
             self._emit(SandboxChosen(rung, reason))
+        if rung == "chroot" and not told:
+            self._emit(BuildWarning("WeakerSandbox", _CHROOT))
 
     def _tell(self, fallbacks: tuple[str, ...]) -> None:
         """What this machine does not give to a sandbox, once a build: a warning where it protects less, a note elsewhere."""

@@ -17,6 +17,9 @@ but `os`, `ctypes` and a few modules of the interpreter itself.
 Without root the builder itself goes into a user namespace first (`namespace`, with the ids of `subids`), and all else is the
 same. `ladder` finds out by trying which of the `rungs` work here, and `troubles` says what to change.
 
+Where there are neither namespaces nor mounts, `chroot` runs commands in copies of their root (`copytree`), if it is asked to:
+that keeps files apart, and promises nothing else of what stands above.
+
 Where that namespace has a single id (`singleuid`), or no devices, a `supervisor` for each command answers what the kernel
 would refuse (`emulation` says which calls): `answers`, `creation` and `attributes`, from `ownernotes` at the files and the
 `identities` of processes (`tasks`). It promises that a layer's owners are what root would get, and not that users are kept

@@ -69,8 +69,8 @@ def _steps(
     root = Root(job, missing)
     return [
         ("session", lambda: _session(job, server)),
-        ("cgroup", lambda: _join(job, cgroups)),
-        ("circumstances", lambda: _circumstances(job)),
+        ("cgroup", lambda: join(job, cgroups)),
+        ("circumstances", lambda: circumstances(job)),
         ("hostname", lambda: _name_host(job)),
         ("loopback", lambda: _bring_up_loopback(job)),
         ("network", lambda: wires.offer() if wires is not None else None),
@@ -83,15 +83,15 @@ def _steps(
         ("mask", root.mask),
         ("seal", root.seal),
         ("leave", root.leave_host),
-        ("keyring", lambda: _own_keyring(missing)),
+        ("keyring", lambda: own_keyring(missing)),
         # As late as it can be: it has come up meanwhile.
         ("network", lambda: wires.wait() if wires is not None else None),
-        ("streams", lambda: _set_streams(job, streams)),
-        ("descriptors", lambda: _close_others((errors, server, *((supervisor,) if supervisor >= 0 else ())), missing)),
-        ("cwd", lambda: _change_folder(job)),
-        ("landlock", lambda: _scope(job, missing)),
+        ("streams", lambda: set_streams(job, streams)),
+        ("descriptors", lambda: close_others((errors, server, *((supervisor,) if supervisor >= 0 else ())), missing)),
+        ("cwd", lambda: change_folder(job)),
+        ("landlock", lambda: scope(job, missing)),
         ("capabilities", lambda: privileges.drop_bounding(job)),
-        ("seccomp", lambda: _filter(job)),
+        ("seccomp", lambda: filter_calls(job)),
         ("supervisor", lambda: _ask(job, supervisor)),
         # Raising one takes CAP_SYS_RESOURCE, and few descriptors or little data would be too little for what comes before.
         ("ulimit", lambda: privileges.limit(job)),
@@ -99,7 +99,7 @@ def _steps(
         ("pdeathsig", lambda: privileges.die_with(server, job)),
         ("init", lambda: terminal.become_second(has_terminal=bool(job.terminal)) if job.terminal or job.init else None),
         ("no-new-privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1) if job.no_new_privileges else None),
-        ("exec", lambda: _exec(job)),
+        ("exec", lambda: execute(job)),
     ]
 
 
@@ -109,7 +109,7 @@ def _session(job: Job, server: int) -> None:
         os.setsid()
 
 
-def _join(job: Job, cgroups: tuple[int, ...]) -> None:
+def join(job: Job, cgroups: tuple[int, ...]) -> None:
     for fd in cgroups:
         # Whoever writes it.
         os.write(fd, b"0")
@@ -118,7 +118,7 @@ def _join(job: Job, cgroups: tuple[int, ...]) -> None:
         kernel.unshare(kernel.CLONE_NEWCGROUP)
 
 
-def _circumstances(job: Job) -> None:
+def circumstances(job: Job) -> None:
     """What has no say in a result that can be repeated."""
     if job.cpus:
         os.sched_setaffinity(0, job.cpus)
@@ -144,12 +144,12 @@ def _bring_up_loopback(job: Job) -> None:
         network.allow_as_docker()
 
 
-def _own_keyring(missing: tuple[str, ...]) -> None:
+def own_keyring(missing: tuple[str, ...]) -> None:
     if "session-keyring" not in missing:
         kernel.join_session_keyring()
 
 
-def _set_streams(job: Job, streams: tuple[int, int, int]) -> None:
+def set_streams(job: Job, streams: tuple[int, int, int]) -> None:
     if job.terminal:
         opened = terminal.open_terminal(job, streams[0])
         streams = (opened, opened, opened)
@@ -163,24 +163,24 @@ def _set_streams(job: Job, streams: tuple[int, int, int]) -> None:
         os.fchown(1, job.uid, job.gid)
 
 
-def _close_others(kept: tuple[int, ...], missing: tuple[str, ...]) -> None:
+def close_others(kept: tuple[int, ...], missing: tuple[str, ...]) -> None:
     """Nothing of the host may be reached through an open descriptor: not by the command, and not by a cwd like
     /proc/self/fd/8 before it (CVE-2024-21626). Those that are kept close at exec."""
     kernel.close_all_but(kept, by_range="close_range" not in missing)
 
 
-def _change_folder(job: Job) -> None:
+def change_folder(job: Job) -> None:
     os.chdir(job.cwd)
     # ENOENT for a folder outside the root.
     os.getcwdb()
 
 
-def _scope(job: Job, missing: tuple[str, ...]) -> None:
+def scope(job: Job, missing: tuple[str, ...]) -> None:
     if job.network == "host" and "landlock-scope" not in missing and "landlock-scope" not in job.without:
         kernel.landlock_scope()
 
 
-def _filter(job: Job) -> None:
+def filter_calls(job: Job) -> None:
     if "seccomp" not in job.without:
         kernel.load_seccomp(job.seccomp)
 
@@ -197,7 +197,7 @@ def _ask(job: Job, supervisor: int) -> None:
     os.close(listener)
 
 
-def _exec(job: Job) -> None:
+def execute(job: Job) -> None:
     """As execvpe(3), but a file that is no program is an error and not a script for sh: so has runc it."""
     command = job.argv[0]
     env = dict(job.env)

@@ -125,10 +125,10 @@ def clone(flags: int) -> tuple[int, int]:
     return pid, pidfd.value
 
 
-def pidfd_kill(pidfd: int) -> None:
-    """SIGKILL; a process that has ended already is no error."""
+def pidfd_kill(pidfd: int, number: int = SIGKILL) -> None:
+    """A process that has ended already is no error."""
     try:
-        call(424, pidfd, SIGKILL, None, 0)
+        call(424, pidfd, number, None, 0)
     except ProcessLookupError:
         return
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _PROGRAM = "/nothing"
 _FOLDERS = ("dev", "proc", "sys")
+_CHROOT_NEEDS = (
+    *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_MKNOD", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"),
+)
 _NEEDED_IDS = 6
 """The terminals' group, 5, is the highest id that a sandbox itself needs."""
 _ALL_IDS = 65536
@@ -64,7 +67,7 @@ def climb(folder: str, path: str) -> Found:
     root, done = _root(folder, machine)
     userns, maps, done_too = _userns(folder, path, machine)
     single, own, done_alone = _single_uid(folder, machine)
-    chroot = Verdict("chroot", False, "not built yet")
+    chroot = _chroot(folder)
     taken = done if root.usable else done_too if userns.usable else done_alone
     return Found((root, userns, single, chroot), maps, own, taken.fallbacks)
 
@@ -124,6 +127,17 @@ def _single_uid(folder: str, machine: troubles.Machine) -> tuple[Verdict, Maps |
     return Verdict("single-uid", True, "a user namespace with one id, where owners and users are emulated"), maps, trial
 
 
+def _chroot(folder: str) -> Verdict:
+    if os.geteuid() != 0:
+        return Verdict("chroot", False, "the builder is not root")
+    if lacking := capabilities.absent(_CHROOT_NEEDS, "CapEff"):
+        return Verdict("chroot", False, f"root lacks {', '.join(lacking)}")
+    trial = _apart(lambda: _try_sandbox(folder, chroot=True))
+    if trial.stage:
+        return Verdict("chroot", False, f"it fails: {trial.stage}: {trial.said or os.strerror(trial.errno)}")
+    return Verdict("chroot", True, "a copy of the root file system, and no namespaces: nothing but files is kept apart")
+
+
 def find_maps(path: str) -> tuple[Maps, str]:
     """The map for this user, and words for it. Raises SandboxError when there can be none."""
     import pwd
@@ -133,7 +147,10 @@ def find_maps(path: str) -> tuple[Maps, str]:
         account = pwd.getpwuid(uid)
         name, gid = account.pw_name, account.pw_gid
     except KeyError:
-        name, gid = str(uid), os.getegid()
+        raise SandboxError(
+            f"the uid {uid} has no account, and newuidmap serves no other",
+            hint=f"make one with subordinate ids: sudo useradd --uid {uid} NAME",
+        ) from None
     programs = [_find(program, path) for program in ("newuidmap", "newgidmap")]
     if not all(programs):
         raise SandboxError(
@@ -278,7 +295,7 @@ def _give_folder(folder: str) -> None:
     os.chown(folder, os.geteuid(), os.getegid())
 
 
-def _try_sandbox(folder: str, emulate: Emulation = "", program: str = "") -> Trial:
+def _try_sandbox(folder: str, emulate: Emulation = "", program: str = "", *, chroot: bool = False) -> Trial:
     from shutil import rmtree
 
     from builder.sandbox.launcher import Launcher
@@ -292,7 +309,7 @@ def _try_sandbox(folder: str, emulate: Emulation = "", program: str = "") -> Tri
         else:
             os.chown(upper, 0, 0)
         with Launcher() as launcher:
-            outcome = launcher.run(_spec(lower, upper, work, emulate, program))
+            outcome = launcher.run(_spec(lower, upper, work, emulate, program)._replace(chroot=chroot))
     finally:
         for path in (lower, upper, work):
             rmtree(path, ignore_errors=True)

@@ -103,7 +103,7 @@ class Launcher:
     ) -> Outcome:
         fields = _fields(spec, self._filter(spec), self._emulation(spec), own_streams=stdio is None)
         fields["groups_given"] = len(groups)
-        run = _Run(begun, own_output=stdio is None)
+        run = _Run(begun, own_output=stdio is None, end_by=wire.END if spec.chroot else _SIGKILL)
         try:
             own = (0, run.output_end, run.output_end)
             streams = stdio or own
@@ -206,7 +206,8 @@ class Launcher:
 class _Run:
     """One command's channel, the pipe of its output, and its pidfd once it runs."""
 
-    def __init__(self, begun: Callable[[int], object] | None, *, own_output: bool) -> None:
+    def __init__(self, begun: Callable[[int], object] | None, *, own_output: bool, end_by: int) -> None:
+        self._end_by = end_by
         self._begun = begun
         self._channel, self._far_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._output, self.output_end = os.pipe() if own_output else (-1, -1)
@@ -299,7 +300,7 @@ class _Run:
 
     def _kill(self) -> None:
         if self._pidfd >= 0:
-            _kill_by_pidfd(self._pidfd)
+            _kill_by_pidfd(self._pidfd, self._end_by)
         try:
             self._channel.send(wire.KILL, socket.MSG_NOSIGNAL)
         except ConnectionError:
@@ -325,11 +326,11 @@ class _Run:
             self.output_end = -1
 
 
-def _kill_by_pidfd(pidfd: int) -> None:
+def _kill_by_pidfd(pidfd: int, number: int) -> None:
     from signal import pidfd_send_signal
 
     try:
-        pidfd_send_signal(pidfd, _SIGKILL)
+        pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         return
 
@@ -361,6 +362,7 @@ def _fields(
         "calls": emulation[1],
         "own_streams": own_streams,
         "ulimits": spec.ulimits,
+        "chroot": spec.chroot,
         "readonly": spec.readonly,
         "terminal": spec.terminal or (),
         "init": spec.init,

@@ -34,6 +34,8 @@ def require(isolation: Isolation = Isolation()) -> None:  # noqa: B008  a frozen
         raise SandboxError(f"RUN needs Linux 5.11, this is {system.release}", hint="boot a newer kernel")
     if isolation.rung is None:
         raise SandboxError(isolation.reason, hint=isolation.hint or None)
+    if isolation.rung == "chroot":
+        return
     if lacking := capabilities.lacking():
         raise SandboxError(
             f"the builder {'is root without' if os.geteuid() == 0 else 'lacks'} {', '.join(lacking)}",
@@ -41,6 +43,14 @@ def require(isolation: Isolation = Isolation()) -> None:  # noqa: B008  a frozen
         )
     if not os.path.exists("/proc/self/fd"):
         raise SandboxError("/proc is not mounted", hint="mount it: mount -t proc proc /proc")
+
+
+def require_terminal(isolation: Isolation) -> None:
+    """Raises SandboxError where a command can have no terminal: a devpts of its own is a mount."""
+    if isolation.rung == "chroot":
+        raise SandboxError(
+            "--isolation=chroot has no terminals", hint="leave -t out; 'pybuild doctor' says what a stronger rung takes"
+        )
 
 
 def explain(outcome: Outcome) -> SandboxError | None:

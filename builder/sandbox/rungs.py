@@ -2,7 +2,7 @@
 
 `root` is a builder that has what it needs by itself. `userns` is a user's own namespace with the subordinate ids of
 /etc/subuid; its results are those of root. `single-uid` is one without such ids: owners and identities are emulated, and its
-results are its own. `chroot` is weaker still.
+results are its own. `chroot` has no namespaces at all, and is taken where it is asked for alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 RUNGS: tuple[Rung, ...] = ("root", "userns", "single-uid", "chroot")
 """The strongest first."""
-UNBUILT: tuple[Rung, ...] = ("chroot",)
 
 
 class Verdict(NamedTuple):
@@ -53,8 +52,9 @@ def choose(verdicts: tuple[Verdict, ...], wanted: str = "auto") -> Isolation:
             return Isolation(verdict.rung, verdict.reason)
     if wanted != "auto":
         return Isolation(None, f"--isolation={wanted} does not work here: {tried[0].reason}", tried[0].hint)
-    # What is nearest to working for a user is told first; of what was not even tried there is nothing to say.
-    told = [verdict for verdict in tried if verdict.rung not in UNBUILT]
-    reasons = "; ".join(f"{verdict.rung}: {verdict.reason}" for verdict in told)
-    hints = [verdict.hint for verdict in reversed(told) if verdict.hint]
+    # What is nearest to working for a user is told first.
+    reasons = "; ".join(f"{verdict.rung}: {verdict.reason}" for verdict in tried)
+    hints = [verdict.hint for verdict in reversed(tried) if verdict.hint]
+    if any(verdict.rung == "chroot" and verdict.usable for verdict in verdicts):
+        hints.append("--isolation=chroot works, and keeps nothing apart but files: for Dockerfiles that you trust")
     return Isolation(None, f"no sandbox can be made here ({reasons})", "; or ".join(dict.fromkeys(hints)))

@@ -15,7 +15,7 @@ import os
 import select
 import sys
 
-from builder.sandbox import features, kernel, network, privileges, wire
+from builder.sandbox import chroot, features, kernel, network, privileges, wire
 from builder.sandbox.enter import enter
 from builder.sandbox.singleuid import enter_single_uid, single_uid
 
@@ -116,6 +116,10 @@ class _Server:
             # The kernel says that nobody may.
             job.emulate = ""
             missing += ("mknod",)
+        if job.chroot:
+            flags = 0
+            job.capabilities &= ~chroot.WITHHELD
+            missing += chroot.beyond(self.permitted)
         hears = asks = -1
         errors, child_errors = os.pipe()
         wires = network.Wires() if job.network == "stack" else None
@@ -134,6 +138,8 @@ class _Server:
                 wires.forget()
             return
         if pid == 0:
+            if job.chroot:
+                chroot.keep(job, streams, child_errors, self.own_pidfd, missing, cgroups)
             enter(job, streams, child_errors, self.own_pidfd, missing, asks, cgroups, wires)
         os.close(child_errors)
         running = _Running(job, pid, pidfd, channel, errors, missing, hears)
@@ -190,9 +196,13 @@ class _Server:
 
     def stop_listening(self, running: _Running) -> None:
         """The builder wants an end, or has closed its side: in both cases there is nothing more to hear."""
-        kernel.pidfd_kill(running.pidfd)
+        self.kill(running)
         self.poll.unregister(running.channel)
         del self.told[running.channel]
+
+    def kill(self, running: _Running) -> None:
+        """With all that it has started: a namespace goes with its first process; a keeper must do that itself."""
+        kernel.pidfd_kill(running.pidfd, wire.END if running.job.chroot else kernel.SIGKILL)
 
     def finish(self, running: _Running) -> None:
         # With all that it has waited for, or left to end with its namespace.
@@ -218,7 +228,7 @@ class _Server:
 
     def kill_all(self) -> None:
         for running in self.ended.values():
-            kernel.pidfd_kill(running.pidfd)
+            self.kill(running)
         for running in list(self.ended.values()):
             self.finish(running)
         for pid in self.ending:

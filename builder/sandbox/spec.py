@@ -132,6 +132,9 @@ class SandboxSpec(NamedTuple):
     """What the user namespace of the builder does not have and a supervisor answers for (`emulation`)."""
     ulimits: tuple[tuple[int, int, int], ...] = ()
     """As setrlimit(2) takes them (number, soft, hard), beside those that every command has (`limits`)."""
+    chroot: bool = False
+    """No namespace and no mount is made: the command runs in a copy of the lowers (`chroot`), and what it changed is moved to
+    `upper`. The network is the host's; `hostname`, `terminal`, `init`, `readonly` and `shm_size` mean nothing."""
     readonly: bool = False
     """Nothing can be written to the root file system; mounts are what they say."""
     init: bool = False

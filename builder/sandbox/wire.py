@@ -15,6 +15,8 @@ import marshal
 RUN = b"r"
 KILL = b"k"
 STARTED = b"s"
+END = 40
+"""A real-time signal, which no command is sent: tells the keeper of a command (`chroot`) to end all and itself."""
 SOCKET = 3
 """The server's descriptor for requests."""
 
@@ -56,6 +58,8 @@ class Job:
     cpus: tuple[int, ...]
     random_addresses: bool
     pids_taken: int
+    chroot: bool
+    """Without namespaces and mounts: see `chroot`."""
     groups_given: int
     """How many of the descriptors are those of cgroups, which the command joins."""
     terminal: tuple[int, ...]

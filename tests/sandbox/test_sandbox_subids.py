@@ -95,8 +95,14 @@ CHROOT = Verdict("chroot", True, "a copy")
         (
             (ROOT, NONE, CHROOT),
             "auto",
-            (None, "no sandbox can be made here (root: no root; userns: no ids)", "usermod; or sudo"),
+            (
+                None,
+                "no sandbox can be made here (root: no root; userns: no ids)",
+                "usermod; or sudo; or --isolation=chroot works, and keeps nothing apart but files: for Dockerfiles that you"
+                " trust",
+            ),
         ),
+        ((ROOT, NONE), "auto", (None, "no sandbox can be made here (root: no root; userns: no ids)", "usermod; or sudo")),
         ((ROOT, NONE, CHROOT), "chroot", ("chroot", "a copy", "")),
         ((ROOT, USERNS), "root", (None, "--isolation=root does not work here: no root", "sudo")),
     ],

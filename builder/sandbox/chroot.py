@@ -1,0 +1,338 @@
+"""The last rung: a command in a copy of its root file system, by chroot(2) alone, where no namespace and no mount can be had.
+
+A keeper, forked from the server, makes the copy, runs the command in it, ends all that the command has left, moves what it
+changed into the upper folder and ends as the command did. Processes that lose their parent come to the keeper
+(PR_SET_CHILD_SUBREAPER), so that all of them can be found.
+
+It keeps files apart and nothing else: the command is root of the builder's own processes, network and machine, less some
+capabilities. Without CAP_SYS_CHROOT it does not leave its root; without CAP_MKNOD it makes no disk.
+
+Part of the fork server's program.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # what `signal` makes enums of
+import errno
+import os
+
+from builder.sandbox import copytree, enter, kernel, privileges, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.sandbox.wire import Job, Mount
+
+WITHHELD = 1 << 18 | 1 << 27
+"""CAP_SYS_CHROOT and CAP_MKNOD."""
+_SYS_ADMIN = 1 << 21
+_SET_CHILD_SUBREAPER = 36
+_SIGCHLD = 17
+_HANDED_ON = (1, 2, 3, 10, 12, 15)
+"""HUP, INT, QUIT, USR1, USR2, TERM."""
+_DEVICES = ((b"null", 1, 3), (b"zero", 1, 5), (b"full", 1, 7), (b"random", 1, 8), (b"urandom", 1, 9), (b"tty", 5, 0))
+_LINKS = (
+    (b"/proc/self/fd", b"fd"),
+    (b"/proc/self/fd/0", b"stdin"),
+    (b"/proc/self/fd/1", b"stdout"),
+    (b"/proc/self/fd/2", b"stderr"),
+)
+_KIND, _FOLDER, _CHAR = 0o170000, 0o040000, 0o020000
+
+
+def keep(
+    job: Job, streams: tuple[int, int, int], errors: int, server: int, missing: tuple[str, ...], cgroups: tuple[int, ...]
+) -> None:
+    """Never returns. As `enter.enter`, for a keeper: what fails is said on the descriptor `errors`."""
+    stage = "keeper"
+    try:
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, (_SIGCHLD, wire.END, *_HANDED_ON))
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, wire.END)
+        kernel.prctl(_SET_CHILD_SUBREAPER, 1)
+        if kernel.has_ended(server):
+            os._exit(0)
+        # Those of other commands above all: what is open here would not end with them.
+        kept = (errors, *(fd for fd in {*streams, *cgroups} if fd > 2))
+        kernel.close_all_but(kept, by_range="close_range" not in missing)
+        os.setsid()
+        enter.join(job, cgroups)
+        enter.circumstances(job)
+        stage = "copy"
+        place = _Place(job)
+        place.make()
+        stage = "command"
+        child = os.fork()
+        if not child:
+            _command(job, place.tree, streams, errors, missing)
+        for stream in {*streams} - {-1}:
+            os.close(stream)
+        status = _wait(child)
+        stage = "collect"
+        if status is not None:
+            place.collect()
+    except OSError as error:
+        os.write(errors, wire.pack_failure(error.errno or errno.EIO, f"{stage} {_shown(error)}".rstrip()))
+        _end_all()
+        os._exit(125)
+    except BaseException as error:  # noqa: BLE001 whatever it is, the keeper must never come back into the server's loop
+        os.write(errors, wire.pack_failure(errno.EIO, f"{stage}: {error!r}"))
+        _end_all()
+        os._exit(125)
+    _end_as(status)
+
+
+def _shown(error: OSError) -> str:
+    return os.fsdecode(error.filename) if error.filename else ""
+
+
+class _Place:
+    """The copy, with what others would mount in it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.tree = job.work + b"/tree"
+        self._copy = copytree.Tree(self.tree)
+        self._linked: list[copytree.Linked] = []
+
+    def make(self) -> None:
+        job = self._job
+        os.mkdir(self.tree, 0o755)
+        # The upper has nothing but what `/` is like.
+        self._copy.fill((job.upper, *job.lowers))
+        for name in (b"proc", b"sys", b"dev"):
+            copytree.empty(os.path.join(self.tree, name))
+            self._copy.apart.add(name)
+        self._make_devices()
+        for fields in job.mounts:
+            self._mount(wire.Mount(fields))
+        self._copy.remember()
+
+    def _make_devices(self) -> None:
+        dev = self.tree + b"/dev/"
+        for name, major, minor in _DEVICES:
+            os.mknod(dev + name, _CHAR | 0o666, os.makedev(major, minor))
+            os.chmod(dev + name, 0o666)
+        for target, name in _LINKS:
+            os.symlink(target, dev + name)
+        for name, mode in ((b"pts", 0o755), (b"shm", 0o1777), (b"mqueue", 0o1777)):
+            os.mkdir(dev + name)
+            os.chmod(dev + name, mode)
+
+    def _mount(self, mount: Mount) -> None:
+        """Something at the mount's target that is as if it were mounted. What the image has there is gone from the copy, which
+        nobody keeps."""
+        target = self._target(mount.target)
+        if os.path.lexists(target):
+            copytree.remove(target)
+        self._copy.apart.add(mount.target.strip(b"/"))
+        match mount.kind:
+            case "file" | "script":
+                _write(target, mount)
+            case "tmpfs":
+                os.mkdir(target)
+                os.chmod(target, mount.mode)
+            case "overlay":
+                self._copy_part(mount, target)
+            case "bind" if os.path.isdir(mount.source):
+                os.mkdir(target)
+                linked = copytree.Linked(mount.source, target)
+                linked.fill()
+                if not mount.readonly:
+                    self._linked.append(linked)
+            case _:
+                os.link(mount.source, target)
+
+    def _copy_part(self, mount: Mount, target: bytes) -> None:
+        """`source` in the file system that is made of the mount's layers."""
+        whole = self._job.work + b"/part"
+        os.mkdir(whole)
+        copytree.Tree(whole).fill((mount.upper, *mount.lowers))
+        os.rename(_inside(whole, mount.source), target)
+        if os.path.lexists(whole):
+            copytree.remove(whole)
+
+    def _target(self, path: bytes) -> bytes:
+        """Where `path` lies in the copy; folders that are missing are made. A link on the way is ELOOP."""
+        *above, name = path.strip(b"/").split(b"/")
+        return os.path.join(_inside(self.tree, b"/".join(above), make=True), name)
+
+    def collect(self) -> None:
+        for linked in self._linked:
+            linked.give_back()
+        self._copy.move_changes(self._job.upper)
+
+
+def _inside(folder: bytes, path: bytes, *, make: bool = False) -> bytes:
+    """`path` below `folder`, name by name: nothing of an image leads anywhere else."""
+    done = folder
+    for name in path.split(b"/"):
+        if name in (b"", b"."):
+            continue
+        if name == b".." or os.path.islink(done):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        done = os.path.join(done, name)
+        if make and not os.path.lexists(done):
+            os.mkdir(done, 0o755)
+    if make and os.lstat(done).st_mode & _KIND != _FOLDER:
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return done
+
+
+def _write(path: bytes, mount: Mount) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(mount.content)
+        os.fchown(fd, mount.uid, mount.gid)
+        os.fchmod(fd, mount.mode)
+
+
+# The command
+
+
+def _command(job: Job, tree: bytes, streams: tuple[int, int, int], errors: int, missing: tuple[str, ...]) -> None:
+    """Never returns."""
+    keeper = os.getppid()
+    stage = ""
+    try:
+        for name, step in _steps(job, tree, streams, errors, missing, keeper):
+            stage = name
+            step()
+    except OSError as error:
+        os.write(errors, wire.pack_failure(error.errno or errno.EIO, stage))
+    except BaseException as error:  # noqa: BLE001 the child must never come back into the server's loop
+        os.write(errors, wire.pack_failure(errno.EIO, f"{stage}: {error!r}"))
+    finally:
+        os._exit(125)
+
+
+def _steps(
+    job: Job, tree: bytes, streams: tuple[int, int, int], errors: int, missing: tuple[str, ...], keeper: int
+) -> list[tuple[str, Callable[[], None]]]:
+    return [
+        ("session", os.setsid),
+        ("chroot", lambda: os.chroot(tree)),
+        ("chroot", lambda: os.chdir("/")),
+        ("keyring", lambda: enter.own_keyring(missing)),
+        ("streams", lambda: enter.set_streams(job, streams)),
+        ("descriptors", lambda: enter.close_others((errors,), missing)),
+        ("cwd", lambda: enter.change_folder(job)),
+        ("landlock", lambda: enter.scope(job, missing)),
+        ("capabilities", lambda: _drop_bounding(job)),
+        ("seccomp", lambda: enter.filter_calls(job) if "seccomp" not in missing else None),
+        ("ulimit", lambda: privileges.limit(job)),
+        ("user", lambda: privileges.become(job)),
+        ("pdeathsig", lambda: _die_with(keeper)),
+        ("signals", lambda: _signal.pthread_sigmask(_signal.SIG_SETMASK, ())),
+        ("no-new-privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1) if job.no_new_privileges else None),
+        ("exec", lambda: enter.execute(job)),
+    ]
+
+
+def _drop_bounding(job: Job) -> None:
+    """As `privileges.drop_bounding`, but /proc is not there any more: the kernel says EINVAL behind its last capability."""
+    for capability in range(64):
+        if not job.capabilities >> capability & 1:
+            try:
+                kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                return
+
+
+def _die_with(keeper: int) -> None:
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
+    if os.getppid() != keeper:
+        os._exit(kernel.SIGKILL)
+
+
+# Its end
+
+
+def _wait(child: int) -> int | None:
+    """Until the command has ended, and nothing of it is left: its wait status, None where it was to be ended."""
+    status = None
+    while status is None:
+        number = _signal.sigwaitinfo((_SIGCHLD, wire.END, *_HANDED_ON)).si_signo
+        if number == wire.END:
+            break
+        if number != _SIGCHLD:
+            os.kill(child, number)
+            continue
+        while True:
+            pid, ended = os.waitpid(-1, os.WNOHANG)
+            if pid == child:
+                status = ended
+            if pid in (0, child):
+                break
+    _end_all()
+    return status
+
+
+def _end_all() -> None:
+    """Kill what there is of the keeper's descendants, until there are none. They are stopped first, all of them, so that none
+    starts another one meanwhile."""
+    while True:
+        stopped: set[int] = set()
+        while new := _descendants() - stopped:
+            for pid in new:
+                _tell(pid, _signal.SIGSTOP)
+            stopped |= new
+        for pid in stopped:
+            _tell(pid, kernel.SIGKILL)
+        try:
+            while True:
+                os.waitpid(-1, 0)
+        except ChildProcessError:
+            if not _descendants():
+                return
+
+
+def _tell(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _descendants() -> set[int]:
+    """All processes below this one that have not ended (proc_pid_stat(5))."""
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    state, parent = file.read().rpartition(b") ")[2].split()[:2]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if state != b"Z":
+                parents[int(name)] = int(parent)
+    found: set[int] = set()
+    new = {os.getpid()}
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new}
+        found |= new
+    return found
+
+
+def _end_as(status: int | None) -> None:
+    """Never returns."""
+    if status is None:
+        os._exit(128 + kernel.SIGKILL)
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        os._exit(code)
+    # It dumps no core: that is the command's.
+    kernel.setrlimit(4, 0, 0)
+    if -code != kernel.SIGKILL:
+        _signal.signal(-code, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (-code,))
+    os.kill(os.getpid(), -code)
+    os._exit(125)
+
+
+def beyond(permitted: int) -> tuple[str, ...]:
+    """What takes CAP_SYS_ADMIN, or else no_new_privs, which would take from set-user-id programs what they are for (seccomp(2),
+    landlock_restrict_self(2))."""
+    return () if permitted & _SYS_ADMIN else ("seccomp", "landlock-scope")

@@ -1,0 +1,333 @@
+"""The last rung, in what an ordinary container leaves to root: Docker's capabilities and seccomp profile, and no mount."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.sandbox.capabilities import DOCKER_CAPABILITIES
+from tests.conftest import ROOT, Pybuild
+from tests.rootless.rootless_table import TOOLS
+
+_CAPABILITIES = ",".join("+" + name.removeprefix("CAP_").lower() for name in DOCKER_CAPABILITIES)
+_FILTER = (
+    f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    "from builder.sandbox import kernel, seccomp\n"
+    "from builder.sandbox.capabilities import DOCKER_CAPABILITIES\n"
+    "kernel.load_seccomp(seccomp.docker_profile(DOCKER_CAPABILITIES, os.uname().machine))\n"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+CONTAINER = (sys.executable, "-c", _FILTER, "setpriv", f"--bounding-set=-all,{_CAPABILITIES}", "--inh-caps=-all")
+
+
+class Contained(Pybuild):
+    """pybuild as root of an ordinary container."""
+
+    def __init__(self, store: Path, home: Path) -> None:
+        super().__init__(store, home)
+        self.command = [*CONTAINER, *self.command]
+
+    def environment(self, extra: Any = None) -> dict[str, str]:
+        return super().environment({"PYBUILD_ISOLATION": "chroot", **(extra or {})})
+
+
+@pytest.fixture
+def contained(tmp_path: Path) -> Contained:
+    return Contained(tmp_path / "contained", tmp_path)
+
+
+def steps(one: Pybuild, place: Path, context: Path, *flags: str | Path) -> tuple[str, list[tuple[str, str]], str]:
+    """Manifest digest; key and diff ID of each step; the log."""
+    place.mkdir(exist_ok=True)
+    metadata = place / "metadata"
+    done = one("-o", f"type=oci,dest={place}/image.tar", "--metadata-file", metadata, "--progress=plain", *flags, context)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(metadata.read_text())
+    return found["containerimage.digest"], [(each["key"], each["diff_id"]) for each in found["pybuild.steps"]], done.stderr
+
+
+def compared(contained: Contained, pybuild: Pybuild, tmp_path: Path, context: Path, *flags: str | Path) -> str:
+    """Builds on both; the log of the one in the container. The bytes are the same, and no key of a RUN is."""
+    ours = steps(contained, tmp_path / "ours", context, *flags)
+    roots = steps(pybuild, tmp_path / "roots", context, *flags)
+    assert [each[1] for each in ours[1]] == [each[1] for each in roots[1]]
+    assert ours[0] == roots[0]
+    return ours[2]
+
+
+def test_it_is_taken_when_it_is_asked_for(contained: Contained, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nRUN id\n")
+    flags = ("--build-context", f"base={base}", context)
+    done = contained("--isolation=auto", *flags)
+    assert done.returncode == 6
+    assert "no sandbox can be made here (root: root lacks CAP_SYS_ADMIN" in done.stderr or "root: " in done.stderr
+    assert "--isolation=chroot works, and keeps nothing apart but files: for Dockerfiles that you trust" in done.stderr
+    done = contained("doctor", "--format=json")
+    (rung,) = [rung for rung in json.loads(done.stdout)["sandbox"]["rungs"] if rung["rung"] == "chroot"]
+    assert rung["usable"] and rung["reason"].startswith("a copy of the root file system, and no namespaces")
+    done = contained("--progress=plain", *flags)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "\nsandbox: chroot, a copy of the root file system, and no namespaces: nothing but files is kept apart\n" in done.stderr
+    )
+    for warned in (
+        "--isolation=chroot keeps nothing apart but files: RUN steps see and can end the processes of this machine",
+        "the network of commands is the host's, since there is no network stack here: a chroot has no network of its own",
+        "the builder may load no seccomp filter",
+    ):
+        assert done.stderr.count(f"warning: {warned}") == 1, warned
+
+
+CHANGES = """FROM base
+RUN mkdir -p /d/sub/deep /e/f /g /h/i && for n in a b c sub/x sub/deep/y; do echo $n > /d/$n; done && ln /d/a /d/linked \\
+ && echo f > /e/f/one && echo g > /g/one && ln -s /g/one /soft && mkfifo /pipe && touch -d 2001-01-01 /d/b /e/f/one \\
+ && chmod 4755 /d/c && chown 5:6 /d/c /e && mkdir -p /opaque/old && echo 1 > /opaque/old/file && echo k > /h/i/kept
+RUN chmod 4755 /d/c && touch -r /d/b /d/b && cat /d/a > /dev/null
+RUN echo more >> /d/a
+RUN rm -r /d/sub && mkdir /d/sub && echo new > /d/sub/x
+RUN rm -r /e/f && echo file > /e/f && rm /g/one && mkdir /g/one && echo in > /g/one/file
+RUN mv /d/sub /moved && mv /moved/x /moved/z && ln /moved/z /again && ln -sf nowhere /soft
+RUN rm -rf /opaque && mkdir /opaque && chmod 700 /h && touch /h/i/added && rm /pipe && mkfifo -m 600 /pipe2
+RUN rm -r /h/i/kept /d && chown 7:8 / && touch /etc/hosts /etc/resolv.conf && mkdir -p /run/x && rmdir /run/x
+RUN touch /h/i/added && { rm -f /dev/null || true; } && echo gone > /dev/shm/x && mkdir /etc/new && rm -rf /proc/x
+"""
+
+
+def test_what_a_command_changes_is_what_an_overlay_would_have(
+    contained: Contained, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path
+) -> None:
+    (context / "Dockerfile").write_text(CHANGES)
+    compared(contained, pybuild, tmp_path, context, "--build-context", f"base={base}")
+
+
+def test_debian_with_its_tools_is_the_same(
+    contained: Contained, pybuild: Pybuild, debian_base: Path, context: Path, tmp_path: Path
+) -> None:
+    """All but devices, which its commands may not make."""
+    tools = {name: command for name, command in TOOLS.items() if name not in ("mknod", "cp -a of a device")}
+    as_user = tools.pop("USER")
+    # Each RUN costs a copy of all of Debian.
+    tried = " \\\n && ".join(f"( {command} )" for command in tools.values())
+    (context / "Dockerfile").write_text(f"FROM debian:12\nRUN {tried}\nUSER app\nRUN {as_user}\n")
+    for one in (contained, pybuild):
+        assert one("import", debian_base, "debian:12").returncode == 0
+    compared(contained, pybuild, tmp_path, context)
+
+
+MOUNTS = """FROM base AS first
+RUN mkdir /data && echo staged > /data/file && ln -s /data/file /data/soft && rm -f /gone && chown 3:4 /data/file
+
+FROM base
+RUN mkdir /t && echo hidden > /t/below
+RUN --mount=type=cache,target=/c,uid=9,mode=0700 stat -c '%u %a' /c > /owner; echo 1 > /c/one; mkdir /c/folder; \\
+    echo x > /c/folder/x; echo r > /c/replaced; mkdir -p /c/empty/er; ln -s one /c/soft
+RUN --mount=type=cache,target=/c,uid=9,mode=0700 cat /c/one /c/folder/x; rm -r /c/folder; \\
+    echo 2 >> /c/one; echo s > /c/new && mv /c/new /c/replaced; rm -r /c/empty; mkdir /c/soft2
+RUN --mount=type=cache,target=/c,uid=9,mode=0700 cd /c; find . | sort; cat one replaced
+RUN --mount=type=cache,target=/c,uid=9,mode=0700,readonly cat /c/one > /read
+RUN --mount=type=bind,source=files,target=/b,rw --mount=type=bind,from=first,source=/data,target=/s \\
+    --mount=type=tmpfs,target=/t --mount=type=secret,id=s,env=WORD cat /b/a /s/file /s/soft; ls -la /t; echo new > /b/new; \\
+    rm /b/a; touch /t/x /s/x; test $WORD = four
+RUN cat /t/below; test ! -e /b; test ! -e /c
+RUN <<END sh
+echo here > /heredoc
+END
+"""
+
+
+def test_mounts_are_there_and_leave_nothing(
+    contained: Contained, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path
+) -> None:
+    (context / "files").mkdir()
+    (context / "files/a").write_text("from the context\n")
+    (context / "secret").write_text("four")
+    (context / "Dockerfile").write_text(MOUNTS)
+    flags = ("--build-context", f"base={base}", "--secret", f"id=s,src={context}/secret")
+    log = compared(contained, pybuild, tmp_path, context, *flags)
+    said = [line.split(" ", 2)[2] for line in log.splitlines() if line.startswith("#") and line.count(" ") > 1]
+    for one, other in zip(("1", "x"), ("1", "x"), strict=True):
+        assert one in said and other in said
+    assert [line for line in said if line.startswith(".")] == [".", "./one", "./replaced", "./soft", "./soft2"]
+    assert said[said.index("./soft2") + 1 :][:3] == ["1", "2", "s"]
+    assert {"from the context", "staged", "hidden"} <= set(said)
+
+
+def test_an_ssh_agent_answers(contained: Contained, debian_base: Path, context: Path, tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "agent"))
+    listener.listen()
+
+    def answer() -> None:
+        # Until the listener is closed.
+        while listener.fileno() >= 0:
+            with suppress(OSError), listener.accept()[0] as connection:
+                # SSH_AGENTC_REQUEST_IDENTITIES, and SSH_AGENT_FAILURE.
+                while connection.recv(100) == b"\0\0\0\1\x0b":
+                    connection.sendall(b"\0\0\0\1\x05")
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    asks = "import os, socket; s = socket.socket(1); s.connect(os.environ['SSH_AUTH_SOCK'])\n"
+    asks += "s.send(bytes((0, 0, 0, 1, 11))); print(list(s.recv(9)))\n"
+    (context / "Dockerfile").write_text(f"FROM debian:12\nRUN --mount=type=ssh,uid=7 <<END python3\n{asks}END\n")
+    assert contained("import", debian_base, "debian:12").returncode == 0
+    done = contained("--ssh", f"default={tmp_path}/agent", "--progress=plain", context)
+    listener.close()
+    assert done.returncode == 0 and " [0, 0, 0, 1, 5]\n" in done.stderr, done.stderr
+
+
+REFUSED = {
+    "a secret as a file": (
+        "RUN --mount=type=secret,id=s true",
+        ":2:5: error: a secret cannot be mounted as a file with --isolation=chroot: it would lie on the disk",
+    ),
+    "no network": ("RUN --network=none true", "--isolation=chroot cannot take the network away"),
+    "all rights": ("RUN --security=insecure true", "--isolation=chroot cannot do --security=insecure"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_it_cannot_do_is_said(name: str, contained: Contained, base: Path, context: Path) -> None:
+    line, told = REFUSED[name]
+    (context / "Dockerfile").write_text(f"FROM base\n{line}\n")
+    (context / "secret").write_text("four")
+    flags = ("--build-context", f"base={base}", "--secret", f"id=s,src={context}/secret", "--allow=security.insecure")
+    done = contained(*flags, context)
+    assert done.returncode in (3, 6) and told in done.stderr, done.stderr
+    leaked = subprocess.run(["grep", "-r", "four", contained.store], capture_output=True, text=True)
+    assert leaked.stdout == ""
+
+
+def test_run_has_no_terminal_and_no_read_only_root(contained: Contained, base: Path) -> None:
+    assert contained("import", base, "base").returncode == 0
+    done = contained("run", "base", "sh", "-c", "echo out; exit 7")
+    assert (done.returncode, done.stdout) == (7, "out\n")
+    done = contained("run", "base", "sh", "-c", "kill -SEGV $$")
+    assert done.returncode == 128 + signal.SIGSEGV
+    done = contained("run", "base", "none")
+    assert done.returncode == 127 and "the command 'none' cannot be run: No such file or directory" in done.stderr
+    master, terminal = os.openpty()
+    command = [*contained.command, "run", "-t", "base", "true"]
+    asked = subprocess.run(
+        command, env=contained.environment(), stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, text=True
+    )
+    os.close(master)
+    os.close(terminal)
+    assert asked.returncode == 6 and "--isolation=chroot has no terminals" in asked.stderr
+    done = contained("run", "--read-only", "base", "true")
+    assert done.returncode == 6 and "--isolation=chroot cannot do --read-only" in done.stderr
+
+
+TRICKS = {
+    "a chroot in the chroot": "mkdir -p /j && chroot /j /bin/true 2>&1; chroot / true 2>&1",
+    "a disk": "mknod /disk b 8 0 2>&1",
+    "the host's root by /proc": "ls /proc/1/root 2>&1",
+    "a mount": "mount -t tmpfs none /mnt 2>&1",
+    "dots": "ls /../../../../../../../.. | sort | head -1",
+    "no list of what is open": "ls /proc/self/fd 2>&1",
+    "what is open": "for n in 3 4 5 6 7 8 9 10 11 12; do (: <&$n) 2>/dev/null && echo open $n; done; true",
+}
+WAYS = (
+    "chroot: can't change root directory to '/j': Operation not permitted\n"
+    "chroot: can't change root directory to '/': Operation not permitted\n"
+    "mknod: /disk: Operation not permitted\n"
+    "ls: /proc/1/root: No such file or directory\n"
+    "mount: permission denied (are you root?)\n"
+    "bin\n"
+    "ls: /proc/self/fd: No such file or directory\n"
+)
+
+
+def test_it_keeps_files_apart(contained: Contained, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\n" + "".join(f"RUN {trick} || true\n" for trick in TRICKS.values()))
+    done = contained("--progress=json", "--build-context", f"base={base}", context)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    said = "".join(event["text"] for event in events if event["type"] == "step.log")
+    assert said == WAYS
+
+
+def test_an_image_leads_nowhere(contained: Contained, base: Path, context: Path, tmp_path: Path) -> None:
+    """Links of the image where the builder writes: files of the container, mount points, caches."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (context / "Dockerfile").write_text(
+        f"FROM base\nRUN rm -rf /etc/hosts /etc/hostname && ln -s {outside}/hosts /etc/hosts && ln -s {outside} /c\n"
+        "RUN ln -s / /up\n"
+        "RUN --mount=type=cache,target=/c/x --mount=type=tmpfs,target=/up/here echo 1 > /c/x/file; touch /up/here/y\n"
+        "RUN --mount=type=cache,target=/c/x find / -name hosts | sort\n"
+    )
+    done = contained("--build-context", f"base={base}", context)
+    assert done.returncode == 0, done.stderr
+    assert list(outside.iterdir()) == []
+
+
+def running(word: str) -> list[str]:
+    found = subprocess.run(["pgrep", "-f", word], capture_output=True, text=True)
+    return found.stdout.split()
+
+
+def settled(word: str, patience: float = 10) -> bool:
+    until = time.monotonic() + patience
+    while running(word) and time.monotonic() < until:
+        time.sleep(0.02)
+    return not running(word)
+
+
+@pytest.mark.parametrize("way", ["it ends", "it fails", "interrupt", "terminate", "kill"])
+def test_nothing_is_left_running(way: str, contained: Contained, base: Path, context: Path) -> None:
+    """Daemons in sessions of their own, whose parents are gone."""
+    word = f"77{os.getpid()}{len(way)}"
+    ends = {"it ends": "true", "it fails": "exit 3"}.get(way, "sleep 60")
+    (context / "Dockerfile").write_text(
+        f"FROM base\nRUN (setsid sh -c 'setsid sleep {word} & trap \"\" TERM INT HUP; sleep {word}' &) ; sleep 0.3; \\\n"
+        f"  echo begun; {ends}\n"
+    )
+    process = contained.start("--progress=plain", "--build-context", f"base={base}", context)
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.rstrip().endswith(b"begun"):
+                break
+        if way in ("interrupt", "terminate", "kill"):
+            assert len(running(f"sleep {word}")) >= 2
+            process.send_signal({"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "kill": signal.SIGKILL}[way])
+        process.stderr.read()
+        code = process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
+    assert code == {"it ends": 0, "it fails": 1, "interrupt": 130, "terminate": 143, "kill": -9}[way]
+    assert settled(f"sleep {word}")
+    if way != "kill":
+        assert [each for each in (contained.store / "tmp").iterdir() if each.is_dir()] == []
+
+
+def test_root_takes_nothing_of_it(contained: Contained, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nRUN echo 1 > /one\nCOPY Dockerfile /\n")
+    flags = ("--build-context", f"base={base}")
+    ours = steps(contained, tmp_path / "ours", context, *flags, "--cache-to", f"type=local,dest={tmp_path}/cache")
+    roots = steps(pybuild, tmp_path / "roots", context, *flags, "--cache-from", f"type=local,src={tmp_path}/cache")
+    assert ours[0] == roots[0]
+    (_, our_run, our_copy), (_, roots_run, roots_copy) = ours[1], roots[1]
+    assert our_run[0] != roots_run[0] and our_run[1] == roots_run[1] and our_copy == roots_copy
+    assert " 1 ran, 1 cached" in roots[2]
+
+
+def test_a_failed_step_can_be_looked_into(contained: Contained, base: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nRUN echo left > /here; exit 3\n")
+    done = contained("--build-context", f"base={base}", context)
+    assert done.returncode == 1
+    done = contained("shell", "2:failed", "cat", "/here")
+    assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr
