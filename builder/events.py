@@ -47,6 +47,8 @@ class StepUsage(NamedTuple):
     """Of all its processes, in the kernel and outside."""
     peak_memory: int
     """Bytes: of all its processes together where they have a cgroup of their own, as under `--memory`; else of the largest."""
+    network: str
+    """What it had: the program behind a network of its own (``slirp4netns``, ``pasta``), ``host`` or ``none``."""
 
 
 class StepFinished(NamedTuple):

@@ -126,9 +126,10 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
             return prepared, attached(launcher, spec, terminal=request.terminal, interactive=request.interactive)
 
         prepared, outcome = started(process, scratch)
-        if outcome.failed_at == "network":
+        while outcome.failed_at == "network":
             process = networks.reconnect(process, outcome.exec_error)
-            prepared, outcome = started(process, new_folder(scratch, "again"))
+            scratch = new_folder(scratch, "again")
+            prepared, outcome = started(process, scratch)
     if outcome.oom_kills:
         warn(f"out of memory: {resources.out_of_memory(outcome.oom_kills, request.limits.cgroup.memory)}")
     if (unmade := explain(outcome)) is not None:

@@ -67,15 +67,23 @@ def _machine(parsed: Parsed, environment: Environment) -> Machine:
     with tempfile.TemporaryDirectory(prefix=".pybuild-doctor-", dir=place) as folder:
         found = ladder.climb(folder, environment.path)
         taken = choose(found.verdicts, wanted(parsed, environment))
-        network = stack.find(environment.path)
-        if taken.rung and network.program and not ladder.try_network(folder, found, taken.rung, network.program):
-            network = stack.broken(network, errno.ENETDOWN)
+        network = _network(folder, found, taken, environment.path)
     withheld = tuple(capabilities.withheld()) if taken.rung == "root" else ()
     own = Platform.of_machine(os.uname().machine)
     platforms = tuple((str(one), native) for one, native in emulation.usable(own, emulation.abilities()))
     return Machine(
         os.uname().release, taken, found.verdicts, found.fallbacks, withheld, platforms, network, cgroups.enforceable()
     )
+
+
+def _network(folder: str, found: ladder.Found, taken: Isolation, path: str) -> stack.Stack:
+    """The stack that works here; of none the first one's trouble."""
+    network = first = stack.find(path)
+    failed: tuple[str, ...] = ()
+    while taken.rung and network.program and not ladder.try_network(folder, found, taken.rung, network.program):
+        failed = (*failed, network.program)
+        network = stack.find(path, failed)
+    return network if network.program or not failed else stack.broken(first, errno.ENETDOWN)
 
 
 def _place(root: str, tmpdir: str) -> str:

@@ -39,7 +39,11 @@ _ISOLATION = Flag(
 )
 
 _OWN_NETWORK = Flag(
-    "require-isolated-network", "", "bool", "", "fail where the default network would be the host's, for want of slirp4netns"
+    "require-isolated-network",
+    "",
+    "bool",
+    "",
+    "fail where the default network would be the host's, for want of slirp4netns or pasta",
 )
 
 _OFFLINE = Flag("offline", "", "bool", "", "fetch nothing: bases, URLs and git repositories come from the store alone")

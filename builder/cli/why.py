@@ -78,6 +78,8 @@ def _text(step: BuiltStep, made: int | None) -> str:
             lines = ["the build ended before its turn"]
         case _ if not lines:
             lines = ["it failed before its inputs were known" if step.status == "failed" else "it was not compared"]
+    if step.network == "default" and step.had_network == "host":
+        lines.append("its network was the machine's")
     name = f"#{step.number} {clean(step.name)}" + _MARKS.get(step.status, "")
     return "".join(f"{line}\n" for line in (name, *(f"     {line}" for line in lines)))
 
@@ -111,6 +113,7 @@ def step_object(step: BuiltStep) -> dict[str, object]:
         "key": step.key or None,
         "diff_id": step.layers[0] if step.layers and step.op != "base" else None,
         "reasons": reason_objects(step.reasons),
+        "network": step.had_network or None,
     }
 
 

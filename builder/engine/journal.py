@@ -13,7 +13,7 @@ from _thread import allocate_lock  # `threading` costs 1 ms at start
 
 import builder
 from builder.errors import Interrupted, StoreError
-from builder.events import BuildWarning, StepExplained, StepFinished
+from builder.events import BuildWarning, StepExplained, StepFinished, StepUsage
 from builder.plan.steps import BaseStep, CopyStep, RunStep
 from builder.redact import redact
 from builder.store.builds import Build, BuiltStep
@@ -59,6 +59,7 @@ class Journal:
         self._imported: dict[int, str] = {}
         """The caches that steps came from, other than the store."""
         self._ended: dict[int, StepFinished] = {}
+        self._networks: dict[int, str] = {}
         self._reasons: dict[int, tuple[tuple[str, str, int], ...]] = {}
         self.steps: tuple[BuiltStep, ...] = ()
         """All of them, once the build has ended."""
@@ -82,7 +83,9 @@ class Journal:
 
     def emit(self, event: Event) -> None:
         """Hand on an event; before the end of a step that ran, why it did, and of one that was imported, from where."""
-        if isinstance(event, StepFinished):
+        if isinstance(event, StepUsage):
+            self._networks[event.step] = event.network
+        elif isinstance(event, StepFinished):
             with self._lock:
                 self._ended[event.step] = event
                 if event.step in self._keys and event.status != "cached":
@@ -154,6 +157,7 @@ class Journal:
             subject.hosts,
             subject.shm_size,
             run.ulimits if run else (),
+            self._networks.get(number, ""),
         )
 
 

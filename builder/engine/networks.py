@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from builder.errors import SandboxError
@@ -14,12 +15,18 @@ if TYPE_CHECKING:
 
     from builder.engine.container import Process
     from builder.sandbox.rungs import Isolation
+    from builder.sandbox.spec import SandboxSpec
     from builder.sandbox.stack import Stack
 
     Network = Literal["default", "host", "none"]
 
 
 _CHROOT = stack.Stack("", "a chroot has no network of its own", "'pybuild doctor' says what a stronger rung takes")
+
+
+def had_network(spec: SandboxSpec) -> str:
+    """As events and records name it: the stack's program, ``host`` or ``none``."""
+    return os.path.basename(spec.stack) if spec.network == "stack" else spec.network
 
 
 class Networks:
@@ -33,6 +40,7 @@ class Networks:
         self._warn = warn
         self._lock = threading.Lock()
         self._stack: Stack | None = None
+        self._failed: tuple[str, ...] = ()
         self._told = False
 
     def connect(self, process: Process, network: Network) -> Process:
@@ -61,6 +69,8 @@ class Networks:
     def reconnect(self, process: Process, failure: int) -> Process:
         """The same for a process whose stack did not come up, and for all that come after it; `failure` is the errno."""
         with self._lock:
-            if self._stack is None or self._stack.program:
-                self._stack = stack.broken(stack.Stack(process.stack), failure)
+            if process.stack not in self._failed:
+                self._failed = (*self._failed, process.stack)
+                other = stack.find(self._path, self._failed)
+                self._stack = other if other.program else stack.broken(stack.Stack(process.stack), failure)
         return self.connect(process, "default")

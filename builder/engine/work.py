@@ -13,7 +13,7 @@ from builder.engine import accounts
 from builder.engine.container import Process, exec_hint, image_accounts, new_folder, prepare
 from builder.engine.emulated import devices_as_files, emulated, made_devices
 from builder.engine.mountpoints import unmounted
-from builder.engine.networks import Networks
+from builder.engine.networks import Networks, had_network
 from builder.engine.placement import Dress, Owner, make_folders, place
 from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, Interrupted, StepError, StoreError
@@ -200,15 +200,16 @@ class Worker:
             # What was cancelled ends by the end of the fork server.
             with self._stop.ending(launcher.end_all):
                 outcome = launcher.run(prepared.spec, output=output)
-                if outcome.failed_at == "network":
+                while outcome.failed_at == "network":
                     # Nothing of it has run, but the folders are used.
                     process = self._networks.reconnect(process, outcome.exec_error)
-                    prepared = prepare(self._roots, root, new_folder(scratch, "again"), process)
+                    scratch = new_folder(scratch, "again")
+                    prepared = prepare(self._roots, root, scratch, process)
                     prepared = prepared if other is None else other(prepared)
                     outcome = launcher.run(prepared.spec, output=output)
             # Who waits for a cache need not wait for the layer.
             stack.close()
-            self._emit(StepUsage(number, outcome.cpu_seconds, outcome.peak_memory))
+            self._emit(StepUsage(number, outcome.cpu_seconds, outcome.peak_memory, had_network(prepared.spec)))
             self._tell(outcome.fallbacks)
             devices = made_devices(outcome.notes)
             self._report(step, emulated(outcome.notes) + devices_as_files(prepared.spec.emulate, devices))

@@ -108,8 +108,13 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
                 "line": line or None,
                 "reasons": reason_objects(reasons),
             }
-        case StepUsage(step, seconds, memory):
-            return "step.usage", {"step": step, "cpu_seconds": round(seconds, 3), "peak_memory": memory}
+        case StepUsage(step, seconds, memory, network):
+            return "step.usage", {
+                "step": step,
+                "cpu_seconds": round(seconds, 3),
+                "peak_memory": memory,
+                "network": network,
+            }
         case StepFinished(step, name, line, status, seconds, diff_id, size, key):
             return "step.finished", {
                 "step": step,

@@ -1,9 +1,9 @@
 """A command's own network: what the fork server starts beside it, and how the command waits for that.
 
 The command sends its network namespace as a descriptor: by its path in /proc nobody in a user namespace may open that of a
-process that hides. The program (slirp4netns) enters the namespace, makes a tap interface there, says on a pipe that all is
-configured, and then only moves data. It ends when the server closes its end of another pipe, which the server's death does,
-too; PDEATHSIG and SIGKILL make sure.
+process that hides. The program (slirp4netns, pasta) enters the namespace, makes a tap interface there, says on a pipe that all
+is configured, and then only moves data. It ends by SIGKILL, or by PDEATHSIG with the server; slirp4netns besides when the
+server's end of another pipe is closed.
 
 Part of the fork server's program.
 """
@@ -19,7 +19,7 @@ import sys
 from builder.sandbox import kernel
 
 _READY, _LEAVE, _NAMESPACE = 3, 4, 5
-_OPTIONS = (
+_SLIRP4NETNS = (
     b"--configure",
     b"--mtu=65520",
     # The host's loopback is not for everybody: this is the point of a network of one's own.
@@ -30,7 +30,28 @@ _OPTIONS = (
     b"--ready-fd=%d" % _READY,
     b"--exit-fd=%d" % _LEAVE,
     b"--netns-type=path",
+    b"/proc/self/fd/%d" % _NAMESPACE,
+    b"tap0",
 )
+_PASTA = (
+    b"--foreground",
+    b"--quiet",
+    b"--config-net",
+    b"--netns-only",
+    b"--ipv4-only",
+    # As slirp4netns has them.
+    *(b"--address=10.0.2.100", b"--netmask=24", b"--gateway=10.0.2.2"),
+    b"--dns-forward=10.0.2.3",
+    *(b"--ns-ifname=tap0", b"--mtu=65520"),
+    # Neither the host's loopback from here, nor anything from there.
+    b"--no-map-gw",
+    *(b"--tcp-ports=none", b"--udp-ports=none", b"--tcp-ns=none", b"--udp-ns=none"),
+    # It writes its number there when all is configured.
+    b"--pid=/proc/self/fd/%d" % _READY,
+    b"--netns=/proc/self/fd/%d" % _NAMESPACE,
+)
+_PASTA_OF_ROOT = (b"--runas=0:0",)
+"""Else it becomes nobody, who may not enter the namespace."""
 
 
 def allow_as_docker() -> None:
@@ -87,7 +108,7 @@ class Wires:
             if os.geteuid() != 0:
                 # To enter the namespace, which belongs to the builder's user namespace.
                 kernel.hand_on_capabilities()
-            os.execve(program, (program, *_OPTIONS, b"/proc/self/fd/%d" % _NAMESPACE, b"tap0"), {})
+            os.execve(program, (program, *_options(program)), {})
         finally:
             os._exit(125)
 
@@ -117,6 +138,12 @@ class Wires:
         os.close(self._leave)
         os.kill(self._pid, kernel.SIGKILL)
         return self._pid
+
+
+def _options(program: bytes) -> tuple[bytes, ...]:
+    if program.rpartition(b"/")[2] != b"pasta":
+        return _SLIRP4NETNS
+    return (*_PASTA, *(_PASTA_OF_ROOT if os.geteuid() == 0 else ()))
 
 
 def _received(channel: _socket.socket) -> int:

@@ -18,7 +18,7 @@ _HINTS = {
     "clone": "let this machine make namespaces: in a container, start it with --privileged",
     "overlay": "put the store on a file system that can carry an overlay (ext4, xfs, btrfs, tmpfs) with --root",
     "pivot_root": "the builder must not run in a chroot or in an initramfs: start it in a container or on the host",
-    "network": "slirp4netns does not come up here: --network=host does without it",
+    "network": "the network stack (slirp4netns, pasta) does not come up here: --network=host does without it",
     "seccomp": "the kernel needs CONFIG_SECCOMP_FILTER",
     "landlock": "the builder runs inside too many Landlock domains already: start it outside of them",
 }

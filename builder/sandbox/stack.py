@@ -1,8 +1,9 @@
 """Which user-mode network stack this machine has. Looks only; whether it works is seen when a command is started with it.
 
-slirp4netns forwards a network namespace's traffic by ordinary sockets of its own, so that no address, route, rule or setting
-of the host is touched. It gives the namespace the address 10.0.2.100, the gateway 10.0.2.2 and the name server 10.0.2.3, which
-asks those of the host, also such on the host's loopback.
+slirp4netns and pasta forward a network namespace's traffic by ordinary sockets of their own, so that no address, route, rule or
+setting of the host is touched. Both give the namespace the address 10.0.2.100, the gateway 10.0.2.2 and the name server
+10.0.2.3, which asks those of the host: slirp4netns has it so, pasta is told (`network`). slirp4netns comes first: it is ready
+in 4 ms, pasta in 30, and pasta needs a route of the host's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from builder.values import NamedTuple
 
 NAME_SERVER = b"nameserver 10.0.2.3\n"
 """The stack's own, for /etc/resolv.conf: the same on every machine."""
+NAMES = ("slirp4netns", "pasta")
 _TUN = "/dev/net/tun"
 _INSTALL = "apt-get install slirp4netns (Debian, Ubuntu), dnf install slirp4netns (Fedora)"
 
@@ -26,14 +28,14 @@ class Stack(NamedTuple):
     hint: str = ""
 
 
-def find(path: str) -> Stack:
-    """`path` is where programs are looked for (PATH)."""
+def find(path: str, without: tuple[str, ...] = ()) -> Stack:
+    """`path` is where programs are looked for (PATH); `without` are programs that do not work here."""
     # Administrators' folders are on no user's PATH.
     folders = (*path.split(":"), "/usr/bin", "/usr/sbin") if path else ()
-    places = (os.path.join(folder, "slirp4netns") for folder in folders if folder.startswith("/"))
-    program = next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), "")
+    places = (os.path.join(folder, name) for name in NAMES for folder in folders if folder.startswith("/"))
+    program = next((each for each in places if each not in without and os.path.isfile(each) and os.access(each, os.X_OK)), "")
     if not program:
-        return Stack("", "slirp4netns is not installed", _INSTALL)
+        return Stack("", "neither slirp4netns nor pasta is installed", _INSTALL)
     try:
         # Without a request to it, it does nothing.
         os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     """`waiting`: the build ended before its turn."""
 
 FOLDER = "builds"
-FORMAT = 1
+FORMAT = 2
 """The version of a file's form; one of another version is passed over."""
 MOST_OF_PLACE, MOST = 50, 500
 """How many builds of one place are kept, and how many in all; beyond it the oldest go."""
@@ -66,6 +66,8 @@ class BuiltStep(NamedTuple):
     hosts: tuple[tuple[str, str], ...]
     shm_size: int
     ulimits: tuple[tuple[str, int, int], ...] = ()
+    had_network: str = ""
+    """What its command had: the program behind a network of its own, ``host`` or ``none``; empty where none ran."""
 
 
 class Build(NamedTuple):

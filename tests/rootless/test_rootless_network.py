@@ -1,4 +1,4 @@
-"""The network of RUN steps on each rung: their own behind slirp4netns, or the host's where there is no such program.
+"""The network of RUN steps on each rung: their own behind slirp4netns or pasta, or the host's where neither works.
 
 The "host" is a network namespace made for each build, with a server on an address and one on loopback. Nothing of the
 machine's own network is asked or changed.
@@ -7,7 +7,6 @@ machine's own network is asked or changed.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -22,6 +21,12 @@ from tests.rootless.rootless_users import UserPybuild, until
 OUTSIDE = """\
 ip link set lo up
 ip addr add 192.0.2.1/32 dev lo
+ip link add up0 type veth peer name up1
+ip addr add 198.51.100.1/24 dev up0
+ip link set up0 up
+ip link set up1 up
+ip route add default via 198.51.100.2
+for program in $HIDDEN; do mount --bind /dev/null $program; done
 mount -t tmpfs tmpfs {room}
 mkdir {room}/www
 echo served > {room}/www/f
@@ -32,16 +37,23 @@ second=$!
 for place in 192.0.2.1:8080 127.0.0.1:8081; do
     until busybox wget -q -O /dev/null http://$place/f 2> /dev/null; do sleep 0.02; done
 done
+third=
+if [ -n "$NAMES" ]; then
+    mount --bind $NAMES/resolv.conf /etc/resolv.conf
+    python3 $NAMES/names.py {room}/ready &
+    third=$!
+    until [ -e {room}/ready ]; do sleep 0.02; done
+fi
 code=0
 "$@" || code=$?
-kill $first $second
+kill $first $second $third
 exit $code
 """
 LOOK = """\
 FROM base
 RUN echo "$(ls /sys/class/net | tr '\\n' ' ')| $(cat /etc/resolv.conf | tr '\\n' ' ')"
 RUN wget -q -O- http://192.0.2.1:8080/f
-RUN for a in 127.0.0.1 10.0.2.2; do wget -q -O- http://$a:8081/f 2> /dev/null || echo no; done
+RUN for a in 127.0.0.1 10.0.2.2; do timeout 2 wget -q -O- http://$a:8081/f 2> /dev/null || echo no; done
 USER 1000
 RUN cat /proc/sys/net/ipv4/ip_unprivileged_port_start
 """
@@ -57,15 +69,21 @@ class Builder:
         (folder / "bin").mkdir()
         self.before = ("unshare", "--net", "--mount", "sh", "-ec", OUTSIDE.format(room=room), "sh")
         self.rung = name
+        self.names = ""
         self._root: Pybuild | None = request.getfixturevalue("pybuild") if name == "root" else None
         self.user: UserPybuild | None = None if name == "root" else request.getfixturevalue(NETWORKS[name])
 
-    def __call__(self, *args: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *args: object, env: dict[str, str] | None = None, hidden: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Without the programs `hidden`."""
         words = [str(arg) for arg in args]
+        places = " ".join(found for name in hidden if (found := shutil.which(name)) is not None)
+        before = ("env", f"HIDDEN={places}", f"NAMES={self.names}", *self.before)
         if self.user is not None:
-            return self.user(*words, env=env, before=self.before)
+            return self.user(*words, env=env, before=before)
         assert self._root is not None
-        command = [*self.before, *self._root.command, *words]
+        command = [*before, *self._root.command, *words]
         return subprocess.run(command, env=self._root.environment(env), capture_output=True, text=True, timeout=300)
 
 
@@ -88,12 +106,43 @@ def warnings(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [str(event["message"]) for event in events(done) if event.get("code") == "WeakerSandbox"]
 
 
-def test_a_step_has_a_network_of_its_own(builder: Builder, base: Path, context: Path) -> None:
+def networks(done: subprocess.CompletedProcess[str]) -> set[object]:
+    return {event["network"] for event in events(done) if event["type"] == "step.usage"}
+
+
+@pytest.mark.parametrize("program", ["slirp4netns", "pasta"])
+def test_a_step_has_a_network_of_its_own(program: str, builder: Builder, base: Path, context: Path) -> None:
     (context / "Dockerfile").write_text(LOOK)
     flags = ("--no-cache", "--progress=json", "--build-context", f"base={base}", "-f", context / "Dockerfile", context / "bin")
-    done = builder("--require-isolated-network", *flags)
+    done = builder("--require-isolated-network", *flags, hidden=() if program == "slirp4netns" else ("slirp4netns",))
     assert said(done) == "lo tap0 | nameserver 10.0.2.3 \nserved\nno\nno\n0\n"
-    assert warnings(done) == []
+    assert warnings(done) == [] and networks(done) == {program}
+
+
+NAMES = """\
+import socket, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+open(sys.argv[1], "w").close()
+while True:
+    asked, place = server.recvfrom(512)
+    end = 12 + asked[12:].index(0) + 5
+    # For an address (type A): what the question asks (0xc00c points there) is 192.0.2.1.
+    answer = bytes((0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 1)) if asked[end - 3] == 1 else b""
+    server.sendto(asked[:2] + bytes((0x81, 0x80, 0, 1, 0, int(bool(answer)), 0, 0, 0, 0)) + asked[12:end] + answer, place)
+"""
+
+
+@pytest.mark.parametrize("program", ["slirp4netns", "pasta"])
+def test_names_are_found_by_the_hosts_name_servers(program: str, builder: Builder, base: Path, context: Path) -> None:
+    """Also by one on the host's loopback, which the step itself does not reach."""
+    (context / "Dockerfile").write_text("FROM base\nRUN nslookup -type=a somewhere.test | grep -o 192.0.2.1\n")
+    (context / "names.py").write_text(NAMES)
+    (context / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    builder.names = str(context)
+    flags = ("--no-cache", "--progress=json", "--build-context", f"base={base}", "-f", context / "Dockerfile", context / "bin")
+    done = builder("--require-isolated-network", *flags, hidden=() if program == "slirp4netns" else ("slirp4netns",))
+    assert said(done) == "192.0.2.1\n" and networks(done) == {program}
 
 
 def test_the_image_is_the_same_without_a_stack(builder: Builder, base: Path, context: Path) -> None:
@@ -110,17 +159,18 @@ def test_without_a_stack_it_is_the_hosts(builder: Builder, base: Path, context: 
     text = "FROM base\nRUN wget -q -O- http://127.0.0.1:8081/f\nRUN wget -q -O- http://127.0.0.1:8081/f | cat\n"
     (context / "Dockerfile").write_text(text)
     flags = ("--no-cache", "--progress=json", "--build-context", f"base={base}", "-f", context / "Dockerfile", context / "bin")
-    # A program of that name that does not do it: nothing else is on the PATH that is one.
+    # A program of that name that does not do it.
     fake = context / "bin/slirp4netns"
     fake.write_text("#!/bin/sh\nexit 1\n")
     fake.chmod(0o755)
     env = {"PATH": f"{context / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"}
-    done = builder(*flags, env=env)
-    assert said(done) == "served\nserved\n"
+    hidden = ("slirp4netns", "pasta")
+    done = builder(*flags, env=env, hidden=hidden)
+    assert said(done) == "served\nserved\n" and networks(done) == {"host"}
     lacks = f"there is no network stack here: {fake} does not start (Network is down)"
     told = f"the network of commands is the host's, since {lacks}; "
     assert [warning.startswith(told) for warning in warnings(done)] == [True]
-    done = builder("--require-isolated-network", *flags, env=env)
+    done = builder("--require-isolated-network", *flags, env=env, hidden=hidden)
     assert done.returncode == 6
     error = events(done)[-1]["error"]
     assert isinstance(error, dict)
@@ -129,6 +179,9 @@ def test_without_a_stack_it_is_the_hosts(builder: Builder, base: Path, context: 
     # Who wants the host's is told nothing.
     done = builder("--network=host", *flags, env=env)
     assert (said(done), warnings(done)) == ("served\nserved\n", [])
+    # Where one does not work, the other is taken.
+    done = builder("--require-isolated-network", *flags, env=env, hidden=("slirp4netns",))
+    assert done.returncode == 1 and networks(done) == {"pasta"}
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["allowed", "not allowed"])
@@ -159,28 +212,46 @@ def gcc_socket(room: Path) -> Path:
     return program
 
 
-def stacks_of(namespace: str) -> list[int]:
-    """The processes that hold the network namespace open for the stack."""
-    found = []
+def stacks_below(builder: int) -> list[int]:
+    """Those that a builder's fork server has started."""
+    parents, names = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
-                if (entry / "comm").read_text() == "slirp4netns\n" and os.readlink(entry / "fd/5") == namespace:
-                    found.append(int(entry.name))
-    return found
+                names[int(entry.name)] = (entry / "comm").read_text()
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(") ")[2].split()[1])
+    # pasta may be passt.avx2 by then.
+    named = [pid for pid in parents if names[pid].startswith(("slirp4netns", "pasta", "passt"))]
+    return [pid for pid in named if parents.get(parents[pid]) == builder]
 
 
-def test_a_killed_builder_leaves_no_stack(pybuild: Pybuild, base: Path, context: Path) -> None:
+ALONE = """\
+ip link set lo up
+ip link add up0 type veth peer name up1
+ip addr add 198.51.100.1/24 dev up0
+ip link set up0 up
+ip link set up1 up
+ip route add default via 198.51.100.2
+mount --bind /dev/null $(command -v slirp4netns)
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    "before", [(), ("unshare", "--net", "--mount", "sh", "-ec", ALONE, "sh")], ids=["slirp4netns", "pasta"]
+)
+def test_a_killed_builder_leaves_no_stack(before: tuple[str, ...], pybuild: Pybuild, base: Path, context: Path) -> None:
     (context / "Dockerfile").write_text("FROM base\nRUN readlink /proc/self/ns/net; sleep 1000\n")
-    command = [*pybuild.command, "--require-isolated-network", "--progress=plain", "--build-context", f"base={base}"]
+    command = [*before, *pybuild.command, "--require-isolated-network", "--progress=plain", "--build-context", f"base={base}"]
     command.append(str(context))
     with subprocess.Popen(command, env=pybuild.environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "net:[" in line and "RUN" not in line)
-        namespace = line.split()[-1]
-        assert len(stacks_of(namespace)) == 1
+        assert line
+        found = stacks_below(process.pid)
         process.kill()
-    until(lambda: stacks_of(namespace) == [], "the stack is still there")
+    assert len(found) == 1
+    until(lambda: not Path(f"/proc/{found[0]}").exists(), "the stack is still there")
 
 
 def test_run_has_it_too(builder: Builder, base: Path, context: Path) -> None:
