@@ -198,8 +198,9 @@ def foreign() -> Foreign:
 
 
 def debian_tar() -> Path:
-    """Debian 12 (minbase) with python3, pip and make, as a tar. Made once for each list of packages, kept in .cache."""
-    packages = ("python3", "python3-pip", "make")
+    """Debian 12 (minbase) with python3, pip, make, git and setcap, as a tar. Made once for each list of packages, kept in
+    .cache."""
+    packages = ("python3", "python3-pip", "make", "git", "libcap2-bin")
     script = BASES / "debian"
     key = hashlib.sha256(script.read_bytes() + " ".join(packages).encode()).hexdigest()[:12]
     tar = CACHE / "bases" / f"debian-{key}.tar"

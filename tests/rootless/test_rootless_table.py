@@ -1,11 +1,21 @@
-"""The table of tools on each rung is whole. What it says is tested by builds with all of them: test_rootless_build, _single."""
+"""The tools that change users and owners, on each rung: whether they ran, and whether the layer is root's."""
 
 from __future__ import annotations
 
-from tests.rootless.rootless_table import GOLDEN, TOOLS
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.escape.escape_ground import RUNGS, grounds
+from tests.rootless.rootless_table import GOLDEN, table
 
 
-def test_every_tool_gives_roots_layer_on_each_rung() -> None:
-    first, *rows = GOLDEN.read_text().splitlines()
-    assert first == "tool | root | userns | single-uid"
-    assert rows == [f"{name} | ran | ran, root's layer | ran, root's layer" for name in TOOLS]
+def test_every_tool_gives_roots_layer_on_each_rung(
+    debian_base: Path, room: Path, record_property: Callable[[str, object], None]
+) -> None:
+    base = room / "debian.tar"
+    shutil.copyfile(debian_base, base)
+    with grounds(room) as places:
+        assert table(places, base) == GOLDEN.read_text()
+    for rung in RUNGS:
+        record_property("rung", rung)
