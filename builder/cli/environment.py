@@ -60,7 +60,7 @@ class Environment(NamedTuple):
             return f"{self.xdg_data_home}/pybuild"
         if not self.home:
             raise UsageError("no place for the store: HOME is not set", hint="give one by --root DIR or PYBUILD_ROOT")
-        return f"{self.home}/.local/share/pybuild"
+        return f"{self.home.rstrip('/')}/.local/share/pybuild"
 
     def color(self, *, is_tty: bool) -> bool:
         """Whether to use colors: NO_COLOR wins, then FORCE_COLOR, else on a terminal that can."""

@@ -49,10 +49,11 @@ def prepare(root: str, faults: Faults) -> None:
             _check_usable(root)
             try:
                 os.makedirs(root, 0o700, exist_ok=True)
-            except (FileNotFoundError, NotADirectoryError) as error:
-                # A file system that takes no folders, as /proc.
+            except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+                # A file system that takes no folders, as /proc; a home that is not the user's own.
                 raise StoreError(
-                    f"the store {root} cannot be made: {error.strerror}", hint="choose another folder with --root"
+                    f"the store {root} cannot be made: {error.strerror}",
+                    hint="choose another folder with --root or PYBUILD_ROOT",
                 ) from error
             _locked(root, _create, faults)
 

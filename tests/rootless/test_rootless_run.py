@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.rootless.rootless_users import UserPybuild
 
 SCRIPT = "stat -c %u:%g /data/in; cat /data/in; echo new > /data/out; ! touch /new 2>/dev/null"
@@ -40,3 +42,16 @@ def test_a_user_is_root_where_there_is_no_other(solo: UserPybuild, base: Path) -
     done = solo(*prepared(solo, base), "base", "sh", "-c", SCRIPT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0:0\nmine\n", "")
     assert owner(solo.account.home / "data/out") == (solo.account.uid, solo.account.gid)
+
+
+@pytest.mark.parametrize("home", ["/", "/none"])
+def test_a_home_that_is_not_the_users_own_is_told_with_the_store(home: str, plain_user: UserPybuild, context: Path) -> None:
+    """As of a uid without an account, in containers of CI."""
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    done = plain_user(context, env={"HOME": home, "PYBUILD_ROOT": "", "XDG_DATA_HOME": ""})
+    store = f"{home.rstrip('/')}/.local/share/pybuild"
+    assert (done.returncode, done.stderr) == (
+        7,
+        f"error: the store {store} cannot be made: Permission denied\n"
+        "  hint: choose another folder with --root or PYBUILD_ROOT\n",
+    )
