@@ -24,6 +24,7 @@ from builder.plan import checking
 from builder.plan.lower import lower
 from builder.plan.stages import platform_args, reachable
 from builder.plan.state import Settings
+from builder.recording import recorded
 from builder.redact import redact
 from builder.values import NamedTuple
 
@@ -62,6 +63,8 @@ class Image(NamedTuple):
     platforms: tuple[Platform, ...]
     steps: tuple[BuiltStep, ...] = ()
     """What became of each step, and why it ran."""
+    request: str = ""
+    """What it says of its build (`builder.plan.recorded`); empty for several platforms."""
 
 
 def build(request: Request, store: Store, emit: Emit) -> Image:
@@ -118,6 +121,8 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
                 error.at(source)
             raise
         images = [_assemble(each, outcome.of(each), request, outcome) for each in plans]
+        if not request.others:
+            images = [images[0]._replace(request=recorded(dockerfile, request, plan, outcome))]
         image_id, manifest = deliver(request, images, plans, outcome, store, roots, emit)
         store.sync()
         names = tuple(tag.familiar for tag in request.tags)
@@ -135,7 +140,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
                 tuple(map(str, request.platforms)) if request.others else (),
             )
         )
-        return Image(image_id, names, size, manifest, plan, request.platforms)
+        return Image(image_id, names, size, manifest, plan, request.platforms, request=images[0].request)
 
 
 def _groups(request: Request) -> Groups | None:

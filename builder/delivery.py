@@ -104,6 +104,8 @@ def _keep(images: list[BuiltImage], export: Export | None, request: Request, sto
             store.tag(name, image_id, images[0].blobs)
     for image in images:
         store.annotate(Digest.of(image.config), image.annotations)
+        if image.request and request.is_recorded:
+            store.put_request(Digest.of(image.config), image.request)
     return image_id
 
 

@@ -75,6 +75,8 @@ class Request(NamedTuple):
     """Secrets and ssh agents, for RUN --mount."""
     isolation: Isolation = Isolation()
     """The sandbox that RUN steps have."""
+    is_recorded: bool = True
+    """The store keeps what the image says of its build."""
     locked: bool = False
     """Names mean what `Dockerfile.lock` says."""
     pins: Pins | None = None

@@ -40,6 +40,8 @@ class Found(NamedTuple):
     """The index that the manifest was chosen from."""
     platform: Platform | None = None
     """That an index says it is for."""
+    request: str = ""
+    """What the archive's index says of its build; whatever that may be."""
     packs: bool = False
     """Whether uncompressed layers are so because of the archive's form alone: they are compressed when they go elsewhere."""
 

@@ -8,7 +8,7 @@ import string
 
 from builder.archives.found import CONFIG_LIMIT, MANIFEST_LIMIT, MOST_LAYERS, Found, descriptor_of, name_of
 from builder.errors import UsageError
-from builder.oci.image import DOCKER_INDEX_TYPE, INDEX_TYPE
+from builder.oci.image import DOCKER_INDEX_TYPE, INDEX_TYPE, REQUEST_ANNOTATION
 from builder.oci.index import suited
 from builder.oci.platform import Platform
 
@@ -69,7 +69,9 @@ def _image(archive: Archive, group: list[Descriptor], platform: Platform, *, ask
         for blob in blobs:
             _check_size(archive, blob)
         places = {blob.digest: _place(blob) for blob in blobs}
-        return Found(config, blobs, places, (name,) if name else (), "" if name else tag, data, index, said)
+        names = (name,) if name else ()
+        request = dict(group[0].annotations).get(REQUEST_ANNOTATION, "")
+        return Found(config, blobs, places, names, "" if name else tag, data, index, said, request)
     raise archive.wrong("its indexes are nested too deeply")
 
 

@@ -11,7 +11,7 @@ from builder.verify.patterns import PATTERNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from builder.verify.comparison import Comparison, LayerSide, Require, Side
@@ -131,7 +131,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def as_json(found: Comparison, require: Require, limit: int) -> str:
+def as_json(found: Comparison, require: Require, limit: int, more: Mapping[str, Any] | None = None) -> str:
+    """`more` are further fields."""
     document: dict[str, Any] = {
         "v": VERSION,
         "verdict": found.verdict,
@@ -145,6 +146,7 @@ def as_json(found: Comparison, require: Require, limit: int) -> str:
         "files_differ": len(found.files),
         "ignored": {"fields": found.ignored_fields, "files": found.ignored_files},
         "notes": list(found.notes),
+        **(more or {}),
     }
     return json.dumps(document, indent=2) + "\n"
 

@@ -54,6 +54,8 @@ class Inspected(NamedTuple):
     listed: bytes = b""
     digest: str = ""
     """Of the manifest, or of the index."""
+    request: str = ""
+    """What it says of its build."""
     images: tuple[tuple[str, str], ...] = ()
     """What a name of the store stands for, where that is several images: their platforms and ids."""
 
@@ -115,6 +117,7 @@ def _stored(record: ImageRecord, records: Sequence[ImageRecord], store: Store, *
 
         manifest = manifest_of(record, config, store, Roots(store))
     found = Inspected(config, tuple(tags), tuple(digests), Roots(store).size(Root.of(diff_ids)), manifest, index)
+    found = found._replace(request=store.request(record.config))
     if not several:
         return found
     images = tuple((each.platform, str(each.config)) for each in records)
@@ -148,7 +151,7 @@ def _archived(path: str, wanted: str, platform: Platform, *, asked: bool) -> Ins
     names = tuple(Reference.parse(name).familiar for name in found.names)
     size = sum(layer.size for layer in found.layers)
     digest = str(Digest.of(found.listed or found.manifest)) if found.manifest else ""
-    return Inspected(found.config, names, (), size, found.manifest, found.listed, digest)
+    return Inspected(found.config, names, (), size, found.manifest, found.listed, digest, found.request)
 
 
 def inspected_object(found: Inspected) -> Fields:
@@ -171,6 +174,8 @@ def inspected_object(found: Inspected) -> Fields:
             "RootFS": Fields({"Type": "layers", "Layers": [str(diff_id) for diff_id in parsed.diff_ids]}),
         }
     )
+    if found.request:
+        fields["BuildRequest"] = _request(found.request)
     if found.manifest:
         manifest = json.loads(found.manifest)
         fields["Digest"] = found.digest
@@ -191,6 +196,16 @@ def inspected_object(found: Inspected) -> Fields:
     return fields.with_unset(
         {**_NOT_HERE, "ID": fields["Id"], "Comment": comment, "VirtualSize": found.size, "Digest": found.digest}
     )
+
+
+def _request(text: str) -> str:
+    """Its digest. What an archive has may be anything."""
+    from builder.plan.recorded import parse
+
+    try:
+        return parse(text).digest
+    except ValueError as error:
+        return f"none: {error}"
 
 
 def _config(raw: dict[str, Any]) -> Fields:

@@ -117,7 +117,8 @@ class Export:
 
     def _rendered(self, output: Output) -> Rendered:
         self._last = self._render(output.compression)
-        return self._last._replace(names=tuple(str(name) for name in output.names), created=self._created)
+        names = tuple(str(name) for name in output.names)
+        return self._last._replace(names=names, created=self._created, request=self._images[0].request)
 
     def _render(self, form: Form) -> Rendered:
         rendered = [

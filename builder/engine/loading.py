@@ -10,6 +10,7 @@ from builder.events import Notice, Transfer
 from builder.oci.digest import Digest
 from builder.oci.image import LAYER_TYPE, parse_config
 from builder.oci.reference import Reference
+from builder.plan import recorded
 from builder.store.store import Member
 from builder.values import NamedTuple
 
@@ -63,7 +64,21 @@ def load(archive: Archive, images: Sequence[Found], store: Store, roots: Roots, 
     for _, id, blobs in ready:
         # Those that have no name, and those that lost it to a later one.
         store.tag("", id, blobs)
+    for image, id, _ in ready:
+        if image.request:
+            _keep_request(image, id, store, emit)
     return loaded
+
+
+def _keep_request(image: Found, id: Digest, store: Store, emit: Emit) -> None:
+    try:
+        recorded.parse(image.request)
+    except ValueError as error:
+        emit(Notice(f"what {id.short} says of its build is not kept: {error}"))
+        return
+    if not store.request(id):
+        # What a build of one's own says counts for more.
+        store.put_request(id, image.request)
 
 
 def _members(found: Sequence[tuple[Found, Member]]) -> list[Member]:

@@ -74,6 +74,8 @@ class BuiltImage(NamedTuple):
     """That its lowest layers came in (`BaseImage.blobs`)."""
     annotations: Mapping[str, str]
     """Of its manifest."""
+    request: str = ""
+    """What it says of its build (`builder.plan.recorded`); empty for one of several platforms."""
 
 
 class Use(NamedTuple):

@@ -66,10 +66,11 @@ def save(
             image = indexes.rendered(Digest.parse(record.source), store)
         else:
             root = Root.of(parse_config(config).diff_ids)
-            said = store.annotations(record.config)
+            notes = store.annotations(record.config)
             blobs = kept_blobs(record, root, store)
-            image = render(config, root, blobs, compression, store, roots, threads=threads, annotations=said)
-        rendered.append(image._replace(names=names, created=_created(config)))
+            image = render(config, root, blobs, compression, store, roots, threads=threads, annotations=notes)
+        said = "" if whole else store.request(record.config)
+        rendered.append(image._replace(names=names, created=_created(config), request=said))
     if format == "docker-dir":
         if len(rendered) != 1:
             raise UsageError("a folder of the format docker-dir holds one image", hint="save several with --format=oci-dir")

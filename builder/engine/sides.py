@@ -36,6 +36,8 @@ class Opened(NamedTuple):
     fetch: Fetch | None = None
     """None for an image of the store, which has all of its layers."""
     record: ImageRecord | None = None
+    request: str = ""
+    """What it says of its build (`builder.plan.recorded`), whatever that may be; empty for nothing."""
 
     def damaged(self, error: BuildError) -> BuildError:
         """The error that what is wrong with the image's bytes comes to."""
@@ -46,7 +48,8 @@ class Opened(NamedTuple):
 
 
 def of_store(name: str, record: ImageRecord, store: Store) -> Opened:
-    return Opened(name, "store", store.read_blob(record.config, CONFIG_LIMIT), record=record)
+    config = store.read_blob(record.config, CONFIG_LIMIT)
+    return Opened(name, "store", config, record=record, request=store.request(record.config))
 
 
 def of_archive(name: str, archive: Archive, found: Found) -> Opened:
@@ -60,7 +63,7 @@ def of_archive(name: str, archive: Archive, found: Found) -> Opened:
         if hasher.hexdigest() != descriptor.digest.hex:
             raise archive.wrong(f"the layer '{place}' is not {descriptor.digest}")
 
-    return Opened(name, "archive", found.config, found.manifest, found.listed, found.layers, fetch)
+    return Opened(name, "archive", found.config, found.manifest, found.listed, found.layers, fetch, request=found.request)
 
 
 def of_registry(name: str, looked: Looked, fetch: Fetch) -> Opened:

@@ -13,7 +13,7 @@ from builder.layers import tarwriter
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.order import sort_items
 from builder.oci.digest import Digest
-from builder.oci.image import INDEX_TYPE, MANIFEST_TYPE
+from builder.oci.image import INDEX_TYPE, MANIFEST_TYPE, REQUEST_ANNOTATION
 from builder.oci.reference import Reference
 from builder.values import NamedTuple
 
@@ -46,6 +46,8 @@ class Rendered(NamedTuple):
     """Normalised: `docker.io/library/name:tag`."""
     created: str = ""
     """RFC 3339; an annotation of the index where it is not empty."""
+    request: str = ""
+    """What it says of its build; an annotation of the index where it is not empty."""
     images: tuple[Rendered, ...] = ()
     """Those that it names where it is an index: `manifest` is the index then, and there is neither config nor layer."""
 
@@ -133,6 +135,8 @@ def _descriptors(image: Rendered) -> list[dict[str, Any]]:
         "size": len(image.manifest),
     }
     annotations = {CREATED_ANNOTATION: image.created} if image.created else {}
+    if image.request:
+        annotations[REQUEST_ANNOTATION] = image.request
     named = [
         # OCI's reference name is the tag alone; containerd's annotation has the whole name.
         {**annotations, NAME_ANNOTATION: name, REF_ANNOTATION: Reference.parse(name).tag}

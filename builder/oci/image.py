@@ -23,6 +23,8 @@ CONFIG_TYPES = (CONFIG_TYPE, "application/vnd.docker.container.image.v1+json")
 """Of images; other artifacts have others."""
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+REQUEST_ANNOTATION = "dev.pybuild.request"
+"""Of an index's descriptor: what the image says of its build (`builder.plan.recorded`)."""
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"

@@ -119,6 +119,19 @@ class Images:
                 text = canonical.dumps(dict(annotations))
                 connection.execute("INSERT INTO annotations (config, annotations) VALUES (?, ?)", (str(config), text))
 
+    def request(self, config: Digest) -> str:
+        row = self._database.one("SELECT request FROM requests WHERE config = ?", str(config))
+        return "" if row is None else str(row[0])
+
+    def put_request(self, config: Digest, text: str) -> None:
+        if self.request(config) == text:
+            return
+        with self._database.write() as connection:
+            # Those of images that are gone go with them.
+            forget = "DELETE FROM requests WHERE config = ? OR config NOT IN (SELECT config FROM images)"
+            connection.execute(forget, (str(config),))
+            connection.execute("INSERT INTO requests (config, request) VALUES (?, ?)", (str(config), text))
+
     def untag(self, name: str) -> bool:
         with self._database.write(durable=True) as connection:
             gone = connection.execute("DELETE FROM images WHERE name = ? AND name <> ''", (name,)).rowcount > 0

@@ -108,9 +108,14 @@ _INDEXES: Step = (
     "CREATE TABLE indexes (digest TEXT PRIMARY KEY, blobs TEXT NOT NULL) WITHOUT ROWID",
 )
 
+_REQUESTS: Step = (
+    # What an image says of its build. `config` is the image's id.
+    "CREATE TABLE requests (config TEXT PRIMARY KEY, request TEXT NOT NULL) WITHOUT ROWID",
+)
+
 STEPS: Sequence[Step] = (
     *(_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES),
-    *(_ANNOTATIONS, _OWNERS, _INDEXES),
+    *(_ANNOTATIONS, _OWNERS, _INDEXES, _REQUESTS),
 )
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 

@@ -371,6 +371,14 @@ class Store:
         """Let the manifest of an image that is there say this, and nothing that it said before."""
         self._images.annotate(config, annotations)
 
+    def request(self, config: Digest) -> str:
+        """What an image says of its build (`builder.plan.recorded`); empty where it says nothing."""
+        return self._images.request(config)
+
+    def put_request(self, config: Digest, text: str) -> None:
+        """Let an image that is there say this of its build, and nothing that it said before."""
+        self._images.put_request(config, text)
+
     def untag(self, name: str) -> bool:
         """Remove a name; False where there was none. Its content stays."""
         return self._images.untag(name)

@@ -103,6 +103,7 @@ def test_inspect(pybuild: Pybuild, app: str) -> None:
     (shown,) = json.loads(out(pybuild, "inspect", "app:1"))
     layers = shown["RootFS"].pop("Layers")
     size = shown.pop("Size")
+    assert re.fullmatch("sha256:[0-9a-f]{64}", shown.pop("BuildRequest"))
     assert shown == {
         "Id": app,
         "RepoTags": ["app:1"],

@@ -1,0 +1,156 @@
+"""`pybuild verify --context DIR IMAGE`: whether a tree of sources gives an image, by what the image says of its own build."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+
+from builder.build import build
+from builder.cli import diff_formats
+from builder.cli.build import platforms, request_of
+from builder.cli.diff import opened_image
+from builder.cli.faults import told
+from builder.cli.lookup import chosen, find_all
+from builder.cli.progress import shown
+from builder.cli.sources import any_platform
+from builder.cli.upkeep import keep_house
+from builder.diff import compare
+from builder.engine import sides
+from builder.engine.foreign import CONFIG_LIMIT
+from builder.engine.roots import Roots
+from builder.errors import MismatchError, UsageError
+from builder.events import BuildWarning
+from builder.plan import recorded
+from builder.store.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.cli.environment import Environment
+    from builder.cli.flags import Parsed
+    from builder.diff import Options
+    from builder.engine.sides import Opened
+    from builder.events import Emit
+    from builder.plan.recorded import BuildRequest, Difference
+    from builder.verify.comparison import Require
+
+_FILES_SHOWN = 20
+_SHM_SIZE = 64 << 20
+
+
+def compared(parsed: Parsed, environment: Environment, environ: Mapping[str, str], options: Options) -> int:
+    """0 where it does, as far as --require asks, else 4."""
+    if parsed.text("format") == "github":
+        raise UsageError(
+            "--format=github annotates lines of a Dockerfile, and --context compares images", hint="choose text or json"
+        )
+    (name,) = parsed.positionals
+    folder = parsed.text("context") or ""
+    parsed = parsed._replace(positionals=(folder,))
+    if parsed.text("platform") and len(platforms(parsed, environment)) > 1:
+        raise UsageError("one platform is verified at a time", hint="choose one by --platform")
+    # What is wrong with the flags is told before anything is opened.
+    request_of(parsed, environment, environ)
+    with (
+        Store(environment.store_root(parsed.text("root"), os.geteuid())) as store,
+        shown(environment, quiet=parsed.flag("quiet")) as reporter,
+    ):
+        try:
+            return _compared(name, folder, parsed, environment, environ, store, reporter.emit, options)
+        except OSError as error:
+            raise told(error, store.root) from error
+        finally:
+            keep_house(store, reporter.emit)
+
+
+def _compared(
+    name: str,
+    folder: str,
+    parsed: Parsed,
+    environment: Environment,
+    environ: Mapping[str, str],
+    store: Store,
+    emit: Emit,
+    options: Options,
+) -> int:
+    require: Require = "semantic" if parsed.text("require") == "semantic" else "manifest"
+    with ExitStack() as stack:
+        scratch = stack.enter_context(store.scratch())
+        folders = [os.path.join(scratch, each) for each in ("image", "layers")]
+        for each in folders:
+            os.mkdir(each)
+        platform = any_platform(platforms(parsed, environment))
+        image = opened_image(name, parsed, environment, store, platform, folders[0], stack, asked=True)
+        then = _said(image, store, emit)
+        request = request_of(with_recorded(parsed, folder, then) if then else parsed, environment, environ)
+        if request.others:
+            raise UsageError("one platform is verified at a time", hint="choose one by --platform")
+        # The image may well be the same: then it goes on saying what it said.
+        built = build(request._replace(is_recorded=False), store, emit)
+        record = chosen(str(built.id), find_all(str(built.id), store), store, request.platform, asked=False)
+        # What a tag of the store stands for has no manifest before an output is asked for: the config is the proof.
+        found = compare(image, sides.of_store(request.context, record, store), store, Roots(store), folders[1], options)
+        if image.config == store.read_blob(record.config, CONFIG_LIMIT):
+            found = found._replace(verdict="identical", fields=())
+        now = recorded.parse(built.request)
+    others = recorded.differences(then, now) if then is not None else ()
+    limit = parsed.number("limit")
+    files = _FILES_SHOWN if limit is None else limit
+    if parsed.text("format") == "json":
+        sys.stdout.write(diff_formats.as_json(found, require, files, {"request": _object(then, others)}))
+    else:
+        sys.stdout.write(diff_formats.text(found, files) + _text(then, others))
+    sys.stdout.flush()
+    return 0 if found.meets(require) else MismatchError.exit_code
+
+
+def _said(image: Opened, store: Store, emit: Emit) -> BuildRequest | None:
+    """The request of the image; of one whose name brought none (a registry keeps none), what the store has of the same."""
+    from builder.oci.digest import Digest
+
+    text = image.request or store.request(Digest.of(image.config))
+    if not text:
+        emit(BuildWarning("NoRequest", f"{image.name} says nothing of its build: the flags given here are those that count"))
+        return None
+    try:
+        return recorded.parse(text)
+    except ValueError as error:
+        emit(BuildWarning("NoRequest", f"what {image.name} says of its build does not count: {error}"))
+        return None
+
+
+def with_recorded(parsed: Parsed, folder: str, said: BuildRequest) -> Parsed:
+    """The command line with the flags of the image's own build, where they are not given."""
+    wanted: dict[str, tuple[str, ...]] = {
+        "target": (said.target,) if said.target else (),
+        "label": tuple(f"{name}={value}" for name, value in said.labels),
+        "platform": (said.platform,),
+        "source-date-epoch": () if said.epoch is None else (str(said.epoch),),
+        "network": (said.network,) if said.network != "default" else (),
+        "add-host": tuple(f"{name}:{address}" for name, address in said.hosts),
+        "shm-size": (str(said.shm_size),) if said.shm_size != _SHM_SIZE else (),
+        "ulimit": tuple(f"{name}={soft}:{hard}" for name, soft, hard in said.ulimits),
+        "file": (os.path.join(folder, said.path),) if said.path not in ("", "Dockerfile", "Containerfile") else (),
+    }
+    values = {name: parsed.values[name] or value for name, value in wanted.items()}
+    # A later one of the same name wins.
+    args = (*(f"{name}={value}" for name, value in said.args), *parsed.values["build-arg"])
+    return parsed._replace(values={**parsed.values, **values, "build-arg": args})
+
+
+def _text(then: BuildRequest | None, others: tuple[Difference, ...]) -> str:
+    if then is None:
+        return ""
+    head = f"\nthe request of the image is {then.digest}, made of the contents {then.root}\n"
+    if not others:
+        return f"{head}  this one is the same\n"
+    return head + "".join(f"  {diff_formats.safe(each.text)}\n" for each in others)
+
+
+def _object(then: BuildRequest | None, others: tuple[Difference, ...]) -> dict[str, object] | None:
+    if then is None:
+        return None
+    differences = [{"kind": each.kind, "text": each.text} for each in others]
+    return {"digest": then.digest, "root": then.root, "differences": differences}

@@ -1,0 +1,204 @@
+"""`pybuild verify --context DIR IMAGE`: an image says of its own build what it takes to repeat it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Pybuild
+
+DOCKERFILE = """FROM base AS first
+ARG A=1
+ARG FROM_WHERE=
+RUN echo $A > /made
+FROM first AS final
+COPY src /app/
+RUN --mount=type=bind,source=tool,target=/tool cat /tool > /used
+ADD other /other
+FROM first AS last
+RUN exit 3
+"""
+FLAGS = ("--build-arg", "A=2", "--build-arg", "UNKNOWN=x", "--target", "final", "--label", "l=v", "--network=none")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    (folder / "docker").mkdir(parents=True)
+    (folder / "docker/app.Dockerfile").write_text(DOCKERFILE)
+    (folder / "src").mkdir()
+    (folder / "src/main.c").write_text("int main;\n")
+    (folder / "tool").write_text("tool\n")
+    (folder / "other").write_text("other\n")
+    return folder
+
+
+@pytest.fixture
+def program(pybuild: Pybuild, busybox_base: Path) -> Pybuild:
+    assert pybuild("import", busybox_base, "base").returncode == 0
+    return pybuild
+
+
+def built(program: Pybuild, source: Path, *flags: str | Path) -> str:
+    done = program("-q", "-t", "app", "-f", source / "docker/app.Dockerfile", *FLAGS, *flags, source)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def verified(program: Pybuild, source: Path, image: str, *flags: str | Path) -> tuple[int, dict[str, Any], str]:
+    done = program("verify", "--format=json", *flags, "--context", source, image)
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+def differences(found: dict[str, Any]) -> list[str]:
+    return [each["text"] for each in found["request"]["differences"]]
+
+
+def test_no_flag_is_given_again(program: Pybuild, source: Path) -> None:
+    built(program, source)
+    done = program("verify", "-q", "--context", source, "app")
+    assert done.returncode == 0, done.stdout + done.stderr
+    digest = json.loads(program("inspect", "app").stdout)[0]["BuildRequest"]
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"app and {source} are identical"
+    assert lines[-2].startswith(f"the request of the image is {digest}, made of the contents sha256:")
+    assert lines[-1] == "  this one is the same"
+
+
+def test_which_part_of_the_source_is_another(program: Pybuild, source: Path) -> None:
+    built(program, source)
+    (source / "src/main.c").write_text("int other;\n")
+    (source / "tool").write_text("tool 2\n")
+    code, found, _ = verified(program, source, "app")
+    assert (code, found["verdict"]) == (4, "different")
+    assert differences(found) == ["line 6, COPY src /app/: other files", "line 7, RUN --mount=bind,target=/tool: other files"]
+    assert [each["path"] for each in found["files"]] == ["/app/main.c", "/used"]
+    # Elsewhere the same files are the same.
+    (source / "src/main.c").write_text("int main;\n")
+    (source / "tool").write_text("tool\n")
+    moved = source.rename(source.parent / "moved")
+    code, found, _ = verified(program, moved, "app")
+    assert (code, found["verdict"], differences(found)) == (0, "identical", [])
+    with open(moved / "docker/app.Dockerfile", "a") as file:
+        file.write("# more\n")
+    code, found, _ = verified(program, moved, "app")
+    assert (code, differences(found)) == (0, ["the Dockerfile has another text"])
+    # A flag that is given counts, and is told.
+    code, found, _ = verified(program, moved, "app", "--build-arg=A=3")
+    assert code == 4 and differences(found)[1:] == ["--build-arg: A=2 then, A=3 now"]
+
+
+def test_another_base_is_told(program: Pybuild, source: Path, tmp_path: Path, busybox_base: Path) -> None:
+    built(program, source)
+    other = tmp_path / "other"
+    subprocess.run(["cp", "-a", busybox_base, other], check=True)
+    (other / "new").write_text("new\n")
+    assert program("import", other, "base").returncode == 0
+    code, found, _ = verified(program, source, "app")
+    assert code == 4
+    (told,) = differences(found)
+    assert told.startswith("base is another image now: it was sha256:")
+
+
+def index_of(archive: Path) -> dict[str, Any]:
+    with tarfile.open(archive) as tar:
+        member = tar.extractfile("index.json")
+        assert member is not None
+        found: dict[str, Any] = json.load(member)
+        return found
+
+
+def test_it_goes_with_the_image_and_not_into_its_digests(
+    program: Pybuild, source: Path, tmp_path: Path, busybox_base: Path
+) -> None:
+    archive, plain = tmp_path / "app.tar", tmp_path / "plain.tar"
+    built(program, source, "-o", f"type=oci,dest={archive}")
+    (descriptor,) = index_of(archive)["manifests"]
+    said = descriptor["annotations"]["dev.pybuild.request"]
+    request = json.loads(said)
+    assert request["args"] == [["A", "2"]] and request["path"] == "docker/app.Dockerfile" and request["target"] == "final"
+    manifest = descriptor["digest"]
+    # The same image by another request: the same digest.
+    (source / "docker/app.Dockerfile").write_text(f"# other\n{DOCKERFILE}")
+    built(program, source, "-o", f"type=oci,dest={plain}")
+    (other,) = index_of(plain)["manifests"]
+    assert other["digest"] == manifest and other["annotations"]["dev.pybuild.request"] != said
+    (source / "docker/app.Dockerfile").write_text(DOCKERFILE)
+    # In another store, by the archive and by what is loaded from it, and saved again.
+    elsewhere = Pybuild(tmp_path / "elsewhere", tmp_path)
+    assert elsewhere("import", busybox_base, "base").returncode == 0
+    code, found, _ = verified(elsewhere, source, f"oci-archive:{archive}")
+    assert (code, found["verdict"], differences(found)) == (0, "identical", [])
+    third = Pybuild(tmp_path / "third", tmp_path)
+    assert third("load", "-i", archive).returncode == 0
+    assert json.loads(third("inspect", "app").stdout)[0]["BuildRequest"] == found["request"]["digest"]
+    saved = tmp_path / "saved.tar"
+    assert third("save", "--format=oci-archive", "-o", saved, "app").returncode == 0
+    assert index_of(saved)["manifests"][0]["annotations"]["dev.pybuild.request"] == said
+
+
+def test_an_image_that_says_nothing(program: Pybuild, source: Path, tmp_path: Path, busybox_base: Path) -> None:
+    """One of another builder, or from where no request is kept: the flags are given, and what can be compared is."""
+    built(program, source)
+    archive = tmp_path / "docker.tar"
+    assert program("save", "-o", archive, "app").returncode == 0
+    elsewhere = Pybuild(tmp_path / "elsewhere", tmp_path)
+    assert elsewhere("import", busybox_base, "base").returncode == 0
+    image = f"docker-archive:{archive}"
+    flags = ("-f", source / "docker/app.Dockerfile", *FLAGS)
+    code, found, said = verified(elsewhere, source, image, *flags)
+    assert (code, found["verdict"], found["request"]) == (0, "identical", None)
+    assert f"warning: {image} says nothing of its build: the flags given here are those that count" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda said: said.replace('"A","2"', '"A","9"').replace('"format":1', '"format":2'), "it has the format 2"),
+        (lambda said: said.replace("sha256:", "sha256:0", 1), "it is not what pybuild writes: it was changed"),
+        (lambda said: "[" * 100000, "it is no JSON"),
+        (lambda said: "\x1b[2J", "it is no JSON"),
+    ],
+)
+def test_a_request_that_was_changed_does_not_count(
+    change: Any, told: str, program: Pybuild, source: Path, tmp_path: Path
+) -> None:
+    layout = tmp_path / "layout"
+    built(program, source, "-o", f"type=oci,tar=false,dest={layout}")
+    index = json.loads((layout / "index.json").read_text())
+    annotations = index["manifests"][0]["annotations"]
+    annotations["dev.pybuild.request"] = change(annotations["dev.pybuild.request"])
+    (layout / "index.json").write_text(json.dumps(index))
+    code, found, said = verified(program, source, f"oci:{layout}", "-f", source / "docker/app.Dockerfile", *FLAGS)
+    assert (code, found["verdict"], found["request"]) == (0, "identical", None)
+    assert f"says of its build does not count: {told}" in said and "\x1b" not in said
+    third = Pybuild(tmp_path / "third", tmp_path)
+    done = third("load", "-i", layout)
+    assert done.returncode == 0 and "says of its build is not kept: it" in done.stderr
+
+
+def test_no_credentials_are_in_it(program: Pybuild, source: Path) -> None:
+    built(program, source, "--build-arg=FROM_WHERE=https://me:s3cret@example.com/x", "--secret=id=s,env=HOME")
+    found = subprocess.run(["grep", "-rac", "s3cret", program.store / "db.sqlite"], capture_output=True, text=True)
+    code, told, _ = verified(program, source, "app")
+    assert code == 4 or differences(told) == []
+    request = json.loads(
+        subprocess.run(
+            [
+                "python3",
+                "-c",
+                "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('select request from requests').fetchone())",
+                program.store / "db.sqlite",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    assert request["withheld"] == ["FROM_WHERE"] and request["args"] == [["A", "2"]]
+    assert "s3cret" not in json.dumps(request) and found.returncode in (0, 1)
