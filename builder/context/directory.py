@@ -14,6 +14,7 @@ from _thread import RLock  # `threading` costs 1 ms at start
 
 from builder.cancellation import NEVER
 from builder.context import lookback
+from builder.context.seen import Sight
 from builder.errors import BuildError
 from builder.layers.entry import Entry, FileSource
 from builder.layers.names import show
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from builder.cancellation import Cancellation
     from builder.context.hints import Hints
+    from builder.context.seen import Info, Seen
 
     class Ignore(Protocol):
         """What .dockerignore says (`builder.dockerfile.ignore.Matcher`)."""
@@ -55,6 +57,9 @@ class NothingIgnored:
         return False
 
 
+_NO_DEVICE = (0, 0)
+
+
 class DirectoryContext:
     """A source tree for COPY, for several threads. `close` it.
 
@@ -73,7 +78,8 @@ class DirectoryContext:
         self.root = os.path.abspath(root)
         self._stop = stop
         self._hints = hints
-        self._stats: dict[bytes, os.stat_result] = {}
+        self._stats: dict[bytes, Seen] = {}
+        self._sight = Sight()
         self._ignore = ignore
         self._warn = warn
         self._sources = SourcesPool()
@@ -87,7 +93,7 @@ class DirectoryContext:
         self._held: set[bytes] = set()
         # Files that did not, when anybody opened them: who had them first may have read what was there before.
         self._unsteady: set[bytes] = set()
-        info = self._stats[b""] = os.stat(self.root)
+        info = self._stats[b""] = self._sight.seen(os.stat(self.root))
         self._entries[b""] = Entry(b"", "dir", stat.S_IMODE(info.st_mode), mtime=info.st_mtime_ns)
 
     def close(self) -> None:
@@ -206,12 +212,12 @@ class DirectoryContext:
             return
         hints.keep_selection(spec, looks, content)
 
-    def _told(self, sources: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, os.stat_result]]:
+    def _told(self, sources: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, Info]]:
         return [(name, path, self._stats[path]) for name, path in sources]
 
-    def _look(self, folder: bytes) -> list[tuple[bytes, os.stat_result]]:
+    def _look(self, folder: bytes) -> list[tuple[bytes, Info]]:
         """What is in the folder now, but for what is ignored."""
-        out = []
+        out: list[tuple[bytes, Info]] = []
         with os.scandir(os.path.join(os.fsencode(self.root), folder) if folder else os.fsencode(self.root)) as listed:
             for item in listed:
                 path = folder + b"/" + item.name if folder else item.name
@@ -221,7 +227,7 @@ class DirectoryContext:
         out.sort()
         return out
 
-    def _vouched(self, folder: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    def _vouched(self, folder: bytes) -> Iterator[tuple[bytes, Info]]:
         """What was in the folder when it was listed. Raises Unsure for what may have changed since without another stat."""
         for name in self._children.get(folder, ()):
             path = folder + b"/" + name if folder else name
@@ -229,7 +235,7 @@ class DirectoryContext:
             self._check_sure(path, info)
             yield name, info
 
-    def _check_sure(self, path: bytes, info: os.stat_result) -> None:
+    def _check_sure(self, path: bytes, info: Info) -> None:
         hints = self._hints
         if stat.S_ISREG(info.st_mode):
             sure = hints is not None and hints.vouches(path, info)
@@ -289,15 +295,16 @@ class DirectoryContext:
                 raise
             raise changed(path) from error
         mode = stat.S_IMODE(info.st_mode)
+        seen = self._sight.seen(info)
         if self._hints is not None:
-            self._stats[path] = info
+            self._stats[path] = seen
         match stat.S_IFMT(info.st_mode):
             case stat.S_IFREG:
                 xattrs = _capabilities(item.path) if mode & 0o111 else ()
                 # All of them, in order: names of fields cost 3 us, and there may be many files.
-                entry = Entry(path, "file", mode, 0, 0, info.st_size, "", b"", (0, 0), xattrs, info.st_mtime_ns)
+                entry = Entry(path, "file", mode, 0, 0, seen.st_size, "", b"", _NO_DEVICE, xattrs, seen.st_mtime_ns)
                 if info.st_nlink > 1:
-                    self._inodes[path] = (info.st_dev, info.st_ino)
+                    self._inodes[path] = (seen.st_dev, seen.st_ino)
             case stat.S_IFDIR:
                 entry = Entry(path, "dir", mode, mtime=info.st_mtime_ns)
             case stat.S_IFLNK:

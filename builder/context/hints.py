@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from signal import SIGURG
     from typing import Protocol
 
+    from builder.context.seen import Info
+
     class Kept(Protocol):
         """Where hints are kept from build to build (`builder.store.hints.FileHints`): by the folder that was the context, and
         for each folder below it bytes of ours."""
@@ -83,7 +85,7 @@ class Hints:
         self._selections: list[tuple[bytes, bytes, str]] | None = None
         self._chosen = False
 
-    def recall(self, path: bytes, info: os.stat_result) -> str:
+    def recall(self, path: bytes, info: Info) -> str:
         """The sha256 of the file, in hex, that lstat(2) says this of; empty where it is not known."""
         if info.st_dev != self._device or not self._believed:
             return ""
@@ -99,7 +101,7 @@ class Hints:
         self._used.setdefault(folder, {})[row] = found
         return found
 
-    def holds(self, file: int, info: os.stat_result) -> bool:
+    def holds(self, file: int, info: Info) -> bool:
         """Whether what is read from the open file from now on is worth remembering: it is the one that lstat(2) told of, and
         no change of it would be missed. To be asked before it is read."""
         if info.st_dev != self._device or max(info.st_mtime_ns, info.st_ctime_ns) >= self._before:
@@ -111,7 +113,7 @@ class Hints:
         same = opened.st_ino == info.st_ino and opened.st_ctime_ns == info.st_ctime_ns and opened.st_size == info.st_size
         return same and not _may_be_written(file)
 
-    def remember(self, path: bytes, info: os.stat_result, digest: str) -> None:
+    def remember(self, path: bytes, info: Info, digest: str) -> None:
         """What was read of a file that holds still."""
         folder, _, name = path.rpartition(b"/")
         self._used.setdefault(folder, {})[key(name, info)] = digest
@@ -119,12 +121,12 @@ class Hints:
         self._new += 1
         self._bytes += info.st_size
 
-    def vouches(self, path: bytes, info: os.stat_result) -> bool:
+    def vouches(self, path: bytes, info: Info) -> bool:
         """Whether the digest of the file was recalled or remembered by this build."""
         folder, _, name = path.rpartition(b"/")
         return key(name, info) in self._used.get(folder, ())
 
-    def is_old(self, info: os.stat_result) -> bool:
+    def is_old(self, info: Info) -> bool:
         """Whether what is no regular file would have another ctime by now, had it changed since this look at it."""
         return info.st_ctime_ns < self._before and bool(info.st_ctime_ns % 10**9)
 
@@ -198,7 +200,7 @@ class Hints:
         return dict(zip(parts[::2], parts[1::2]))
 
 
-def key(name: bytes, info: os.stat_result) -> bytes:
+def key(name: bytes, info: Info) -> bytes:
     """What stat says of a file. A name has no slash, and no number a NUL."""
     return b"%b/%d %d %d %d %d" % (name, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_mode)
 

@@ -13,10 +13,11 @@ from builder.context.hints import key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable
 
-    Listing = Iterable[tuple[bytes, os.stat_result]]
+    from builder.context.seen import Info
+
+    Listing = Iterable[tuple[bytes, Info]]
     """Names in a folder, sorted, and what lstat(2) says of each."""
 
 VERSION = b"1"
@@ -26,7 +27,7 @@ class Unsure(Exception):
     """Something that stat does not tell enough of."""
 
 
-def digest(sources: Iterable[tuple[bytes, bytes, os.stat_result]], listing: Callable[[bytes], Listing], device: int) -> bytes:
+def digest(sources: Iterable[tuple[bytes, bytes, Info]], listing: Callable[[bytes], Listing], device: int) -> bytes:
     """Of each source its name, its path in the context and its stat; of folders all below, as `listing` gives it by the path.
 
     Raises Unsure for what lies on another file system than `device`, and for sockets, which are warned of.
@@ -42,9 +43,7 @@ def digest(sources: Iterable[tuple[bytes, bytes, os.stat_result]], listing: Call
     return hashlib.sha256(b"\0".join(parts)).digest()
 
 
-def _add_folder(
-    parts: list[bytes], path: bytes, info: os.stat_result, listing: Callable[[bytes], Listing], device: int
-) -> None:
+def _add_folder(parts: list[bytes], path: bytes, info: Info, listing: Callable[[bytes], Listing], device: int) -> None:
     parts.append(_folder(b"", info))
     # No recursion: folders may be nested more deeply than Python's calls.
     open_ = [(path, iter(listing(path)))]
@@ -62,12 +61,12 @@ def _add_folder(
             open_.pop()
 
 
-def _folder(name: bytes, info: os.stat_result) -> bytes:
+def _folder(name: bytes, info: Info) -> bytes:
     # Two slashes are in no file's key.
     return b"%b//%o" % (name, info.st_mode)
 
 
-def _single(name: bytes, info: os.stat_result, device: int) -> bytes:
+def _single(name: bytes, info: Info, device: int) -> bytes:
     if info.st_dev != device or stat.S_ISSOCK(info.st_mode):
         raise Unsure
     return key(name, info)

@@ -293,8 +293,8 @@ class Executor:
         below = Root() if step.link else root
 
         def key() -> keys.Key:
-            found = selection.digested(picked, folder.digest_of, self.stop)
-            return keys.copy_key(step, below.chain, self._content(step, found, folder))
+            missing = selection.Missing(folder.digest_of, self.stop)
+            return keys.copy_key(step, below.chain, self._content(step, picked, folder, missing))
 
         with self._work().written(step, picked, below, use, folder) as layer:
             try:
@@ -308,10 +308,16 @@ class Executor:
             made = _Job(key(), step, number, below, root)
             return self._cached(step, made.key, root) or self._made(made, lambda: layer.keep(below))
 
-    def _content(self, step: CopyStep, picked: tuple[Picked, ...], folder: DirectoryContext | None) -> str:
-        """The digest of what is copied."""
+    def _content(
+        self,
+        step: CopyStep,
+        picked: tuple[Picked, ...],
+        folder: DirectoryContext | None,
+        missing: Callable[[Item], str] | None = None,
+    ) -> str:
+        """The digest of what is copied; `missing` gives those that files lack."""
         modes = not isinstance(step.chmod, int)
-        content = selection.content_digest(picked, owners=not step.chown, modes=modes, unpacks=step.unpack)
+        content = selection.content_digest(picked, owners=not step.chown, modes=modes, unpacks=step.unpack, missing=missing)
         if folder is not None:
             self._keep(step, picked, folder, content)
         return content

@@ -15,11 +15,13 @@ from builder.errors import BuildError
 from builder.layers import settle
 from builder.layers.draft import Draft, Node, join
 from builder.layers.entry import Entry, Item
-from builder.layers.names import show
+from builder.layers.names import MAX_NAME, MAX_PATH, show
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from builder.layers.entry import Source
     from builder.layers.index import Tree
 
@@ -92,6 +94,33 @@ def place(
             _copy(draft, picked, path, folder, dress)
     items = draft.result()
     return settle.fill(items, lower_source) if lower_source else items
+
+
+def place_alone(selection: tuple[Picked, ...], below: Tree, dest: str, dress: Dress) -> Iterator[Item] | None:
+    """What `place` gives, for one folder that goes where nothing is: each item is made when it is asked for, since there may be
+    many. None where it is not so simple. Raises as `place`, before the first item."""
+    if len(selection) != 1 or not selection[0].is_dir or selection[0].ways:
+        return None
+    draft = Draft(below)
+    path = dest.strip("/").encode("utf-8", "surrogateescape")
+    draft.make_folders(draft.resolve(path if dest.endswith("/") else path.rpartition(b"/")[0]), dress.folder)
+    at = draft.resolve(path)
+    _make_top(draft, at, dress)
+    items = selection[0].items
+    room = MAX_PATH - len(at) - 1
+    if below.children(at) or any(entry.kind == "hardlink" or len(entry.path) > room for entry, _ in items):
+        return None
+    if any(len(entry.path) > MAX_NAME and len(entry.path.rpartition(b"/")[2]) > MAX_NAME for entry, _ in items):
+        return None
+    return _alone(draft.result(), items, at, dress)
+
+
+def _alone(folders: list[Item], items: Sequence[Item], at: bytes, dress: Dress) -> Iterator[Item]:
+    yield from folders
+    # Those of a selection are in order, and stay so below one folder.
+    for item in items[1:]:
+        entry, source = item
+        yield Item(dress.copied(entry, join(at, entry.path)), source)
 
 
 def make_folders(path: str, below: Tree, owner: Owner | None, *, now: int) -> list[Item]:

@@ -24,7 +24,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from builder.cancellation import Cancellation
@@ -184,21 +184,30 @@ class Roots:
             packing.commit(summary.diff_id)
         return self._added(root, items, use, summary, packing)
 
-    def written(self, items: list[Item], use: Use, folder: DirectoryContext) -> Written:
+    def written(self, items: Iterable[Item], use: Use, folder: DirectoryContext) -> Written:
         """The tar of a layer, before it is known whether anybody wants it; not for one that is to be a folder. `folder` learns
-        what was read of it."""
+        what was read of it. `items` are asked for once; a list of them is empty afterwards."""
+        assert not use.as_folder
         from builder.engine.packing import Written
 
         packing = self._packing(use, tar=True)
 
         def write() -> LayerSum:
-            summary = self._packed(items, packing, folder.opened)
-            for item, entry in zip(items, summary.entries):
-                if isinstance(item.source, FileSource) and item.source.root == folder.root:
-                    folder.learn(item.source.path, entry.digest)
+            read: list[bytes | None] = []
+
+            def noted() -> Iterator[Item]:
+                for item in _drained(items) if isinstance(items, list) else items:
+                    source = item.source
+                    read.append(source.path if isinstance(source, FileSource) and source.root == folder.root else None)
+                    yield item
+
+            summary = self._packed(noted(), packing, folder.opened)
+            for path, entry in zip(read, summary.entries):
+                if path is not None:
+                    folder.learn(path, entry.digest)
             return summary
 
-        return Written(packing, write, lambda root, summary: self._added(root, items, use, summary, packing))
+        return Written(packing, write, lambda root, summary: self._added(root, [], use, summary, packing))
 
     def _added(self, root: Root, items: list[Item], use: Use, summary: LayerSum, packing: Packing) -> Root:
         result = root.on_top(summary.diff_id)
@@ -231,7 +240,7 @@ class Roots:
         return Packing(self._store, tar=tar, gzip=self._gzip if use.ships else 0)
 
     def _packed(
-        self, items: list[Item], packing: Packing, opened: Callable[[FileSource, int], object] | None = None
+        self, items: Iterable[Item], packing: Packing, opened: Callable[[FileSource, int], object] | None = None
     ) -> LayerSum:
         from builder.layers.tarwriter import write_layer
 
@@ -411,6 +420,13 @@ def damaged(error: BuildError) -> StoreError:
     hint = "remove its folder 'snapshots' and build again with --no-cache"
     what = f"the content of '{error.name}' is not what was put there" if isinstance(error, ContentChanged) else error.message
     return StoreError(f"the store is damaged: {what}", hint=hint)
+
+
+def _drained(items: list[Item]) -> Iterator[Item]:
+    """The items, each given away: there may be many, and whoever takes them makes others in their place."""
+    items.reverse()
+    while items:
+        yield items.pop()
 
 
 def _foreign_name(layer: Layer) -> Digest:

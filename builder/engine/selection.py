@@ -121,10 +121,17 @@ def plain(step: CopyStep, tree: SourceTree) -> tuple[bytes, list[tuple[bytes, by
     return hashlib.sha256(spec).digest(), found
 
 
-def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool, unpacks: bool = False) -> str:
+def content_digest(
+    selection: tuple[Picked, ...],
+    *,
+    owners: bool,
+    modes: bool,
+    unpacks: bool = False,
+    missing: Callable[[Item], str] | None = None,
+) -> str:
     """sha256, in hex, over all that makes the result: names, types, modes (unless --chmod), owners (unless --chown), sizes,
     content, link targets, hard-link groups, devices and xattrs; no times, no place, and nothing of a source folder itself.
-    `unpacks`: archives among them are unpacked, but those that must not be."""
+    `unpacks`: archives among them are unpacked, but those that must not be. `missing` gives the digests that files lack."""
     digest = hashlib.sha256(b"pybuild-selection-v1\0")
     for picked in selection:
         digest.update(b"%d:%s%d\n" % (len(picked.name), picked.name, len(picked.items)))
@@ -136,6 +143,8 @@ def content_digest(selection: tuple[Picked, ...], *, owners: bool, modes: bool, 
                 # Of a folder the contents are copied: its own metadata reaches nothing.
                 entry = Entry(b"", "dir")
             path, kind, mode, uid, gid, size, content, link, rdev, xattrs, _ = entry
+            if not content and missing is not None:
+                content = missing(item)
             if kind == "file" and not xattrs and len(content) == 64 and rdev == (0, 0) and not link:
                 # The same row, in one piece: there may be many files.
                 octal, owner, digits = b"%o" % mode if modes else b"", b"%d:%d" % (uid, gid) if owners else b"", b"%d" % size
@@ -191,6 +200,24 @@ def digested(selection: tuple[Picked, ...], digest: Callable[[bytes], str], stop
         return Item(Entry(path, kind, mode, uid, gid, size, found, link, rdev, xattrs, mtime), item.source)
 
     return tuple(picked._replace(items=_linked(map(known, picked.items))) for picked in selection)
+
+
+class Missing:
+    """``Missing(digest, stop)(item)``: the digest of a file that has none, by its path in the context; a hard link repeats that
+    of the file that it names, which came before it."""
+
+    def __init__(self, digest: Callable[[bytes], str], stop: Cancellation) -> None:
+        self._digest = digest
+        self._stop = stop
+        self._places: dict[bytes, bytes] = {}
+
+    def __call__(self, item: Item) -> str:
+        entry, source = item
+        if entry.kind == "file" and isinstance(source, FileSource):
+            self._stop.check()
+            self._places[entry.path] = source.path
+            return self._digest(source.path)
+        return self._digest(self._places[entry.link]) if entry.kind == "hardlink" else ""
 
 
 def _linked(items: Iterable[Item]) -> tuple[Item, ...]:
@@ -363,8 +390,11 @@ def _item(entry: Entry, root: bytes, tree: SourceTree, owners: dict[Hashable, by
     digest = tree.digest(entry)
     if inode is not None and (owner := owners.setdefault(inode, relative)) != relative:
         return Item(entry._replace(path=relative, kind="hardlink", link=owner, digest=digest))
-    # `_replace` would cost twice as much, and there may be many files.
-    _, _, mode, uid, gid, size, _, _, rdev, xattrs, mtime = entry
+    path, kind, mode, uid, gid, size, known, _, rdev, xattrs, mtime = entry
+    if relative == path and kind == "file" and digest == known:
+        # All of the context: there may be many files, and an entry for each is enough.
+        return Item(entry, tree.source(entry))
+    # `_replace` would cost twice as much.
     return Item(Entry(relative, "file", mode, uid, gid, size, digest, b"", rdev, xattrs, mtime), tree.source(entry))
 
 

@@ -14,7 +14,7 @@ from builder.engine.container import Process, exec_hint, image_accounts, new_fol
 from builder.engine.emulated import devices_as_files, emulated, made_devices
 from builder.engine.mountpoints import unmounted
 from builder.engine.networks import Networks, had_network
-from builder.engine.placement import Dress, Owner, make_folders, place
+from builder.engine.placement import Dress, Owner, make_folders, place, place_alone
 from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, Interrupted, StepError, StoreError
 from builder.events import BuildWarning, Debug, SandboxChosen, StepLog, StepUsage
@@ -126,8 +126,12 @@ class Worker:
 
     def written(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, use: Use, folder: DirectoryContext) -> Written:
         """The layer of a COPY, written before it is known whether it is wanted; `folder` learns what was read of it."""
-        items = self.place(step, picked, root, "")
-        return self._roots.written(items, use, folder)
+        with _at(step.chown_span):
+            owner = self._owner(step.chown, root)
+        with _at(step.dest_span):
+            dress = Dress(owner, step.chmod if isinstance(step.chmod, int) else None, time.time_ns())
+            alone = place_alone(picked, self._roots.tree(root), step.dest, dress) if not step.unpack else None
+        return self._roots.written(alone or self.place(step, picked, root, ""), use, folder)
 
     def place(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, scratch: str) -> list[Item]:
         """The items of the layer. What archives hold is unpacked in the folder `scratch`, which must outlive their use."""

@@ -20,7 +20,7 @@ from builder.layers.entry import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from builder.layers.entry import Kind
 
@@ -48,35 +48,46 @@ def dump_index(entries: Iterable[Entry]) -> bytes:
     or after 2262 become those: file systems have further ones, and no layer of ours has any."""
     rows = list(entries)
     count = len(rows)
-    columns = list(zip(*rows)) if rows else [()] * len(Entry._fields)
-    paths, kinds, modes, uids, gids, sizes, digests, links, rdevs, xattrs, mtimes = columns
-    if any(b"\0" in path for path in paths) or any(b"\0" in link for link in links):
-        raise ValueError("a path holds a NUL byte")
-    if mtimes and (min(mtimes) < _FIRST or max(mtimes) > _LAST):
-        mtimes = tuple(min(max(mtime, _FIRST), _LAST) for mtime in mtimes)
-    marks = bytes(bool(digest) for digest in digests)
-    sums = bytes.fromhex("".join(digests))
-    if len(sums) != 32 * sum(marks):
-        raise ValueError("a digest is not 64 hexadecimal digits")
+    out = bytearray(len(_MAGIC) + 32)
+    out += count.to_bytes(8, "little")
+    # One column after the other: there may be many entries, and a build has little room beside them.
     try:
-        sections = (
-            b"\0".join(paths),
-            "".join(map(_LETTERS.__getitem__, kinds)).encode(),
-            struct.pack(f"<{count}H", *modes),
-            struct.pack(f"<{count}I", *uids),
-            struct.pack(f"<{count}I", *gids),
-            struct.pack(f"<{count}Q", *sizes),
-            sums,
-            marks,
-            b"\0".join(links),
-            struct.pack(f"<{count}q", *mtimes),
-            b"".join(_DEVICE.pack(row, *rdev) for row, rdev in enumerate(rdevs) if rdev != (0, 0)),
-            b"".join(_DEVICE.pack(row, len(k), len(v)) + k + v for row, pairs in enumerate(xattrs) if pairs for k, v in pairs),
-        )
+        for section in _sections(rows, count):
+            out += len(section).to_bytes(8, "little")
+            out += section
     except struct.error as error:
         raise ValueError(f"a number is out of range: {error}") from error
-    body = count.to_bytes(8, "little") + b"".join(len(part).to_bytes(8, "little") + part for part in sections)
-    return _MAGIC + hashlib.sha256(body).digest() + body
+    with memoryview(out) as view:
+        out[: len(_MAGIC) + 32] = _MAGIC + hashlib.sha256(view[len(_MAGIC) + 32 :]).digest()
+    return bytes(out)
+
+
+def _sections(rows: list[Entry], count: int) -> Iterator[bytes]:
+    yield _joined([row.path for row in rows])
+    yield "".join([_LETTERS[row.kind] for row in rows]).encode()
+    yield struct.pack(f"<{count}H", *[row.mode for row in rows])
+    yield struct.pack(f"<{count}I", *[row.uid for row in rows])
+    yield struct.pack(f"<{count}I", *[row.gid for row in rows])
+    yield struct.pack(f"<{count}Q", *[row.size for row in rows])
+    marks = bytes([bool(row.digest) for row in rows])
+    sums = bytes.fromhex("".join([row.digest for row in rows]))
+    if len(sums) != 32 * sum(marks):
+        raise ValueError("a digest is not 64 hexadecimal digits")
+    yield sums
+    del sums
+    yield marks
+    yield _joined([row.link for row in rows])
+    yield struct.pack(f"<{count}q", *[min(max(row.mtime, _FIRST), _LAST) for row in rows])
+    yield b"".join([_DEVICE.pack(place, *row.rdev) for place, row in enumerate(rows) if row.rdev != (0, 0)])
+    pairs = ((place, key, value) for place, row in enumerate(rows) if row.xattrs for key, value in row.xattrs)
+    yield b"".join([_DEVICE.pack(place, len(key), len(value)) + key + value for place, key, value in pairs])
+
+
+def _joined(names: list[bytes]) -> bytes:
+    joined = b"\0".join(names)
+    if joined.count(b"\0") > max(0, len(names) - 1):
+        raise ValueError("a path holds a NUL byte")
+    return joined
 
 
 def load_index(data: bytes) -> list[Entry]:
