@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 from tests.conftest import ROOT, SEARCH_PATH
 
@@ -52,3 +53,26 @@ def test_what_is_committed_has_a_ratio_for_every_workload() -> None:
 def test_an_unknown_workload_is_named() -> None:
     done = run("--workloads", "W9")
     assert (done.returncode, done.stderr) == (1, "no workload is called W9\n")
+
+
+def test_cost_against_size_in_its_short_form(busybox_base: Path, tmp_path: Path) -> None:
+    """Tiny sizes: that all series are measured, written down and drawn."""
+    result, picture = tmp_path / "scale.json", tmp_path / "scale.svg"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.scale", "--quick", "--runs=1", f"--json={result}", f"--svg={picture}"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": SEARCH_PATH, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(result.read_text())["series"]
+    names = ["files", "bytes", "steps", "stages", "images"]
+    assert list(found) == names
+    assert all(point["cold"] > 0 and point["cached"] > 0 and point["peak"] > 1 << 20 for name in names for point in found[name])
+    assert [[point["size"] for point in found[name]] for name in names] == [[10, 20], [1, 2], [1, 2], [1, 2], [1, 2]]
+    titles = [each.text or "" for each in ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}text")]
+    wanted = ["COPY of small files: seconds", "COPY of small files: memory, MB", "images in the store: seconds"]
+    assert [title for title in wanted if title not in titles] == []
+    assert done.stdout.count("\n") == 2 + len(names)

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from builder.errors import SandboxError
 from builder.sandbox.delegation import PREFIX, Delegation, controllers, read, write
-from builder.sandbox.hierarchies import PERIOD, CgroupLimits, counter, hierarchies, writes
+from builder.sandbox.hierarchies import PERIOD, CgroupLimits, hierarchies, kills_at_limit, writes
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -170,7 +170,8 @@ class Group:
             )
             # Each is in the group of one controller; that of the peak is not in all kernels of version 2.
             with suppress(FileNotFoundError):
-                kills += counter(read(os.path.join(path, events)), b"oom_kill")
+                reached = read(os.path.join(path, "memory.failcnt")) if version == 1 else b""
+                kills += kills_at_limit(read(os.path.join(path, events)), reached)
             with suppress(FileNotFoundError):
                 peak = max(peak, int(read(os.path.join(path, name))))
         return Use(kills, peak)

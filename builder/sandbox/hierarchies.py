@@ -180,6 +180,13 @@ def _with_swap(limits: CgroupLimits) -> tuple[int, bool]:
     return limits.memory_swap or 2 * limits.memory, limits.memory_swap == 0
 
 
+def kills_at_limit(events: bytes, failures: bytes = b"") -> int:
+    """Processes that were killed because the group's own limit was reached; none where that never was: then the whole machine
+    was short of memory, and chose one of these (cgroup-v2.rst, "memory.events"). `failures` is version 1's memory.failcnt."""
+    reached = int(failures or 0) if failures else counter(events, b"oom")
+    return counter(events, b"oom_kill") if reached else 0
+
+
 def counter(text: bytes, name: bytes) -> int:
     """A number of a file with a name and a number a line, as memory.events; 0 where it is not."""
     for line in text.splitlines():

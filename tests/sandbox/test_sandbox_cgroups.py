@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.sandbox.hierarchies import CONTROLLERS, CgroupLimits, Hierarchy, counter, hierarchies, writes
+from builder.sandbox.hierarchies import CONTROLLERS, CgroupLimits, Hierarchy, counter, hierarchies, kills_at_limit, writes
 from builder.sandbox.resources import out_of_memory
 from tests.conftest import ROOT
 
@@ -116,6 +116,13 @@ def test_counters() -> None:
     assert counter(b"low 0\noom 3\noom_kill 2\noom_group_kill 9\n", b"oom_kill") == 2
     assert counter(b"oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", b"oom_kill") == 1
     assert counter(b"", b"oom_kill") == 0
+
+
+def test_a_kill_of_a_machine_that_is_short_of_memory_is_no_limits() -> None:
+    assert kills_at_limit(b"low 0\nhigh 0\nmax 7\noom 1\noom_kill 2\n") == 2
+    assert kills_at_limit(b"low 0\nhigh 0\nmax 0\noom 0\noom_kill 2\n") == 0
+    assert kills_at_limit(b"oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", b"12\n") == 1
+    assert kills_at_limit(b"oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", b"0\n") == 0
 
 
 _HANDS_DOWN = """
