@@ -182,12 +182,31 @@ def _copy_content(source: bytes, target: bytes, size: int) -> None:
         writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             if size and not _cloned(reader, writer):
-                while os.sendfile(writer, reader, None, _CHUNK):
-                    continue
+                _copy_data(reader, writer, size)
         finally:
             os.close(writer)
     finally:
         os.close(reader)
+
+
+def _copy_data(reader: int, writer: int, size: int) -> None:
+    """Holes stay holes (lseek(2), SEEK_DATA)."""
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(reader, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break
+        end = os.lseek(reader, at, os.SEEK_HOLE)
+        os.lseek(writer, at, os.SEEK_SET)
+        while at < end:
+            copied = os.sendfile(writer, reader, at, min(end - at, _CHUNK))
+            if not copied:
+                break
+            at += copied
+    os.ftruncate(writer, size)
 
 
 def _cloned(reader: int, writer: int) -> bool:

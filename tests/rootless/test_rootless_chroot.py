@@ -99,6 +99,9 @@ RUN rm -r /d/sub && mkdir /d/sub && echo new > /d/sub/x
 RUN rm -r /e/f && echo file > /e/f && rm /g/one && mkdir /g/one && echo in > /g/one/file
 RUN mv /d/sub /moved && mv /moved/x /moved/z && ln /moved/z /again && ln -sf nowhere /soft
 RUN rm -rf /opaque && mkdir /opaque && chmod 700 /h && touch /h/i/added && rm /pipe && mkfifo -m 600 /pipe2
+RUN dd if=/dev/zero of=/sparse bs=1 count=0 seek=64M 2>/dev/null && echo end >> /sparse \\
+ && echo x > "$(printf '/new\\nline\\377')"
+RUN du -k /sparse | awk '$1 < 99 { print "sparse" }' > /how; tail -c 4 /sparse >> /how
 RUN rm -r /h/i/kept /d && chown 7:8 / && touch /etc/hosts /etc/resolv.conf && mkdir -p /run/x && rmdir /run/x
 RUN touch /h/i/added && { rm -f /dev/null || true; } && echo gone > /dev/shm/x && mkdir /etc/new && rm -rf /proc/x
 """
