@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT, _COLUMNS = 400, 260, 2
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 34, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 34, 34, 44
 _COLORS = ("#1f5fa8", "#c2571a", "#888888")
 
 

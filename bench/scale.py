@@ -190,6 +190,10 @@ def table(found: dict[str, list[Point]]) -> str:
     return "".join(lines)
 
 
+def _article(unit: str) -> str:
+    return "an" if unit[0] in "aeio" else "a"
+
+
 def _shown(seconds: float) -> str:
     for unit, factor in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
         if abs(seconds) * factor >= 1:
@@ -207,7 +211,8 @@ def panels(found: dict[str, list[Point]]) -> list[Panel]:
         cold, cached = [point.cold for point in points], [point.cached for point in points]
         straight = [cold[-1] * size / at[-1] for size in at]
         lines = (Line("cold", at, cold), Line("cached", at, cached), Line("in proportion", at, straight, dashed=True))
-        shown.append(Panel(f"{series.title}: seconds", lines))
+        # A store is to have no say.
+        shown.append(Panel(f"{series.title}: seconds", lines[:2] if series.images else lines))
         if series.archive:
             memory = [point.peak / 1e6 for point in points]
             shown.append(Panel(f"{series.title}: memory, MB", (Line("largest process, cold", at, memory),)))
