@@ -92,9 +92,9 @@ SERIES = (
 )
 
 
-def build(store: Path, context: Path, *flags: str | Path) -> tuple[float, int]:
+def build(store: Path, context: Path, base: Path, *flags: str | Path) -> tuple[float, int]:
     """Seconds, and bytes of the largest process."""
-    command = [PYBUILD, "--root", store, "-q", "--build-context", f"base={BASE}", *flags, context]
+    command = [PYBUILD, "--root", store, "-q", "--build-context", f"base={base}", *flags, context]
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -129,7 +129,7 @@ def fill_store(store: Path, folder: Path, count: int) -> None:
     subprocess.run(words, check=True, cwd=ROOT)
 
 
-def measure(series: Series, sizes: Sequence[int], runs: int, room: Path) -> list[Point]:
+def measure(series: Series, sizes: Sequence[int], runs: int, room: Path, base: Path) -> list[Point]:
     points = []
     for size in sizes:
         place = room / f"{series.name}-{size}"
@@ -148,12 +148,12 @@ def measure(series: Series, sizes: Sequence[int], runs: int, room: Path) -> list
             else:
                 shutil.rmtree(store, ignore_errors=True)
             os.sync()
-            seconds, peak = build(store, context, *flags)
+            seconds, peak = build(store, context, base, *flags)
             cold.append(seconds)
             peaks.append(peak)
         time.sleep(SETTLED)
-        build(store, context, *flags)
-        cached = [build(store, context, *flags)[0] for _ in range(max(runs, 3))]
+        build(store, context, base, *flags)
+        cached = [build(store, context, base, *flags)[0] for _ in range(max(runs, 3))]
         points.append(Point(size, statistics.median(cold), statistics.median(cached), max(peaks)))
         print(f"{series.name} {size}: cold {points[-1].cold:.3f} s, cached {points[-1].cached:.3f} s", file=sys.stderr)
         shutil.rmtree(place)
@@ -224,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--series", default=",".join(series.name for series in SERIES), help="names, with commas between")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
+    parser.add_argument("--base", type=Path, default=BASE, help="a folder with busybox")
     parser.add_argument("--json", type=Path, default=ROOT / "bench/scale.json")
     parser.add_argument("--svg", type=Path, default=ROOT / "docs/scale.svg")
     options = parser.parse_args(argv)
@@ -233,7 +234,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     room = Path(tempfile.mkdtemp(prefix="pybuild-scale-"))
     try:
         wanted = [series for series in SERIES if series.name in names]
-        found = {each.name: measure(each, each.quick if options.quick else each.sizes, options.runs, room) for each in wanted}
+        found = {
+            each.name: measure(each, each.quick if options.quick else each.sizes, options.runs, room, options.base)
+            for each in wanted
+        }
     finally:
         shutil.rmtree(room)
     record = {

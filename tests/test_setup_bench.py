@@ -59,7 +59,16 @@ def test_cost_against_size_in_its_short_form(busybox_base: Path, tmp_path: Path)
     """Tiny sizes: that all series are measured, written down and drawn."""
     result, picture = tmp_path / "scale.json", tmp_path / "scale.svg"
     done = subprocess.run(
-        [sys.executable, "-m", "bench.scale", "--quick", "--runs=1", f"--json={result}", f"--svg={picture}"],
+        [
+            sys.executable,
+            "-m",
+            "bench.scale",
+            "--quick",
+            "--runs=1",
+            f"--base={busybox_base}",
+            f"--json={result}",
+            f"--svg={picture}",
+        ],
         cwd=ROOT,
         env={**os.environ, "PATH": SEARCH_PATH, "TMPDIR": str(tmp_path)},
         capture_output=True,
