@@ -14,7 +14,7 @@ from builder.errors import BuildError, DockerfileError, SandboxError
 from builder.layers.folder import set_root
 from builder.layers.ownerform import form, noted
 from builder.sandbox.resources import numbered
-from builder.sandbox.spec import INSECURE, FileMount, SandboxSpec
+from builder.sandbox.spec import INSECURE, BindMount, FileMount, SandboxSpec
 from builder.sandbox.stack import NAME_SERVER
 from builder.values import NamedTuple
 
@@ -142,6 +142,11 @@ def _refuse_unmade(process: Process, points: mountpoints.MountPoints) -> None:
                 "a secret cannot be mounted as a file with --isolation=chroot: it would lie on the disk",
                 span,
                 hint="take it from a variable: --mount=type=secret,id=...,env=NAME",
+            )
+        if isinstance(mount, BindMount) and not mount.readonly and span is None:
+            raise SandboxError(
+                f"--isolation=chroot gives no folder of the host to be written to: {mount.target}",
+                hint="add :ro, which shows a copy; 'pybuild doctor' says what a stronger rung takes",
             )
     unmade = {"--security=insecure": process.insecure, "--read-only": process.readonly}
     if asked := [name for name, value in unmade.items() if value]:

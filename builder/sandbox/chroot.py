@@ -15,6 +15,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # what `signal` makes enums of
 import errno
 import os
+import stat
 
 from builder.sandbox import copytree, enter, kernel, privileges, wire
 
@@ -93,7 +94,6 @@ class _Place:
         self._job = job
         self.tree = job.work + b"/tree"
         self._copy = copytree.Tree(self.tree)
-        self._linked: list[copytree.Linked] = []
 
     def make(self) -> None:
         job = self._job
@@ -134,14 +134,14 @@ class _Place:
                 os.chmod(target, mount.mode)
             case "overlay":
                 self._copy_part(mount, target)
-            case "bind" if os.path.isdir(mount.source):
-                os.mkdir(target)
-                linked = copytree.Linked(mount.source, target)
-                linked.fill()
-                if not mount.readonly:
-                    self._linked.append(linked)
-            case _:
+            case "bind" if stat.S_ISSOCK(os.stat(mount.source).st_mode):
                 os.link(mount.source, target)
+            case "bind" if os.path.isdir(mount.source):
+                # A cache, or a folder of the host: never by links, and nothing goes back. What a command makes of it may lead
+                # anywhere.
+                copytree.Tree(target).fill((mount.source,))
+            case _:
+                copytree.copy(mount.source, target, os.stat(mount.source))
 
     def _copy_part(self, mount: Mount, target: bytes) -> None:
         """`source` in the file system that is made of the mount's layers."""
@@ -158,8 +158,6 @@ class _Place:
         return os.path.join(_inside(self.tree, b"/".join(above), make=True), name)
 
     def collect(self) -> None:
-        for linked in self._linked:
-            linked.give_back()
         self._copy.move_changes(self._job.upper)
 
 

@@ -40,6 +40,7 @@ class Tree:
     def __init__(self, path: bytes) -> None:
         self._path = path
         self._before: dict[bytes, dict[bytes, State]] = {}
+        self._own: set[int] = set()
         self.apart: set[bytes] = set()
 
     def fill(self, lowers: tuple[bytes, ...], target: bytes = b"") -> None:
@@ -59,6 +60,9 @@ class Tree:
     def remember(self) -> None:
         """What it is like before the command. From here on the clock shows another time than the last of the files has."""
         latest = 0
+        for path in self.apart:
+            # Not what is in a folder: that is a copy, and may become a file of the layer.
+            self._own.add(os.lstat(os.path.join(self._path, path)).st_ino)
         for folder, entries in self._walk():
             self._before[folder] = {entry.name: _state(entry.stat(follow_symlinks=False)) for entry in entries}
             latest = max((latest, *(state[2] for state in self._before[folder].values())))
@@ -67,23 +71,32 @@ class Tree:
             time.sleep(0.001)
 
     def move_changes(self, upper: bytes) -> None:
-        """Move what changed into the folder `upper`, and make a whiteout (a character device 0:0) for what is gone."""
+        """Move what changed into the folder `upper`, and make a whiteout (a character device 0:0) for what is gone. EBUSY where
+        something that would be mounted was moved or linked to another place, which nobody can do with a mount."""
         found = {
             folder: {entry.name: entry.stat(follow_symlinks=False) for entry in entries} for folder, entries in self._walk()
         }
+        for folder, inside in found.items():
+            for name, status in inside.items():
+                if status.st_ino in self._own:
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), b"/" + os.path.join(folder, name))
         top = os.lstat(self._path)
         made: dict[bytes, tuple[bytes, os.stat_result]] = {b"": (upper, top)}
         _dress(self._path, upper, top)
 
         def folder_above(path: bytes) -> bytes:
-            if path not in made:
-                parent, _, name = path.rpartition(b"/")
+            missing = []
+            while path not in made:
+                missing.append(path)
+                path = path.rpartition(b"/")[0]
+            for each in reversed(missing):
+                parent, _, name = each.rpartition(b"/")
                 status = found[parent][name]
-                target = os.path.join(folder_above(parent), name)
+                target = os.path.join(made[parent][0], name)
                 os.mkdir(target, 0o700)
-                _dress(os.path.join(self._path, path), target, status)
-                made[path] = target, status
-            return made[path][0]
+                _dress(os.path.join(self._path, each), target, status)
+                made[each] = target, status
+            return made[missing[0] if missing else path][0]
 
         for folder, entries in sorted(found.items()):
             before = self._before.get(folder, {})
@@ -230,89 +243,6 @@ def _dress(source: bytes, target: bytes, status: os.stat_result) -> None:
             if name == "security.capability" or (name.startswith("user.") and not name.startswith(_OVERLAY)):
                 os.setxattr(target, name, os.getxattr(source, name))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
-
-
-class Linked:
-    """A folder that others keep and a command may change, a cache: the same files under other names."""
-
-    def __init__(self, source: bytes, target: bytes) -> None:
-        self._source = source
-        self._target = target
-        self._names: set[bytes] = set()
-
-    def fill(self) -> None:
-        """Into the empty folder `target`."""
-        folders: list[tuple[bytes, bytes]] = [(self._source, self._target)]
-        for source, target in folders:
-            with os.scandir(source) as entries:
-                for entry in entries:
-                    place = os.path.join(target, entry.name)
-                    if entry.is_dir(follow_symlinks=False):
-                        os.mkdir(place, 0o700)
-                        folders.append((entry.path, place))
-                    else:
-                        os.link(entry.path, place, follow_symlinks=False)
-                        self._names.add(os.path.relpath(place, self._target))
-        for source, target in reversed(folders):
-            _dress(source, target, os.lstat(source))
-
-    def give_back(self) -> None:
-        """What was made, replaced or removed here is so there; what others did there meanwhile stays, unless it has the same
-        name. Files that were written to are the same ones anyway."""
-        kept: set[bytes] = set()
-        folders = [(self._target, self._source)]
-        for here, there in folders:
-            with os.scandir(here) as entries:
-                found = list(entries)
-            for entry in found:
-                place = os.path.join(there, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    _make_room(place)
-                    folders.append((entry.path, place))
-                    continue
-                kept.add(os.path.relpath(entry.path, self._target))
-                if _same(entry.path, place):
-                    continue
-                if os.path.isdir(place) and not os.path.islink(place):
-                    remove(place)
-                os.rename(entry.path, place)
-        for name in self._names - kept:
-            try:
-                os.unlink(os.path.join(self._source, name))
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                continue  # Others were here, too.
-        _drop_folders(self._source, self._target)
-        for here, there in reversed(folders):
-            _dress(here, there, os.lstat(here))
-
-
-def _make_room(place: bytes) -> None:
-    """A folder at `place`, whatever lay there."""
-    try:
-        os.mkdir(place, 0o700)
-    except FileExistsError:
-        if os.path.isdir(place) and not os.path.islink(place):
-            return
-        os.unlink(place)
-        os.mkdir(place, 0o700)
-
-
-def _same(one: bytes, other: bytes) -> bool:
-    try:
-        return os.path.samestat(os.lstat(one), os.lstat(other))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _drop_folders(source: bytes, target: bytes) -> None:
-    """Folders of `source` that are empty, and that `target` does not have."""
-    for folder, _, _ in os.walk(source, topdown=False):
-        if folder != source and not os.path.isdir(os.path.join(target, os.path.relpath(folder, source))):
-            try:
-                os.rmdir(folder)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
-                    raise
 
 
 def remove(path: bytes) -> None:

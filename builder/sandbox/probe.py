@@ -59,6 +59,12 @@ def explain(outcome: Outcome) -> SandboxError | None:
         return None
     stage = outcome.failed_at.split(" ")[0]
     reason = os.strerror(outcome.exec_error)
+    if stage == "collect":
+        place = outcome.failed_at.partition(" ")[2]
+        return SandboxError(
+            f"what the command changed cannot be kept: {place}: {reason}",
+            hint="--isolation=chroot has no mounts: what is one elsewhere (/dev, /etc/hosts, a --mount) must stay in its place",
+        )
     return SandboxError(f"the sandbox could not be made: {outcome.failed_at}: {reason}", hint=_HINTS.get(stage))
 
 
