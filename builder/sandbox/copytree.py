@@ -61,8 +61,10 @@ class Tree:
         """What it is like before the command. From here on the clock shows another time than the last of the files has."""
         latest = 0
         for path in self.apart:
-            # Not what is in a folder: that is a copy, and may become a file of the layer.
-            self._own.add(os.lstat(os.path.join(self._path, path)).st_ino)
+            # Not what is in a folder: that is a copy, and may become a file of the layer. It stays open: the number of what is
+            # gone may be another file's, else.
+            held = os.open(os.path.join(self._path, path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._own.add(os.fstat(held).st_ino)
         for folder, entries in self._walk():
             self._before[folder] = {entry.name: _state(entry.stat(follow_symlinks=False)) for entry in entries}
             latest = max((latest, *(state[2] for state in self._before[folder].values())))
