@@ -27,6 +27,9 @@ _AT_FDCWD = -100
 _KIND = 0o170000
 _PLAIN = (0o100000, 0o040000)
 _CAPABILITY = b"security.capability"
+_LISTS = (b"system.posix_acl_access", b"system.posix_acl_default")
+# ACL_USER and ACL_GROUP.
+_NAMED = (0x02, 0x08)
 # linux/limits.h
 _MOST_NAME, _MOST_VALUE = 255, 65536
 _PIECE = 4096
@@ -130,6 +133,8 @@ class Attributes:
             if name in HIDDEN or (name == _CAPABILITY and (is_mark(value) or not _is_plain(descriptor))):
                 raise OSError(errno.EPERM, "")
             self._supervisor.check()
+            if name in _LISTS:
+                value = _without_named(value)
             os.setxattr(b"/proc/self/fd/%d" % descriptor, name, value, how)
         finally:
             os.close(descriptor)
@@ -159,6 +164,15 @@ class Attributes:
             return
         if not (self._ids(pid).privileged and tasks.has_capability(pid, needed)):
             raise OSError(error, "")
+
+
+def _without_named(value: bytes) -> bytes:
+    """An access control list without the users and groups that it names, which the kernel does not know here. What is left has
+    the same effect on the mode; no layer has such lists (acl(5), linux/posix_acl_xattr.h)."""
+    if len(value) < 4 or (len(value) - 4) % 8:
+        return value
+    rows = [value[at : at + 8] for at in range(4, len(value), 8)]
+    return value[:4] + b"".join(row for row in rows if int.from_bytes(row[:2], "little") not in _NAMED)
 
 
 def _is_plain(descriptor: int) -> bool:

@@ -430,6 +430,13 @@ def attributes() -> None:
     unable = lambda: os.removexattr("file", "security.capability")  # noqa: E731
     apart("an owner", lambda: os.setresuid(80, 80, 80), mine, able, unable, lambda: os.chmod("file", 0o644), mine)
     print(show("file"), sorted(os.listxattr("file")))
+    os.chmod("file", 0o640)
+    rows = ((1, 6, -1), (2, 7, 1000), (4, 4, -1), (8, 2, 50), (16, 7, -1), (32, 0, -1))
+    named = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *row) for row in rows)
+    told("named", lambda: os.setxattr("file", "system.posix_acl_access", named))
+    print(show("file"), sorted(os.listxattr("file")))
+    told("unnamed", lambda: os.removexattr("file", "system.posix_acl_access"))
+    print(show("file"))
     told("capable", able)
     told("unable", unable)
     told("unable", unable)
