@@ -293,8 +293,7 @@ class Executor:
         below = Root() if step.link else root
 
         def key() -> keys.Key:
-            missing = selection.Missing(folder.digest_of, self.stop)
-            return keys.copy_key(step, below.chain, self._content(step, picked, folder, missing))
+            return keys.copy_key(step, below.chain, self._content(step, picked, folder, unread=True))
 
         with self._work().written(step, picked, below, use, folder) as layer:
             try:
@@ -313,11 +312,20 @@ class Executor:
         step: CopyStep,
         picked: tuple[Picked, ...],
         folder: DirectoryContext | None,
-        missing: Callable[[Item], str] | None = None,
+        *,
+        unread: bool = False,
     ) -> str:
-        """The digest of what is copied; `missing` gives those that files lack."""
+        """The digest of what is copied; of `unread` files the folder says theirs."""
+
+        def missing(path: bytes) -> str:
+            self.stop.check()
+            assert folder is not None
+            return folder.digest_of(path)
+
         modes = not isinstance(step.chmod, int)
-        content = selection.content_digest(picked, owners=not step.chown, modes=modes, unpacks=step.unpack, missing=missing)
+        content = selection.content_digest(
+            picked, owners=not step.chown, modes=modes, unpacks=step.unpack, missing=missing if unread else None
+        )
         if folder is not None:
             self._keep(step, picked, folder, content)
         return content

@@ -127,24 +127,30 @@ def content_digest(
     owners: bool,
     modes: bool,
     unpacks: bool = False,
-    missing: Callable[[Item], str] | None = None,
+    missing: Callable[[bytes], str] | None = None,
 ) -> str:
     """sha256, in hex, over all that makes the result: names, types, modes (unless --chmod), owners (unless --chown), sizes,
     content, link targets, hard-link groups, devices and xattrs; no times, no place, and nothing of a source folder itself.
-    `unpacks`: archives among them are unpacked, but those that must not be. `missing` gives the digests that files lack."""
+    `unpacks`: archives among them are unpacked, but those that must not be. `missing` gives the digests that files lack, by
+    their paths in the context."""
     digest = hashlib.sha256(b"pybuild-selection-v1\0")
     for picked in selection:
         digest.update(b"%d:%s%d\n" % (len(picked.name), picked.name, len(picked.items)))
         if unpacks and not picked.unpack:
             digest.update(b"packed\n")
-        for item in picked.items:
-            entry = item.entry
+        # A hard link repeats the digest of the file that it names, which comes before it.
+        named = {entry.link: "" for entry, _ in picked.items if entry.kind == "hardlink"}
+        for entry, source in picked.items:
             if entry.kind == "dir" and not entry.path:
                 # Of a folder the contents are copied: its own metadata reaches nothing.
                 entry = Entry(b"", "dir")
             path, kind, mode, uid, gid, size, content, link, rdev, xattrs, _ = entry
-            if not content and missing is not None:
-                content = missing(item)
+            if missing is not None and not content and kind == "hardlink":
+                content = named[link]
+            elif missing is not None and not content and isinstance(source, FileSource):
+                content = missing(source.path)
+            if path in named:
+                named[path] = content
             if kind == "file" and not xattrs and len(content) == 64 and rdev == (0, 0) and not link:
                 # The same row, in one piece: there may be many files.
                 octal, owner, digits = b"%o" % mode if modes else b"", b"%d:%d" % (uid, gid) if owners else b"", b"%d" % size
@@ -200,24 +206,6 @@ def digested(selection: tuple[Picked, ...], digest: Callable[[bytes], str], stop
         return Item(Entry(path, kind, mode, uid, gid, size, found, link, rdev, xattrs, mtime), item.source)
 
     return tuple(picked._replace(items=_linked(map(known, picked.items))) for picked in selection)
-
-
-class Missing:
-    """``Missing(digest, stop)(item)``: the digest of a file that has none, by its path in the context; a hard link repeats that
-    of the file that it names, which came before it."""
-
-    def __init__(self, digest: Callable[[bytes], str], stop: Cancellation) -> None:
-        self._digest = digest
-        self._stop = stop
-        self._places: dict[bytes, bytes] = {}
-
-    def __call__(self, item: Item) -> str:
-        entry, source = item
-        if entry.kind == "file" and isinstance(source, FileSource):
-            self._stop.check()
-            self._places[entry.path] = source.path
-            return self._digest(source.path)
-        return self._digest(self._places[entry.link]) if entry.kind == "hardlink" else ""
 
 
 def _linked(items: Iterable[Item]) -> tuple[Item, ...]:

@@ -211,3 +211,23 @@ def test_where_no_thread_is_to_be_had_the_end_comes_soon_and_says_so(context: Pa
     done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr.splitlines()[0]) == (1, "error: the system starts no more threads")
     assert not (tmp_path / "out.tar").exists()
+
+
+def test_a_hard_link_whose_file_alone_is_known(pybuild: Pybuild, tmp_path: Path) -> None:
+    """What an earlier build read is known by its folder: here the folder of the link has another name since, and the file's has
+    not."""
+    context = tmp_path / "linked"
+    for number in range(300):
+        (context / "many").mkdir(parents=True, exist_ok=True)
+        (context / f"many/{number}").write_text(str(number))
+    for name in ("first", "second"):
+        (context / name).mkdir()
+    (context / "first/file").write_text("linked")
+    os.link(context / "first/file", context / "second/link")
+    old_enough(context / "first/file", context / "many/299")
+    text = "FROM scratch\nCOPY . /all/\n"
+    run_build(pybuild, context, text)
+    for name in ("second", "many"):
+        (context / name).rename(context / f"other-{name}")
+    new = another(pybuild, tmp_path, "new")
+    assert ship(pybuild, context, text) == ship(new, context, text)
