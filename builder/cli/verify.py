@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
 
-FILES_SHOWN = 20
+_FILES_SHOWN = 20
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -38,17 +38,17 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         hint = did_you_mean(unknown, VARIATIONS) or f"there are {', '.join(VARIATIONS)}; all and none; -NAME for all but that"
         raise UsageError(f"there is no variation '{unknown}'", hint=hint)
     options = Options(content=not parsed.flag("no-content"), ignores=ignores_of(parsed.texts("ignore")))
-    results: dict[str, tuple[str, ...]] = {flag.name: () for flag in COMMANDS["build"].flags}
     # Of a build's flags it has all but those of results, which are not given.
+    results: dict[str, tuple[str, ...]] = {flag.name: () for flag in COMMANDS["build"].flags}
     parsed = parsed._replace(values={**results, **parsed.values})
+    limit = parsed.number("limit")
+    shown_files = _FILES_SHOWN if limit is None else limit
     if parsed.text("context") is not None:
         from builder.cli.verify_source import compared  # for those who have an image
 
-        return compared(parsed, environment, environ, options)
+        return compared(parsed, environment, environ, options, shown_files)
     request = request_of(parsed, environment, environ)
     wanted = Wanted(variations, options, other_surroundings, parsed.flag("keep-cache-mounts"))
-    limit = parsed.number("limit")
-    shown_files = FILES_SHOWN if limit is None else limit
     require = parsed.text("require") or "identical"
     with (
         Store(environment.store_root(parsed.text("root"), os.geteuid())) as store,

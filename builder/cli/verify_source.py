@@ -36,12 +36,11 @@ if TYPE_CHECKING:
     from builder.plan.recorded import BuildRequest, Difference
     from builder.verify.comparison import Require
 
-_FILES_SHOWN = 20
 _SHM_SIZE = 64 << 20
 
 
-def compared(parsed: Parsed, environment: Environment, environ: Mapping[str, str], options: Options) -> int:
-    """0 where it does, as far as --require asks, else 4."""
+def compared(parsed: Parsed, environment: Environment, environ: Mapping[str, str], options: Options, limit: int) -> int:
+    """0 where it does, as far as --require asks, else 4; `limit` files are shown."""
     if parsed.text("format") == "github":
         raise UsageError(
             "--format=github annotates lines of a Dockerfile, and --context compares images", hint="choose text or json"
@@ -58,7 +57,7 @@ def compared(parsed: Parsed, environment: Environment, environ: Mapping[str, str
         shown(environment, quiet=parsed.flag("quiet")) as reporter,
     ):
         try:
-            return _compared(name, folder, parsed, environment, environ, store, reporter.emit, options)
+            return _compared(name, folder, parsed, environment, environ, store, reporter.emit, options, limit)
         except OSError as error:
             raise told(error, store.root) from error
         finally:
@@ -74,6 +73,7 @@ def _compared(
     store: Store,
     emit: Emit,
     options: Options,
+    limit: int,
 ) -> int:
     require: Require = "semantic" if parsed.text("require") == "semantic" else "manifest"
     with ExitStack() as stack:
@@ -96,12 +96,10 @@ def _compared(
             found = found._replace(verdict="identical", fields=())
         now = recorded.parse(built.request)
     others = recorded.differences(then, now) if then is not None else ()
-    limit = parsed.number("limit")
-    files = _FILES_SHOWN if limit is None else limit
     if parsed.text("format") == "json":
-        sys.stdout.write(diff_formats.as_json(found, require, files, {"request": _object(then, others)}))
+        sys.stdout.write(diff_formats.as_json(found, require, limit, {"request": _object(then, others)}))
     else:
-        sys.stdout.write(diff_formats.text(found, files) + _text(then, others))
+        sys.stdout.write(diff_formats.text(found, limit) + _text(then, others))
     sys.stdout.flush()
     return 0 if found.meets(require) else MismatchError.exit_code
 

@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 
@@ -32,12 +30,6 @@ def context(tmp_path: Path, *runs: str, base: str = "base") -> Path:
     (folder / "Dockerfile").write_text(text)
     (folder / "file").write_text("text\n")
     return folder
-
-
-@pytest.fixture
-def program(pybuild: Pybuild, busybox_base: Path) -> Pybuild:
-    assert pybuild("import", busybox_base, "base").returncode == 0
-    return pybuild
 
 
 def verified(program: Pybuild, folder: Path, *flags: str, code: int = 4) -> dict[str, Any]:

@@ -38,12 +38,6 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def program(pybuild: Pybuild, busybox_base: Path) -> Pybuild:
-    assert pybuild("import", busybox_base, "base").returncode == 0
-    return pybuild
-
-
 def built(program: Pybuild, source: Path, *flags: str | Path) -> str:
     done = program("-q", "-t", "app", "-f", source / "docker/app.Dockerfile", *FLAGS, *flags, source)
     assert done.returncode == 0, done.stderr
