@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from builder.context.directory import DirectoryContext
 from builder.dockerfile.ignore import Matcher
-from builder.engine.placement import Dress, Owner, make_folders, place
+from builder.engine.placement import Dress, Owner, make_folders, place, place_alone
 from builder.engine.selection import Picked, select
 from builder.errors import BuildError, Span
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
@@ -129,6 +129,7 @@ def copy_on_disk(source: str, name: str, dest: str, dress: Dress) -> None:
 @given(below=TREES, source=TREES, take=NAMES | st.just("."), dest=DESTINATIONS, dress=DRESSES)
 @example({"a": ("link", b"/b/c", 0)}, {"x": ("file", b"1", 0o644)}, ".", "/a/", Dress(None, None, 0))
 @example({"b": ("dir", b"", 0o700)}, {"b": ("dir", b"", 0o711)}, ".", "/", Dress(None, None, 0))
+@example({}, {"b/a": ("file", b"1", 0o600), "b-a": ("link", b"c", 0)}, ".", "/new/one/", Dress(Owner(7, 8), 0o640, 0))
 def test_copy_does_what_the_copier_does(below: Planted, source: Planted, take: str, dest: str, dress: Dress) -> None:
     with tempfile.TemporaryDirectory(prefix="place-") as folder:
         root = Path(folder, "root")
@@ -142,7 +143,11 @@ def test_copy_does_what_the_copier_does(below: Planted, source: Planted, take: s
         ours: Seen = {}
         try:
             picked = select((CopySource(take, Span(1, 1, 1, 2)),), sources, where="it", keyword="COPY")
-            ours = merged(tree, place(picked, tree, dest, dress))
+            items = place(picked, tree, dest, dress)
+            # The way of many files, where it is one for these: nothing less, and in this order.
+            alone = place_alone(picked, tree, dest, dress)
+            assert alone is None or list(alone) == items
+            ours = merged(tree, items)
         except BuildError as error:
             message = error.message
         finally:
@@ -355,3 +360,19 @@ def test_many_sources_need_a_folder() -> None:
     for dest in ("/file", "/new", "/usr/new"):
         with pytest.raises(BuildError, match="several sources need a folder to go to"):
             place(picked, tree_of(*BELOW), dest, Dress(None, None, 0))
+
+
+def test_one_folder_that_goes_where_nothing_is_needs_no_draft() -> None:
+    folder, file = Item(Entry(b"", "dir", 0o755)), Item(Entry(b"x", "file", 0o644, size=1), BytesSource(b"1"))
+    picked = (Picked(b"", (folder, file)),)
+    dress = Dress(None, None, 0)
+    alone = place_alone(picked, Tree(), "/new/", dress)
+    assert alone is not None and [item.entry.path for item in alone] == [b"new", b"new/x"]
+    # Whatever asks for more does not get it so.
+    below = tree_of(Entry(b"new", "dir", 0o755), Entry(b"new/x", "symlink", 0o777, link=b"y"))
+    assert place_alone(picked, below, "/new/", dress) is None
+    linked = Item(Entry(b"y", "hardlink", 0o644, size=1, link=b"x"))
+    assert place_alone((Picked(b"", (folder, file, linked)),), Tree(), "/new/", dress) is None
+    assert place_alone((*picked, *picked), Tree(), "/new/", dress) is None
+    long = Item(Entry(b"x" * 256, "file", 0o644, size=1), BytesSource(b"1"))
+    assert place_alone((Picked(b"", (folder, long)),), Tree(), "/new/", dress) is None
