@@ -18,7 +18,7 @@ from builder.sandbox.capabilities import DOCKER_CAPABILITIES, absent
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require, require_terminal
 from builder.sandbox.resources import Limits
-from builder.sandbox.rungs import Isolation
+from builder.sandbox.rungs import CHROOT_WARNING, Isolation
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -107,6 +107,8 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
     require(request.isolation)
     if request.terminal:
         require_terminal(request.isolation)
+    if request.isolation.rung == "chroot":
+        warn(CHROOT_WARNING)
     groups = _enforceable(request)
     networks = Networks(request.isolation, warn)
     process = networks.connect(process, request.network)

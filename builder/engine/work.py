@@ -24,6 +24,7 @@ from builder.plan.heredocs import PIPES
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
 from builder.sandbox.resources import out_of_memory
+from builder.sandbox.rungs import CHROOT_WARNING
 from builder.sandbox.spec import ScriptMount
 
 TYPE_CHECKING = False
@@ -59,10 +60,6 @@ _WEAKER = {
     "seccomp": "the builder may load no seccomp filter: RUN steps may call what its own container allows",
     "capabilities": "the builder itself lacks capabilities that Docker gives to RUN steps: what needs them fails",
 }
-_CHROOT = (
-    "--isolation=chroot keeps nothing apart but files: RUN steps see and can end the processes of this machine or container,"
-    " have its network, and no /proc. Build nothing with it that you do not trust"
-)
 _SHOWN = (
     "the image has device nodes, which programs see as empty files in a user namespace: one that copies or packs them (cp, tar)"
     " copies files. The result is kept apart from root's"
@@ -288,7 +285,7 @@ class Worker:
         if rung is not None and not told:
             self._emit(SandboxChosen(rung, reason))
         if rung == "chroot" and not told:
-            self._emit(BuildWarning("WeakerSandbox", _CHROOT))
+            self._emit(BuildWarning("WeakerSandbox", CHROOT_WARNING))
 
     def _tell(self, fallbacks: tuple[str, ...]) -> None:
         """What this machine does not give to a sandbox, once a build: a warning where it protects less, a note elsewhere."""

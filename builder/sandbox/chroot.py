@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from builder.sandbox.wire import Job, Mount
 
-WITHHELD = 1 << 18 | 1 << 27
-"""CAP_SYS_CHROOT and CAP_MKNOD."""
 _SYS_ADMIN = 1 << 21
 _SET_CHILD_SUBREAPER = 36
 _SIGCHLD = 17
@@ -39,7 +37,6 @@ _LINKS = (
     (b"/proc/self/fd/1", b"stdout"),
     (b"/proc/self/fd/2", b"stderr"),
 )
-_KIND, _FOLDER, _CHAR = 0o170000, 0o040000, 0o020000
 
 
 def keep(
@@ -73,18 +70,19 @@ def keep(
         if status is not None:
             place.collect()
     except OSError as error:
-        os.write(errors, wire.pack_failure(error.errno or errno.EIO, f"{stage} {_shown(error)}".rstrip()))
-        _end_all()
-        os._exit(125)
+        at = f" {os.fsdecode(error.filename)}" if error.filename else ""
+        _give_up(errors, error.errno or errno.EIO, stage + at)
     except BaseException as error:  # noqa: BLE001 whatever it is, the keeper must never come back into the server's loop
-        os.write(errors, wire.pack_failure(errno.EIO, f"{stage}: {error!r}"))
-        _end_all()
+        _give_up(errors, errno.EIO, f"{stage}: {error!r}")
+    else:
+        _end_as(status)
+    finally:
         os._exit(125)
-    _end_as(status)
 
 
-def _shown(error: OSError) -> str:
-    return os.fsdecode(error.filename) if error.filename else ""
+def _give_up(errors: int, code: int, said: str) -> None:
+    os.write(errors, wire.pack_failure(code, said))
+    _end_all()
 
 
 class _Place:
@@ -111,7 +109,7 @@ class _Place:
     def _make_devices(self) -> None:
         dev = self.tree + b"/dev/"
         for name, major, minor in _DEVICES:
-            os.mknod(dev + name, _CHAR | 0o666, os.makedev(major, minor))
+            os.mknod(dev + name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
             os.chmod(dev + name, 0o666)
         for target, name in _LINKS:
             os.symlink(target, dev + name)
@@ -122,10 +120,13 @@ class _Place:
     def _mount(self, mount: Mount) -> None:
         """Something at the mount's target that is as if it were mounted. What the image has there is gone from the copy, which
         nobody keeps."""
-        target = self._target(mount.target)
+        target, path = self._target(mount.target), mount.target.strip(b"/")
         if os.path.lexists(target):
             copytree.remove(target)
-        self._copy.apart.add(mount.target.strip(b"/"))
+        # What was put below before is hidden, as by a mount.
+        self._copy.apart = {other for other in self._copy.apart if not other.startswith(path + b"/")} | {path}
+        # A path of the host may be a link; it is the user's, and no image's.
+        source = os.path.realpath(mount.source) if mount.kind == "bind" else b""
         match mount.kind:
             case "file" | "script":
                 _write(target, mount)
@@ -134,14 +135,14 @@ class _Place:
                 os.chmod(target, mount.mode)
             case "overlay":
                 self._copy_part(mount, target)
-            case "bind" if stat.S_ISSOCK(os.stat(mount.source).st_mode):
-                os.link(mount.source, target)
-            case "bind" if os.path.isdir(mount.source):
+            case "bind" if stat.S_ISSOCK(os.stat(source).st_mode):
+                os.link(source, target)
+            case "bind" if os.path.isdir(source):
                 # A cache, or a folder of the host: never by links, and nothing goes back. What a command makes of it may lead
                 # anywhere.
-                copytree.Tree(target).fill((mount.source,))
+                copytree.Tree(target).fill((source,))
             case _:
-                copytree.copy(mount.source, target, os.stat(mount.source))
+                copytree.copy(source, target, os.stat(source))
 
     def _copy_part(self, mount: Mount, target: bytes) -> None:
         """`source` in the file system that is made of the mount's layers."""
@@ -172,7 +173,7 @@ def _inside(folder: bytes, path: bytes, *, make: bool = False) -> bytes:
         done = os.path.join(done, name)
         if make and not os.path.lexists(done):
             os.mkdir(done, 0o755)
-    if make and os.lstat(done).st_mode & _KIND != _FOLDER:
+    if make and not stat.S_ISDIR(os.lstat(done).st_mode):
         raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     return done
 
@@ -216,7 +217,7 @@ def _steps(
         ("descriptors", lambda: enter.close_others((errors,), missing)),
         ("cwd", lambda: enter.change_folder(job)),
         ("landlock", lambda: enter.scope(job, missing)),
-        ("capabilities", lambda: _drop_bounding(job)),
+        ("capabilities", lambda: privileges.drop_bounding(job)),
         ("seccomp", lambda: enter.filter_calls(job) if "seccomp" not in missing else None),
         ("ulimit", lambda: privileges.limit(job)),
         ("user", lambda: privileges.become(job)),
@@ -225,18 +226,6 @@ def _steps(
         ("no-new-privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1) if job.no_new_privileges else None),
         ("exec", lambda: enter.execute(job)),
     ]
-
-
-def _drop_bounding(job: Job) -> None:
-    """As `privileges.drop_bounding`, but /proc is not there any more: the kernel says EINVAL behind its last capability."""
-    for capability in range(64):
-        if not job.capabilities >> capability & 1:
-            try:
-                kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                return
 
 
 def _die_with(keeper: int) -> None:

@@ -354,7 +354,10 @@ def _fields(
         "stack": os.fsencode(spec.stack),
         "mounts": tuple(_mount(mount) for mount in spec.mounts),
         "shm_size": spec.shm_size,
-        "capabilities": capabilities.mask(spec.capabilities),
+        # With the one it would leave its copy, with the other make a disk: nothing else holds it.
+        "capabilities": capabilities.mask(set(spec.capabilities) - {"CAP_SYS_CHROOT", "CAP_MKNOD"})
+        if spec.chroot
+        else capabilities.mask(spec.capabilities),
         "without": tuple(spec.without),
         "seccomp": seccomp,
         "emulate": spec.emulate,

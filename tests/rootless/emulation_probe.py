@@ -12,6 +12,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -382,6 +383,10 @@ def limits() -> None:
     apart("limits", sets)
 
 
+def listed(path: str) -> list[str]:
+    return sorted(os.listxattr(path, follow_symlinks=False))
+
+
 def attributes() -> None:
     touch("file", 0o644)
     os.symlink("file", "link")
@@ -403,11 +408,11 @@ def attributes() -> None:
         ):
             for flags in (0, os.XATTR_CREATE, os.XATTR_REPLACE, 4):
                 said = f"{path} {name[:20]} {len(value)} {flags}"
-                told(said, lambda: os.setxattr(path, name, value, flags, follow_symlinks=False))  # noqa: B023
-        told(f"{path} lists", lambda: sorted(os.listxattr(path, follow_symlinks=False)))  # noqa: B023
+                told(said, partial(os.setxattr, path, name, value, flags, follow_symlinks=False))
+        told(f"{path} lists", partial(listed, path))
         for name in ("user.mine", "user.mine", "other", "trusted.x", "security.x", "", "user.none"):
-            told(f"{path} loses {name}", lambda: os.removexattr(path, name, follow_symlinks=False))  # noqa: B023
-        print(show(path), sorted(os.listxattr(path, follow_symlinks=False)))
+            told(f"{path} loses {name}", partial(os.removexattr, path, name, follow_symlinks=False))
+        print(show(path), listed(path))
     told("follows", lambda: os.setxattr("link", "user.a", b"1"))
     told("not there", lambda: os.setxattr("none", "user.a", b"1"))
     told("no more", lambda: os.removexattr("none", "user.a"))
@@ -425,9 +430,9 @@ def attributes() -> None:
     told("empty", lambda: libc.setxattr(b"file", b"user.x", None, ctypes.c_size_t(0), 0))
     os.chmod("file", 0o444)
     told("root", lambda: os.setxattr("file", "user.d", b"1"))
-    mine = lambda: os.setxattr("file", "user.e", b"1")  # noqa: E731
-    able = lambda: os.setxattr("file", "security.capability", CAPABILITY)  # noqa: E731
-    unable = lambda: os.removexattr("file", "security.capability")  # noqa: E731
+    mine = partial(os.setxattr, "file", "user.e", b"1")
+    able = partial(os.setxattr, "file", "security.capability", CAPABILITY)
+    unable = partial(os.removexattr, "file", "security.capability")
     apart("an owner", lambda: os.setresuid(80, 80, 80), mine, able, unable, lambda: os.chmod("file", 0o644), mine)
     print(show("file"), sorted(os.listxattr("file")))
     os.chmod("file", 0o640)

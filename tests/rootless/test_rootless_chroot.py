@@ -82,7 +82,7 @@ def test_it_is_taken_when_it_is_asked_for(contained: Contained, base: Path, cont
         "\nsandbox: chroot, a copy of the root file system, and no namespaces: nothing but files is kept apart\n" in done.stderr
     )
     for warned in (
-        "--isolation=chroot keeps nothing apart but files: RUN steps see and can end the processes of this machine",
+        "--isolation=chroot keeps nothing apart but files: commands see and can end the processes of this machine",
         "the network of commands is the host's, since there is no network stack here: a chroot has no network of its own",
         "the builder may load no seccomp filter",
     ):
@@ -137,6 +137,7 @@ RUN --mount=type=cache,target=/c,uid=9,mode=0700 stat -c '%u %a' /c > /owner; ec
 RUN --mount=type=bind,source=files,target=/b,rw --mount=type=bind,from=first,source=/data,target=/s \\
     --mount=type=tmpfs,target=/t --mount=type=secret,id=s,env=WORD cat /b/a /s/file /s/soft; ls -la /t; echo new > /b/new; \\
     rm /b/a; touch /t/x /s/x; test $WORD = four
+RUN --mount=type=bind,from=first,source=/data,target=/etc ls /etc > /listed; test -f /etc/file
 RUN cat /t/below; test ! -e /b; test ! -e /c
 RUN <<END sh
 echo here > /heredoc
@@ -196,6 +197,11 @@ def test_no_folder_of_the_host_is_written_to(contained: Contained, base: Path, t
     done = contained("run", "-v", f"{folder}:/v:ro", "base", "sh", "-c", "cat /v/f; echo evil > /v/f; echo more > /v/g")
     assert (done.returncode, done.stdout) == (0, "good"), done.stderr
     assert [each.read_text() for each in folder.iterdir()] == ["good"]
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "file").symlink_to(folder / "f")
+    mounts = ("-v", f"{tmp_path}/link:/v:ro", "-v", f"{tmp_path}/file:/g:ro")
+    done = contained("run", *mounts, "base", "sh", "-c", "cat /v/f /g; stat -c %A /v")
+    assert (done.returncode, done.stdout) == (0, "goodgooddrwxr-xr-x\n"), done.stderr
     done = contained("run", "-v", f"{folder}:/v", "base", "true")
     assert done.returncode == 6 and "--isolation=chroot gives no folder of the host to be written to: /v" in done.stderr
 
@@ -260,6 +266,7 @@ def test_run_has_no_terminal_and_no_read_only_root(contained: Contained, base: P
     assert contained("import", base, "base").returncode == 0
     done = contained("run", "base", "sh", "-c", "echo out; exit 7")
     assert (done.returncode, done.stdout) == (7, "out\n")
+    assert done.stderr.count("warning: --isolation=chroot keeps nothing apart but files") == 1
     done = contained("run", "base", "sh", "-c", "kill -SEGV $$")
     assert done.returncode == 128 + signal.SIGSEGV
     done = contained("run", "base", "none")
