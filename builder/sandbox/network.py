@@ -108,6 +108,10 @@ class Wires:
             if os.geteuid() != 0:
                 # To enter the namespace, which belongs to the builder's user namespace.
                 kernel.hand_on_capabilities()
+            # slirp4netns leaves the host's tree behind by unmounting it, and makes only the root of it its own before: below it
+            # that would take the host's mounts away where they are shared, as systemd has them (mount_namespaces(7)).
+            kernel.unshare(kernel.CLONE_NEWNS)
+            kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_SLAVE)
             os.execve(program, (program, *_options(program)), {})
         finally:
             os._exit(125)

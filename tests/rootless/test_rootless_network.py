@@ -19,6 +19,8 @@ from tests.conftest import Pybuild
 from tests.rootless.rootless_users import UserPybuild, until
 
 OUTSIDE = """\
+# As systemd has it: what is unmounted elsewhere in a copy of these mounts is unmounted here.
+mount --make-rshared /
 ip link set lo up
 ip addr add 192.0.2.1/32 dev lo
 ip link add up0 type veth peer name up1
@@ -45,8 +47,10 @@ if [ -n "$NAMES" ]; then
     until [ -e {room}/ready ]; do sleep 0.02; done
 fi
 code=0
+cut -d' ' -f5 /proc/self/mountinfo > {room}/before
 "$@" || code=$?
 kill $first $second $third
+cut -d' ' -f5 /proc/self/mountinfo | diff {room}/before - >&2 || exit 99
 exit $code
 """
 LOOK = """\
