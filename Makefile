@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: corpus rungs help demo test test-pythons check docs setup clean web vertx bench bench-scale bench-registry times soak faults escapes kills
+.PHONY: corpus machine rungs help demo test test-pythons check docs setup clean web vertx bench bench-scale bench-registry times soak faults escapes kills
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -98,6 +98,10 @@ escapes: .venv/.ready ## what each way out of the sandbox gets: write the table 
 kills: .venv/.ready ## how builds end that are killed, and in how many seconds all is gone: write the table that the tests compare with
 	@.ci/packages busybox newuidmap
 	@.venv/bin/python -m tests.escape.escape_kills $(OUTPUT)
+
+machine: setup ## tests of the sandbox with Debian's own kernel, cgroups of version 2 and shared mounts, in a virtual machine (20 minutes; TESTS=)
+	@SECONDS_LEFT=3600 .ci/machine .venv/bin/python -m pytest -q -p no:cacheprovider --color=no \
+	    $(or $(TESTS),tests/sandbox tests/cli/test_cli_limits_cgroup.py tests/rootless/test_rootless_cgroups.py --ignore=tests/sandbox/test_sandbox_machine.py)
 
 check: .venv/.ready ## ruff and mypy
 	@.venv/bin/ruff check .

@@ -109,7 +109,6 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
         require_terminal(request.isolation)
     if request.isolation.rung == "chroot":
         warn(CHROOT_WARNING)
-    groups = _enforceable(request)
     networks = Networks(request.isolation, warn)
     process = networks.connect(process, request.network)
     if config.platform[:2] != Platform.of_machine(os.uname().machine)[:2]:

@@ -1,8 +1,8 @@
 """Control groups for commands that are limited: made before the command begins, and removed when it has ended.
 
-A group is a folder `pybuild-...` under flock(2) in each hierarchy that the limits need, in the builder's own group or in the
-one that the user names. The lock goes when the builder does, however it ends: the next builder that limits something removes
-the groups of the dead. What else is changed of a hierarchy is undone at the end (`delegation`).
+A group is a folder `pybuild-...` under flock(2) in each hierarchy that the limits need: in the builder's own group, in one
+above it (`delegation`), or in the one that the user names. The lock goes when the builder does, however it ends: the next
+builder that limits something removes the groups of the dead. What else is changed of a hierarchy is undone at the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 
 from builder.errors import SandboxError
-from builder.sandbox.delegation import PREFIX, Delegation, controllers, read, write
+from builder.sandbox.delegation import PREFIX, Delegation, read, write
 from builder.sandbox.hierarchies import PERIOD, CgroupLimits, hierarchies, kills_at_limit, writes
 from builder.values import NamedTuple
 
@@ -92,14 +92,16 @@ class Groups:
             known = hierarchies(groups.read(), mounts.read())
         wanted = self.limits.controllers()
         found: list[tuple[str, int, tuple[str, ...]]] = []
-        for one in known:
+        # Those of version 1 are in no hierarchy of version 2, which takes what is left.
+        for one in sorted(known, key=lambda one: one.version):
             folder = self._parent(one)
             if folder is None:
                 continue
-            here = one.controllers if one.version == 1 else controllers(folder, "cgroup.controllers")
-            ours = tuple(name for name in wanted if name in here)
-            if one.version == 2 and ours:
-                self._hand_down(folder, ours)
+            if one.version == 1:
+                ours = tuple(name for name in wanted if name in one.controllers)
+            else:
+                taken = [name for _, _, names in found for name in names]
+                folder, ours = self._second(one, folder, tuple(name for name in wanted if name not in taken))
             if ours or self.limits.parent:
                 found.append((folder, one.version, ours))
         if lacking := [name for name in wanted if not any(name in names for _, _, names in found)]:
@@ -127,12 +129,14 @@ class Groups:
             hint=f"leave {flag} out, or start the builder in a cgroup that is its own: {_DELEGATE}",
         )
 
-    def _hand_down(self, folder: str, ours: tuple[str, ...]) -> None:
+    def _second(self, hierarchy: Hierarchy, folder: str, wanted: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+        """Where groups are made in version 2, and which of the controllers they have there."""
+        top = folder if self.limits.parent else hierarchy.mount
         try:
-            self._delegation.hand_down(folder, ours)
+            return self._delegation.place(folder, top, wanted)
         except OSError as error:
             raise SandboxError(
-                f"{_FLAGS[ours[0]]} cannot be enforced: {error.filename}: {error.strerror}",
+                f"{_FLAGS[wanted[0]]} cannot be enforced: {error.filename}: {error.strerror}",
                 hint=_what_to_do(error, self.limits),
             ) from None
 
@@ -149,6 +153,10 @@ class Group:
         """One more, with these limits. Raises OSError."""
         path, lock = _make(parent)
         self._folders.append((path, version, lock))
+        kind = os.path.join(path, "cgroup.type")
+        if version == 2 and read(kind) != b"domain\n":
+            # It takes no process, below a group of threads.
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), kind)
         for each in wanted:
             value = each.value
             if not value:

@@ -132,47 +132,48 @@ folder, controller = sys.argv[1:]
 own = lambda: open("/proc/self/cgroup").read().rpartition("0::")[2].strip().rpartition("/")[2].partition("-builder-")[0]
 write(folder + "/cgroup.procs", "0")
 delegation = Delegation(may_move=True)
-delegation.hand_down(folder, (controller,))
-os.mkdir(folder + "/pybuild-child")
-print(any(name.startswith(controller + ".") for name in os.listdir(folder + "/pybuild-child")), own())
-os.rmdir(folder + "/pybuild-child")
-delegation.close()
-print(open(folder + "/cgroup.subtree_control").read().split(), own())
+try:
+    delegation.hand_down(folder, (controller,))
+    os.mkdir(folder + "/pybuild-child")
+    print(any(name.startswith(controller + ".") for name in os.listdir(folder + "/pybuild-child")), own())
+    os.rmdir(folder + "/pybuild-child")
+finally:
+    delegation.close()
+    print(open(folder + "/cgroup.subtree_control").read().split(), own())
 """
+
+
+def second() -> Hierarchy:
+    return next(
+        one
+        for one in hierarchies(Path("/proc/self/cgroup").read_bytes(), Path("/proc/self/mountinfo").read_bytes())
+        if one.version == 2
+    )
 
 
 def test_who_is_alone_in_a_group_makes_room_for_controllers(tmp_path: Path) -> None:
     """On the kernel's version 2, with any controller that it has there; where it has none, that is what is said."""
-    place = next(
-        one.own
-        for one in hierarchies(Path("/proc/self/cgroup").read_bytes(), Path("/proc/self/mountinfo").read_bytes())
-        if one.version == 2
-    )
-    controller = next(iter(Path(place, "cgroup.controllers").read_text().split()), CONTROLLERS[0])
-    control = Path(place, "cgroup.subtree_control")
-    before = control.read_text().split()
-    handed = controller in before
-    if not handed:
-        try:
-            control.write_text(f"+{controller}")
-            handed = True
-        except OSError:
-            pass  # It is not the root, or has none.
-    folder = Path(place, f"tests-{os.getpid()}")
+    place, top = Path(second().own), Path(second().mount)
+    while place != top and not (place / "cgroup.subtree_control").read_text().strip():
+        place = place.parent
+    controller = next(iter((place / "cgroup.subtree_control").read_text().split()), "")
+    folder = place / f"tests-{os.getpid()}"
     folder.mkdir()
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _HANDS_DOWN, str(folder), controller], capture_output=True, text=True, cwd=ROOT
+            [sys.executable, "-c", _HANDS_DOWN, str(folder), controller or CONTROLLERS[0]],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
         )
-        if handed:
+        if controller:
             assert done.stdout == f"True pybuild\n[] {folder.name}\n", done.stderr
         else:
             assert "cgroup.subtree_control" in done.stderr
+            assert done.stdout == f"[] {folder.name}\n"
         assert os.path.exists(folder) and not [entry for entry in os.scandir(folder) if entry.is_dir()]
     finally:
         folder.rmdir()
-        if handed and controller not in before:
-            control.write_text(f"-{controller}")
 
 
 def test_out_of_memory_at_a_limit_that_is_not_the_command_s_own() -> None:
