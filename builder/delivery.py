@@ -114,9 +114,9 @@ def _pusher(request: Request, store: Store, emit: Emit) -> Push | None:
     if access is None:
         return None
 
-    def take(image: Rendered, names: Sequence[Reference]) -> int:
+    def take(image: Rendered, names: Sequence[Reference], *, with_request: bool) -> int:
         from builder.engine.pushing import push  # for those who push
 
-        return push(image, names, access(), store, emit)
+        return push(image, names, access(), store, emit, with_request=with_request)
 
     return take

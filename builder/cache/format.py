@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from builder import canonical
 from builder.errors import BuildError
-from builder.oci.digest import Descriptor, Digest
+from builder.oci.artifact import EMPTY_DESCRIPTOR
+from builder.oci.digest import Digest
 from builder.oci.image import CONFIG_TYPES as IMAGE_CONFIGS
 from builder.oci.image import LAYER_TYPE, MANIFEST_TYPE, descriptor_json, parse_descriptor
 from builder.values import NamedTuple
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from builder.oci.digest import Descriptor
+
 _FAMILY = "application/vnd.pybuild.cache."
 ARTIFACT_TYPE = f"{_FAMILY}v1"
 CONFIG_TYPE = f"{ARTIFACT_TYPE}+json"
@@ -35,9 +38,6 @@ MOUNT_TYPE = f"{_FAMILY}mount.v1.tar+zstd"
 MANIFEST_LIMIT = 4 << 20
 """Bytes, as registries have it."""
 CONFIG_LIMIT = 64 << 20
-EMPTY = b"{}"
-"""The layer of a cache without layers: registries want one (image-spec manifest.md, "Guidance for an Empty Descriptor")."""
-EMPTY_DESCRIPTOR = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(EMPTY), len(EMPTY))
 
 _LAYER_TYPES = (LAYER_TYPE, f"{LAYER_TYPE}+gzip", f"{LAYER_TYPE}+zstd")
 _BUILDKIT_TYPE = "application/vnd.buildkit.cacheconfig.v0"

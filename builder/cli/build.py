@@ -178,6 +178,8 @@ def request_of(parsed: Parsed, environment: Environment, environ: Mapping[str, s
     wanted = parse_platforms(platforms(parsed, environment), os.uname().machine)
     if len(wanted) > 1:
         _check_several(wanted, outputs)
+        if any(output.with_request for output in outputs):
+            raise UsageError("what an image says of its build is of one platform", hint="leave 'request' out, or choose one")
     return Request(
         **given._asdict(),
         tags=tags,
@@ -329,7 +331,7 @@ def _output(spec: OutputSpec, tags: tuple[Reference, ...], environment: Environm
     from builder.export.destination import check
 
     for key in spec.attrs:
-        if key not in ("tar", "compression", "name", "oci-mediatypes", "force-compression", "push"):
+        if key not in ("tar", "compression", "name", "oci-mediatypes", "force-compression", "push", "request"):
             raise UsageError(f"the key '{key}' of the output type '{spec.type}' is not built yet")
     if spec.attrs.get("oci-mediatypes") == "false" or spec.attrs.get("force-compression") == "true":
         raise UsageError(f"the output type '{spec.type}' has OCI media types and keeps foreign layers as they are")
@@ -339,7 +341,10 @@ def _output(spec: OutputSpec, tags: tuple[Reference, ...], environment: Environm
     names = tuple(new_name(name) for name in spec.attrs.get("name", "").split(",") if name) or tags
     if pushes:
         form = spec.attrs.get("compression", "gzip")
-        return _pushed(f"type={spec.type}", form, names)  # type: ignore[arg-type]  # parse_output checks the compressions
+        pushed = _pushed(f"type={spec.type}", form, names)  # type: ignore[arg-type]  # parse_output checks the compressions
+        return pushed._replace(with_request=spec.attrs.get("request") == "true")
+    if "request" in spec.attrs:
+        raise UsageError("'request' is for what is pushed", hint=f"say type={spec.type},push=true, or leave it out")
     if spec.type == "docker" and not spec.dest:
         if "compression" in spec.attrs:
             raise UsageError(

@@ -91,11 +91,13 @@ def opened_image(
     stack: ExitStack,
     *,
     asked: bool,
+    with_request: bool = False,
 ) -> Opened:
     """An image by what `inspect` would call it: a name or an id of the store, `docker://NAME` for a registry's, `oci:DIR`,
-    `oci-archive:FILE` and `docker-archive:FILE`. Raises UsageError and RegistryError."""
+    `oci-archive:FILE` and `docker-archive:FILE`. `with_request`: a registry is asked what it has of the image's build, too.
+    Raises UsageError and RegistryError."""
     if name.startswith("docker://"):
-        return _remote(name, parsed, environment, platform, stack)
+        return _remote(name, parsed, environment, platform, stack, with_request)
     transport, colon, rest = name.partition(":")
     place = path_and_name(rest) if colon and transport in FILES else None
     if place is not None:
@@ -112,7 +114,9 @@ def opened_image(
     return sides.of_store(name, record, store)
 
 
-def _remote(name: str, parsed: Parsed, environment: Environment, platform: Platform, stack: ExitStack) -> Opened:
+def _remote(
+    name: str, parsed: Parsed, environment: Environment, platform: Platform, stack: ExitStack, with_request: bool
+) -> Opened:
     from builder.cli import progress
     from builder.cli.registries import registry_access
     from builder.engine import remoteimages
@@ -125,5 +129,5 @@ def _remote(name: str, parsed: Parsed, environment: Environment, platform: Platf
 
     access = registry_access(parsed, environment)
     reference = Reference.parse(name.removeprefix("docker://"))
-    looked, fetch = stack.enter_context(remoteimages.opened(reference, access, platform, warn))
+    looked, fetch = stack.enter_context(remoteimages.opened(reference, access, platform, warn, with_request=with_request))
     return sides.of_registry(name, looked, fetch)

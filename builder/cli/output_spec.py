@@ -13,12 +13,12 @@ _KEYS = {
     "docker": ("dest", "tar", *_LAYERS),
     "local": ("dest",),
     "tar": ("dest",),
-    "image": ("push", *_LAYERS),
-    "registry": _LAYERS,
+    "image": ("push", "request", *_LAYERS),
+    "registry": ("request", *_LAYERS),
 }
 """The keys of each type; those with `_LAYERS` also take ``annotation.<name>``."""
 
-_BOOL_KEYS = ("tar", "push", "force-compression", "oci-mediatypes", "rewrite-timestamp")
+_BOOL_KEYS = ("tar", "push", "request", "force-compression", "oci-mediatypes", "rewrite-timestamp")
 _NOT_BUILT_TYPES = ("cacheonly",)
 _NOT_BUILT_KEYS = (
     "buildinfo",

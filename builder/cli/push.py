@@ -52,7 +52,8 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
             image = rendered(Digest.parse(record.source), store)
         else:
             image = _rendered(record, parsed.text("compression") or "gzip", store)
-        push(image, (name,), registry_access(parsed, environment), store, reporter.emit)
+        access = registry_access(parsed, environment)
+        push(image, (name,), access, store, reporter.emit, with_request=parsed.flag("request"))
         sys.stdout.write(f"{Digest.of(image.manifest)}\n")
         keep_house(store, reporter.emit)
     return 0
@@ -76,4 +77,5 @@ def _rendered(record: ImageRecord, form: str, store: Store) -> Rendered:
     root = Root.of(parse_config(config).diff_ids)
     threads = os.cpu_count() or 1
     blobs, said = kept_blobs(record, root, store), store.annotations(record.config)
-    return render(config, root, blobs, form, store, Roots(store), threads=threads, annotations=said)  # type: ignore[arg-type]  # one of the flag's choices
+    image = render(config, root, blobs, form, store, Roots(store), threads=threads, annotations=said)  # type: ignore[arg-type]  # one of the flag's choices
+    return image._replace(request=store.request(record.config))

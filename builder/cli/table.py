@@ -196,6 +196,7 @@ _PUSH = (
     Flag("platform", "", "string", "OS/ARCH", "which image of several platforms (default: all)"),
     Flag("quiet", "q", "bool", "", "show nothing but errors; print the manifest's digest alone"),
     Flag("compression", "", "string", "NAME", "how layers that were built here are compressed", choices=_FORMS),
+    Flag("request", "", "bool", "", "push what the image says of its build, too, for verify --context; build args are in it"),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
     unbuilt("all-tags", "bool", "", "push every tag of a repository", short="a"),

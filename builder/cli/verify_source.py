@@ -82,7 +82,7 @@ def _compared(
         for each in folders:
             os.mkdir(each)
         platform = any_platform(platforms(parsed, environment))
-        image = opened_image(name, parsed, environment, store, platform, folders[0], stack, asked=True)
+        image = opened_image(name, parsed, environment, store, platform, folders[0], stack, asked=True, with_request=True)
         then = _said(image, store, emit)
         request = request_of(with_recorded(parsed, folder, then) if then else parsed, environment, environ)
         if request.others:
@@ -105,7 +105,7 @@ def _compared(
 
 
 def _said(image: Opened, store: Store, emit: Emit) -> BuildRequest | None:
-    """The request of the image; of one whose name brought none (a registry keeps none), what the store has of the same."""
+    """The request of the image; of one whose name brought none, what the store has of the same."""
     from builder.oci.digest import Digest
 
     text = image.request or store.request(Digest.of(image.config))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from builder.cache.format import CONFIG_TYPE, EMPTY, EMPTY_DESCRIPTOR, CachedStep, config_blob, manifest_blob
+from builder.cache.format import CONFIG_TYPE, CachedStep, config_blob, manifest_blob
 from builder.cache.inline import ANNOTATION, annotation
 from builder.cache.places import Blob
 from builder.engine.rendering import layer_blob
+from builder.oci.artifact import EMPTY, EMPTY_DESCRIPTOR
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import MANIFEST_TYPE
 from builder.plan.steps import BaseStep

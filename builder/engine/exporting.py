@@ -17,7 +17,7 @@ from builder.values import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Literal
+    from typing import Literal, Protocol
 
     from builder.engine.rendering import Blobs, Form
     from builder.engine.roots import BuiltImage, Roots
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from builder.oci.reference import Reference
     from builder.store.store import Store
 
-    Push = Callable[[Rendered, Sequence[Reference]], int]
+    class Push(Protocol):
+        def __call__(self, image: Rendered, names: Sequence[Reference], *, with_request: bool) -> int: ...
+
     HandOver = Callable[[bytes, Blobs, Sequence[Reference], str], int]
 
 
@@ -39,6 +41,8 @@ class Output(NamedTuple):
     tar: bool = True
     compression: Form = "gzip"
     names: tuple[Reference, ...] = ()
+    with_request: bool = False
+    """Of `registry`: what the image says of its build goes there, too."""
 
 
 class Export:
@@ -87,7 +91,7 @@ class Export:
             case "registry":
                 if self._push is None:
                     raise UsageError("registries are not reached here")
-                return self._push(self._rendered(output), output.names)
+                return self._push(self._rendered(output), output.names, with_request=output.with_request)
             case "engine":
                 if self._hand_over is None:
                     raise UsageError("engines are not reached here")

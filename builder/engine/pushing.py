@@ -6,8 +6,9 @@ import json
 from functools import partial
 
 from builder.cancellation import Cancellation
+from builder.engine.referring import put_request, request_blobs
 from builder.engine.transfers import Transfers
-from builder.errors import RegistryError
+from builder.errors import RegistryError, UsageError
 from builder.events import Notice
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import CONFIG_TYPE, MANIFEST_TYPE
@@ -29,10 +30,25 @@ if TYPE_CHECKING:
     from builder.store.store import Store
 
 
-def push(image: Rendered, names: Sequence[Reference], access: RegistryAccess, store: Store, emit: Emit) -> int:
-    """Take the image to all of `names`; its bytes, compressed. Raises RegistryError, StoreError for a damaged blob, and
-    UsageError for a damaged file with credentials."""
+def push(
+    image: Rendered,
+    names: Sequence[Reference],
+    access: RegistryAccess,
+    store: Store,
+    emit: Emit,
+    *,
+    with_request: bool = False,
+) -> int:
+    """Take the image to all of `names`; its bytes, compressed. `with_request`: and what it says of its build, as an artifact
+    that refers to it. Raises RegistryError, StoreError for a damaged blob, and UsageError for a damaged file with credentials
+    and for an image that says nothing."""
+    if with_request and not image.request:
+        raise UsageError(
+            "the image says nothing of its build, and has no request to push",
+            hint="leave it out; an image that pybuild built for one platform has one: pybuild inspect shows BuildRequest",
+        )
     blobs = _blobs(image)
+    said = request_blobs(image.request) if with_request else {}
     repositories: dict[str, list[Reference]] = {}
     for name in names:
         repositories.setdefault(name.name, []).append(name)
@@ -40,12 +56,14 @@ def push(image: Rendered, names: Sequence[Reference], access: RegistryAccess, st
     with Client(access._replace(stop=stop, notice=lambda message: emit(Notice(message)))) as client:
         for tagged in repositories.values():
             repository = client.repository(tagged[0])
-            put_blobs(f"pushing {tagged[0].familiar}", blobs, repository, stop, store, emit)
+            put_blobs(f"pushing {tagged[0].familiar}", {**blobs, **said}, repository, stop, store, emit)
             for each in image.all[:-1]:
                 # An index is taken when all that it names is there.
                 _put_manifest(repository, Digest.of(each.manifest), each.manifest)
             for name in tagged:
                 _put_manifest(repository, name.tag, image.manifest)
+            if with_request:
+                put_request(image.request, image.manifest, repository)
             store.put_repository(blobs_of(image), repository.name)
             _remember(image, repository.name, store)
     return sum(descriptor.size for descriptor in blobs) + sum(len(each.manifest) for each in image.all)

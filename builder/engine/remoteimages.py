@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from builder.engine.foreign import CONFIG_LIMIT
 from builder.engine.origins import Origins
 from builder.engine.pulling import choose, top
+from builder.engine.referring import request_of
 from builder.errors import BuildError, RegistryError
 from builder.oci.image import parse_config
 from builder.registry.client import Client
@@ -32,6 +33,8 @@ class Looked(NamedTuple):
     size: int
     """Bytes of the layers as they lie in the registry."""
     layers: tuple[Descriptor, ...] = ()
+    request: str = ""
+    """What the image says of its build, where that was asked for; empty for nothing."""
 
 
 def look(reference: Reference, access: RegistryAccess, platform: Platform, warn: Callable[[str], object]) -> Looked:
@@ -43,7 +46,12 @@ def look(reference: Reference, access: RegistryAccess, platform: Platform, warn:
 
 @contextmanager
 def opened(
-    reference: Reference, access: RegistryAccess, platform: Platform, warn: Callable[[str], object]
+    reference: Reference,
+    access: RegistryAccess,
+    platform: Platform,
+    warn: Callable[[str], object],
+    *,
+    with_request: bool = False,
 ) -> Iterator[tuple[Looked, Callable[[Descriptor, str], None]]]:
     """The same, and a function that writes a layer's blob, compared with its digest, to a new file."""
     with Client(access._replace(warn=warn)) as client:
@@ -57,7 +65,11 @@ def opened(
 
             origins.ask(bring)
 
-        yield origins.ask(lambda place: _looked(reference, place, platform)), fetch
+        def told(place: Repository) -> Looked:
+            found = _looked(reference, place, platform)
+            return found._replace(request=request_of(found.manifest, place)) if with_request else found
+
+        yield origins.ask(told), fetch
 
 
 def _looked(reference: Reference, place: Repository, platform: Platform) -> Looked:

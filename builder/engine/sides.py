@@ -67,4 +67,4 @@ def of_archive(name: str, archive: Archive, found: Found) -> Opened:
 
 
 def of_registry(name: str, looked: Looked, fetch: Fetch) -> Opened:
-    return Opened(name, "registry", looked.config, looked.manifest, looked.listed, looked.layers, fetch)
+    return Opened(name, "registry", looked.config, looked.manifest, looked.listed, looked.layers, fetch, request=looked.request)

@@ -7,6 +7,7 @@ import hashlib
 from builder.errors import BuildError, RegistryError
 from builder.http.addresses import origin
 from builder.oci.digest import Digest
+from builder.oci.image import INDEX_TYPE
 from builder.registry.auth import asked, bytes_body
 from builder.registry.http import TRANSIENT, Broken, done, shown
 from builder.registry.manifests import ACCEPTED, LIMIT, Raw
@@ -91,12 +92,27 @@ class Repository:
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
         return Raw(data, media_type, digest)
 
-    def put_manifest(self, tag: str | Digest, data: bytes, media_type: str) -> None:
-        """Its blobs must be there."""
+    def put_manifest(self, tag: str | Digest, data: bytes, media_type: str) -> bool:
+        """Its blobs must be there. Whether the registry lists it with the referrers of its subject."""
         url = f"{self._base}{self.path}/manifests/{tag}"
         answer = self._request("PUT", url, push=True, headers={"Content-Type": media_type}, body=bytes_body(data))
         self._check(answer.response.status, answer, (200, 201))
+        lists = bool(answer.response.headers.get("OCI-Subject"))
         done(answer.response)
+        return lists
+
+    def referrers(self, subject: Digest) -> bytes | None:
+        """The index of the manifests that refer to this one; None where the registry does not list them."""
+        url = f"{self._base}{self.path}/referrers/{subject}"
+        answer = self._request("GET", url, headers={"Accept": INDEX_TYPE})
+        response = answer.response
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if response.status == 404 or (response.status == 200 and kind != INDEX_TYPE):
+            # Some that do not know the endpoint answer with a page of theirs.
+            done(response)
+            return None
+        self._check(response.status, answer, (200,))
+        return self._http.read(response, LIMIT, url)
 
     # Blobs
 
