@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: corpus machine rungs help demo test test-pythons check docs setup clean web vertx bench bench-scale bench-registry times soak faults escapes kills
+.PHONY: corpus machine containers rungs help demo test test-pythons check docs setup clean web vertx bench bench-scale bench-registry times soak faults escapes kills
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -102,6 +102,10 @@ kills: .venv/.ready ## how builds end that are killed, and in how many seconds a
 machine: setup ## tests of the sandbox with Debian's own kernel, cgroups of version 2 and shared mounts, in a virtual machine (20 minutes; TESTS=)
 	@SECONDS_LEFT=3600 .ci/machine .venv/bin/python -m pytest -q -p no:cacheprovider --color=no \
 	    $(or $(TESTS),tests/sandbox tests/cli/test_cli_limits_cgroup.py tests/rootless/test_rootless_cgroups.py --ignore=tests/sandbox/test_sandbox_machine.py)
+
+containers: setup ## the last rung in containers of Docker and podman, in a virtual machine: write the table of what they give (2 minutes)
+	@sample_projects/bases/busybox $(BASES)/busybox
+	@.venv/bin/python -m tests.rootless.rootless_containers
 
 check: .venv/.ready ## ruff and mypy
 	@.venv/bin/ruff check .

@@ -131,7 +131,16 @@ def _chroot(folder: str) -> Verdict:
     if os.geteuid() != 0:
         return Verdict("chroot", False, "the builder is not root")
     if lacking := capabilities.absent(_CHROOT_NEEDS, "CapEff"):
-        return Verdict("chroot", False, f"root lacks {', '.join(lacking)}")
+        names = " ".join(f"--cap-add={name.removeprefix('CAP_')}" for name in lacking)
+        return Verdict("chroot", False, f"root lacks {', '.join(lacking)}", f"in a container, start it with {names}")
+    if os.statvfs(folder).f_flag & os.ST_NODEV:
+        return Verdict(
+            "chroot",
+            False,
+            "the store's file system is mounted with nodev: commands would have no /dev/null",
+            "in a container, give the store a volume: -v pybuild:/var/lib/pybuild (Docker), -v pybuild:/var/lib/pybuild:dev"
+            " (podman); or name another place with --root",
+        )
     trial = _apart(lambda: _try_sandbox(folder, chroot=True))
     if trial.stage:
         return Verdict("chroot", False, f"it fails: {trial.stage}: {trial.said or os.strerror(trial.errno)}")
@@ -305,7 +314,12 @@ def _try_sandbox(folder: str, emulate: Emulation = "", program: str = "", *, chr
         for path in (lower, upper, work, *(os.path.join(lower, name) for name in _FOLDERS)):
             os.mkdir(path, 0o755)
         if emulate == "owners":
-            os.setxattr(upper, "user.pybuild.owner", b"1:1")
+            try:
+                os.setxattr(upper, "user.pybuild.owner", b"1:1")
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+                return Trial("attributes", errno.EOPNOTSUPP, "")
         else:
             os.chown(upper, 0, 0)
         with Launcher() as launcher:

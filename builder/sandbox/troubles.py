@@ -76,6 +76,8 @@ def explain(stage: str, code: int, said: str, machine: Machine) -> tuple[str, st
             "in a container: --security-opt systempaths=unconfined (Docker), --security-opt unmask=ALL (podman), "
             "procMount: Unmasked (Kubernetes)",
         )
+    if first == "attributes":
+        return "the store's file system keeps no extended attributes of users", _ELSEWHERE
     if first == "owners":
         return "the store's file system gives files to no other user", _ELSEWHERE
     if first == "overlay":

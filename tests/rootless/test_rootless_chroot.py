@@ -32,11 +32,11 @@ CONTAINER = (sys.executable, "-c", _FILTER, "setpriv", f"--bounding-set=-all,{_C
 
 
 class Contained(Pybuild):
-    """pybuild as root of an ordinary container."""
+    """pybuild as root of an ordinary container; `before` makes it another one."""
 
-    def __init__(self, store: Path, home: Path) -> None:
+    def __init__(self, store: Path, home: Path, before: tuple[str, ...] = ()) -> None:
         super().__init__(store, home)
-        self.command = [*CONTAINER, *self.command]
+        self.command = [*before, *CONTAINER, *self.command]
 
     def environment(self, extra: Any = None) -> dict[str, str]:
         return super().environment({"PYBUILD_ISOLATION": "chroot", **(extra or {})})
@@ -45,6 +45,43 @@ class Contained(Pybuild):
 @pytest.fixture
 def contained(tmp_path: Path) -> Contained:
     return Contained(tmp_path / "contained", tmp_path)
+
+
+def rung(one: Pybuild, name: str) -> dict[str, Any]:
+    rungs = json.loads(one("doctor", "--format=json").stdout)["sandbox"]["rungs"]
+    (found,) = [each for each in rungs if each["rung"] == name]
+    return dict(found)
+
+
+def test_what_keeps_a_container_from_it_is_named(tmp_path: Path) -> None:
+    """As podman has it: no CAP_MKNOD, and its root file system and volumes mounted with nodev."""
+    (tmp_path / "poor").mkdir()
+    poor = Contained(tmp_path / "poor/store", tmp_path, ("setpriv", "--bounding-set=-mknod", "--inh-caps=-all"))
+    # Docker's list would give it again, if it could be had.
+    poor.command = [*poor.command[:3], *Pybuild(tmp_path, tmp_path).command]
+    found = rung(poor, "chroot")
+    assert (found["usable"], found["reason"]) == (False, "root lacks CAP_MKNOD")
+    assert found["hint"] == "in a container, start it with --cap-add=MKNOD"
+    place = tmp_path / "nodev"
+    place.mkdir()
+    mount = ("unshare", "--mount", "sh", "-ec", f'mount -t tmpfs -o nodev tmpfs {place}; exec "$@"', "sh")
+    found = rung(Contained(place / "store", tmp_path, mount), "chroot")
+    assert (found["usable"], found["reason"]) == (
+        False,
+        "the store's file system is mounted with nodev: commands would have no /dev/null",
+    )
+    assert "-v pybuild:/var/lib/pybuild:dev (podman)" in found["hint"]
+
+
+def test_a_store_without_attributes_of_users(tmp_path: Path) -> None:
+    """As a tmpfs has none before Linux 6.6; here a ramfs, which has none at all."""
+    place = tmp_path / "none"
+    place.mkdir()
+    one = Pybuild(place / "store", tmp_path)
+    one.command = ["unshare", "--mount", "sh", "-ec", f'mount -t ramfs ramfs {place}; exec "$@"', "sh", *one.command]
+    found = rung(one, "single-uid")
+    assert (found["usable"], found["reason"]) == (False, "the store's file system keeps no extended attributes of users")
+    assert found["hint"].startswith("put the store on ext4, xfs, btrfs")
 
 
 def steps(one: Pybuild, place: Path, context: Path, *flags: str | Path) -> tuple[str, list[tuple[str, str]], str]:
@@ -74,8 +111,9 @@ def test_it_is_taken_when_it_is_asked_for(contained: Contained, base: Path, cont
     assert "no sandbox can be made here (root: root lacks CAP_SYS_ADMIN" in done.stderr or "root: " in done.stderr
     assert "--isolation=chroot works, and keeps nothing apart but files: for Dockerfiles that you trust" in done.stderr
     done = contained("doctor", "--format=json")
-    (rung,) = [rung for rung in json.loads(done.stdout)["sandbox"]["rungs"] if rung["rung"] == "chroot"]
-    assert rung["usable"] and rung["reason"].startswith("a copy of the root file system, and no namespaces")
+    assert done.returncode == 0
+    found = rung(contained, "chroot")
+    assert found["usable"] and found["reason"].startswith("a copy of the root file system, and no namespaces")
     done = contained("--progress=plain", *flags)
     assert done.returncode == 0, done.stderr
     assert (
