@@ -78,7 +78,7 @@ def compare(a: Opened, b: Opened, store: Store, roots: Roots, scratch: str, opti
         verdict,
         tuple(counted),
         tuple(pairs),
-        tuple(_looked_at(kept, *stacks, options) if options.look and kept else kept),
+        tuple(looked_at(kept, *stacks, options) if kept else ()),
         len(fields) - len(counted),
         ignored,
         tuple(_notes(a, b, *parsed)),
@@ -179,11 +179,11 @@ def _explain(change: FileChange, a: Stack, b: Stack, options: Options) -> explai
     return explain.explain(change.path, a.read(change.path), b.read(change.path))
 
 
-def _looked_at(changes: Sequence[FileChange], a: Stack, b: Stack, options: Options) -> Iterator[FileChange]:
-    """With another tool's word on what nothing here explains."""
+def looked_at(changes: Sequence[FileChange], a: Stack, b: Stack, options: Options) -> Iterator[FileChange]:
+    """With another tool's word on what nothing here explains, where there is one."""
     asked = 0
     for change in changes:
-        if change.complete or not change.diff or asked == options.looks or options.look is None:
+        if options.look is None or change.complete or not change.diff or asked == options.looks:
             yield change
             continue
         asked += 1

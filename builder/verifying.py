@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from builder.build import build
 from builder.cancellation import Cancellation
 from builder.contexts import BuildContexts
-from builder.diff import Options, explained
+from builder.diff import Options, explained, looked_at
 from builder.engine.executor import Result
 from builder.engine.repeating import (
     Circumstances,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from builder.build import Image
     from builder.engine.repeating import Repeated
+    from builder.engine.shelf import Stack
     from builder.events import Emit, Event
     from builder.plan.steps import Step
     from builder.request import Request
@@ -185,12 +186,19 @@ class _Verifier:
     def _different(
         self, step: Step, same: StepResult, before: Root, first: Digest | None, again: Repeated, causes: tuple[str, ...] = ()
     ) -> StepResult:
-        files: Sequence[FileChange] = list(explained(*stacks(self._roots, before, first, again), self._wanted.options))
-        kept = [rest for change in files if (rest := self._wanted.options.ignores.rest(change)) is not None]
+        sides = stacks(self._roots, before, first, again)
+        files: Sequence[FileChange] = list(explained(*sides, self._wanted.options))
+        kept = self._kept(files, *sides)
         status: Status = "different" if kept or not files else "semantic"
         if not causes and isinstance(step, RunStep) and status == "different":
             causes = narrowed(self._causes(step), kept)
         return same._replace(status=status, b=str(again.diff_id or ""), causes=causes, files=tuple(kept))
+
+    def _kept(self, files: Sequence[FileChange], a: Stack, b: Stack) -> list[FileChange]:
+        """What counts of it."""
+        options = self._wanted.options
+        kept = [rest for change in files if (rest := options.ignores.rest(change)) is not None]
+        return list(looked_at(kept, a, b, options))
 
     # Causes
 
@@ -295,7 +303,7 @@ class _Verifier:
             before = self._before(step)
             pair = [stacks(self._roots, before, None, result)[1] for result in results]
             files = list(explained(pair[0], pair[1], self._wanted.options))
-            kept = [rest for change in files if (rest := self._wanted.options.ignores.rest(change)) is not None]
+            kept = self._kept(files, pair[0], pair[1])
             status: Status = "different" if kept else "semantic"
             ids = [str(result.diff_id or "") for result in results]
         note = f"the two are {_DAYS[0]} and {_DAYS[1]}, as libfaketime has them"

@@ -27,14 +27,16 @@ if TYPE_CHECKING:
     from builder.cli.flags import Parsed
     from builder.engine.sides import Opened
     from builder.oci.platform import Platform
-    from builder.verify.comparison import Require
+    from builder.verify.comparison import Comparison, Require
+
+    Fields = Mapping[str, object] | None
 
 _FILES_SHOWN = 50
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
     """0 where the images are equal as far as --require asks, else 4."""
-    options = Options(content=not parsed.flag("no-content"), ignores=ignores_of(parsed.texts("ignore")))
+    options = options_of(parsed, environ)
     require = _require(parsed)
     limit = parsed.number("limit")
     asked = parsed.text("platform") or environment.default_platform
@@ -53,10 +55,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         os.mkdir(layers)
         found = compare(images[0], images[1], store, Roots(store), layers, options)
     shown = _FILES_SHOWN if limit is None else limit
-    if parsed.text("format") == "json":
-        sys.stdout.write(diff_formats.as_json(found, require, shown))
-    else:
-        sys.stdout.write(diff_formats.text(found, shown))
+    sys.stdout.write(formatted(found, require, shown, parsed.text("format")))
     sys.stdout.flush()
     return 0 if found.meets(require) else MismatchError.exit_code
 
@@ -72,6 +71,29 @@ def _require(parsed: Parsed) -> Require:
             return given
         case _:
             return "manifest"
+
+
+def formatted(found: Comparison, require: Require, limit: int, form: str | None, more: str = "", fields: Fields = None) -> str:
+    """`more` is a text behind what is told, `fields` the same for JSON."""
+    match form:
+        case "json":
+            return diff_formats.as_json(found, require, limit, fields)
+        case "github":
+            return diff_formats.as_github(found, require, limit, more)
+        case _:
+            return diff_formats.text(found, limit) + more
+
+
+def options_of(parsed: Parsed, environ: Mapping[str, str]) -> Options:
+    """What the flags say of a comparison. Raises UsageError."""
+    options = Options(content=not parsed.flag("no-content"), ignores=ignores_of(parsed.texts("ignore")))
+    if not parsed.flag("diffoscope"):
+        return options
+    from builder.cli import diffoscope  # for those who want it
+
+    return options._replace(
+        look=diffoscope.looker(environ, lambda said: print(f"warning: {said}", file=sys.stderr)), looks=diffoscope.LOOKS
+    )
 
 
 def ignores_of(texts: tuple[str, ...]) -> Ignores:

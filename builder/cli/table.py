@@ -329,6 +329,8 @@ _PRUNE = (
     ignored("builder", "string"),
 )
 
+_DIFFOSCOPE = Flag("diffoscope", "", "bool", "", "ask diffoscope about files that nothing here explains")
+
 _DIFF = (
     Flag("platform", "", "string", "OS/ARCH", "which image of an index (default: this machine's)"),
     Flag(
@@ -343,7 +345,8 @@ _DIFF = (
     Flag("ignore", "", "list", "WHAT", "what does not count: mtime, owner, config.FIELD, history, /PATH/GLOB, a known cause"),
     Flag("no-content", "", "bool", "", "do not look into files that differ"),
     Flag("limit", "", "int", "N", "files that are shown at most (default: 50)"),
-    _AS_JSON,
+    _DIFFOSCOPE,
+    _AS_JSON._replace(choices=("text", "json", "github")),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
 )
@@ -401,6 +404,7 @@ _VERIFY = (
     Flag("ignore", "", "list", "WHAT", "what does not count for semantic: mtime, owner, /PATH/GLOB, a known cause", "Verify"),
     Flag("no-content", "", "bool", "", "do not look into files that differ", "Verify"),
     Flag("limit", "", "int", "N", "files that are shown of a step at most (default: 20)", "Verify"),
+    _DIFFOSCOPE._replace(group="Verify"),
     Flag("format", "", "string", "NAME", "how the result is shown", "Verify", choices=("text", "json", "github")),
     *(flag for flag in _BUILD if flag.name not in _NO_RESULTS),
 )

@@ -8,13 +8,12 @@ import sys
 
 from builder.cli import verify_formats
 from builder.cli.build import request_of
-from builder.cli.diff import ignores_of
+from builder.cli.diff import options_of
 from builder.cli.faults import told
 from builder.cli.progress import shown
 from builder.cli.surroundings import other_surroundings
 from builder.cli.table import COMMANDS
 from builder.cli.upkeep import keep_house
-from builder.diff import Options
 from builder.errors import MismatchError, UsageError, did_you_mean
 from builder.store.store import Store
 from builder.verify.verification import VARIATIONS
@@ -37,7 +36,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     if unknown:
         hint = did_you_mean(unknown, VARIATIONS) or f"there are {', '.join(VARIATIONS)}; all and none; -NAME for all but that"
         raise UsageError(f"there is no variation '{unknown}'", hint=hint)
-    options = Options(content=not parsed.flag("no-content"), ignores=ignores_of(parsed.texts("ignore")))
+    options = options_of(parsed, environ)
     # Of a build's flags it has all but those of results, which are not given.
     results: dict[str, tuple[str, ...]] = {flag.name: () for flag in COMMANDS["build"].flags}
     parsed = parsed._replace(values={**results, **parsed.values})

@@ -3,10 +3,9 @@ runners. Pure."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 
-from builder.cli.diff_formats import change_fields, change_lines, safe
+from builder.cli.diff_formats import annotated, annotation, change_fields, change_lines, safe
 from builder.verify.patterns import PATTERNS
 from builder.verify.verification import CAUSES, VARIATIONS, fix
 
@@ -113,8 +112,7 @@ def _step(step: StepResult, limit: int) -> dict[str, object]:
 
 
 def as_github(found: Verification, limit: int) -> str:
-    """A workflow command for each step that differs, and the text behind them
-    (docs.github.com, "Workflow commands for GitHub Actions")."""
+    """An annotation for each step that differs, and the text behind them."""
     commands = []
     for step in found.steps:
         if step.status in ("different", "failed"):
@@ -122,17 +120,5 @@ def as_github(found: Verification, limit: int) -> str:
             paths = ", ".join("/" + change.path.decode("utf-8", "backslashreplace") for change in step.files[:3])
             message = f"not reproducible: it depends on {why}" if step.causes else f"not reproducible: {why}"
             message += f"; {len(step.files)} files differ: {paths}" if step.files else ""
-            place = f"file={_property(found.dockerfile)},line={step.line},title=pybuild verify"
-            commands.append(f"::error {place}::{_data(safe(message))}\n")
-    # Whatever the text has in it, paths of images too, is no command: no text has its own hash in it.
-    shown = text(found, limit)
-    token = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()
-    return "".join((*commands, f"::stop-commands::{token}\n", shown, f"::{token}::\n"))
-
-
-def _data(value: str) -> str:
-    return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(value: str) -> str:
-    return _data(value).replace(":", "%3A").replace(",", "%2C")
+            commands.append(annotation(message, "pybuild verify", found.dockerfile, step.line))
+    return annotated(commands, text(found, limit))

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from builder.build import build
 from builder.cli import diff_formats
 from builder.cli.build import platforms, request_of
-from builder.cli.diff import opened_image
+from builder.cli.diff import formatted, opened_image
 from builder.cli.faults import told
 from builder.cli.lookup import chosen, find_all
 from builder.cli.progress import shown
@@ -41,10 +41,6 @@ _SHM_SIZE = 64 << 20
 
 def compared(parsed: Parsed, environment: Environment, environ: Mapping[str, str], options: Options, limit: int) -> int:
     """0 where it does, as far as --require asks, else 4; `limit` files are shown."""
-    if parsed.text("format") == "github":
-        raise UsageError(
-            "--format=github annotates lines of a Dockerfile, and --context compares images", hint="choose text or json"
-        )
     (name,) = parsed.positionals
     folder = parsed.text("context") or ""
     parsed = parsed._replace(positionals=(folder,))
@@ -88,7 +84,7 @@ def _compared(
         if request.others:
             raise UsageError("one platform is verified at a time", hint="choose one by --platform")
         # The image may well be the same: then it goes on saying what it said.
-        built = build(request._replace(is_recorded=False), store, emit)
+        built = build(request._replace(is_recorded=False, no_cache=True), store, emit)
         record = chosen(str(built.id), find_all(str(built.id), store), store, request.platform, asked=False)
         # What a tag of the store stands for has no manifest before an output is asked for: the config is the proof.
         found = compare(image, sides.of_store(request.context, record, store), store, Roots(store), folders[1], options)
@@ -96,10 +92,8 @@ def _compared(
             found = found._replace(verdict="identical", fields=())
         now = recorded.parse(built.request)
     others = recorded.differences(then, now) if then is not None else ()
-    if parsed.text("format") == "json":
-        sys.stdout.write(diff_formats.as_json(found, require, limit, {"request": _object(then, others)}))
-    else:
-        sys.stdout.write(diff_formats.text(found, limit) + _text(then, others))
+    fields = {"request": _object(then, others)}
+    sys.stdout.write(formatted(found, require, limit, parsed.text("format"), _text(then, others), fields))
     sys.stdout.flush()
     return 0 if found.meets(require) else MismatchError.exit_code
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +159,77 @@ def test_what_an_image_says_is_nothing_that_a_terminal_obeys(pair: Pair) -> None
     told = pair.diff("red", "url")
     assert "\x1b" not in told and "\x07" not in told and "\\x1b[31mred" in told
     assert "s3cret" not in told and "xxxxx" in told
+
+
+def test_annotations_for_github(pair: Pair) -> None:
+    told = pair.diff("--format=github", "one", "two")
+    commands = [line for line in told.splitlines() if line.startswith("::")]
+    dockerfile = str(pair.context / "Dockerfile")
+    message = "one and two are different: config.Env, "
+    assert commands[0].startswith(f"::error file={dockerfile},line=5,title=pybuild diff::one and two are different: "), message
+    assert commands[1].startswith(f"::error file={dockerfile},line=6,title=pybuild diff::one and two are different: ")
+    # The text behind them, in which the runner takes no commands.
+    (stop,) = [line for line in commands if line.startswith("::stop-commands::")]
+    token = stop.removeprefix("::stop-commands::")
+    text = told.partition(f"{stop}\n")[2]
+    assert text.endswith(f"::{token}::\n") and text.startswith("one and two are different\n")
+    assert pair.diff("--format=github", "one", "one", code=0).startswith("::stop-commands::")
+
+
+class Documents(Pair):
+    """Images with a document each, in a form that nothing here knows."""
+
+    def __init__(self, pybuild: Pybuild, base: Path, folder: Path) -> None:
+        super().__init__(pybuild, base, folder)
+        for name, number in (("left", 2), ("right", 3)):
+            (self.context / "Dockerfile").write_text("FROM base\nCOPY file.json /-$(x).json\n")
+            (self.context / "file.json").write_text(json.dumps({"a": 1, "b": number, "c": list(range(60))}))
+            self.build(name)
+
+
+@pytest.fixture
+def documents(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> Documents:
+    return Documents(pybuild, busybox_base, tmp_path)
+
+
+@contextmanager
+def diffoscope(script: str) -> Iterator[dict[str, str]]:
+    """An environment in which it is this script."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        os.chmod(folder, 0o755)
+        program = Path(folder, "diffoscope")
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        yield {"PATH": f"{folder}:/usr/bin:/bin"}
+
+
+def test_diffoscope_is_asked_about_what_nothing_explains(documents: Documents, pybuild: Pybuild) -> None:
+    assert '-    "b": 2,' not in documents.diff("left", "right")
+    told = documents.diff("--diffoscope", "left", "right")
+    # It takes the document apart, which one line of text does not.
+    assert '-    "b": 2,' in told and '+    "b": 3,' in told and "pybuild-" not in told
+    (file,) = documents.json("--diffoscope", "left", "right")["files"]
+    assert any('-    "b": 2,' in line for line in file["diff"]) and not file["explained"]
+
+
+def test_diffoscope_that_fails_or_is_not_there(documents: Documents, pybuild: Pybuild, tmp_path: Path) -> None:
+    plain = documents.diff("left", "right")
+    with diffoscope("echo no way >&2; exit 2") as environment:
+        done = pybuild("diff", "--diffoscope", "left", "right", env=environment)
+    assert (done.returncode, done.stdout) == (4, plain)
+    assert done.stderr == "warning: diffoscope has no answer for /-$(x).json: no way\n"
+    done = pybuild("diff", "--diffoscope", "left", "right", env={"PATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: diffoscope is not installed\n  hint: apt-get install diffoscope-minimal")
+
+
+def test_diffoscope_is_nobody_and_leaves_nothing(documents: Documents, pybuild: Pybuild) -> None:
+    """What it is given is somebody else's, and so may be what it does."""
+    script = 'for last; do :; done; id -u; ulimit -f; basename "$last"; env | grep -c . ; sleep 1000 > /dev/null 2>&1 & exit 1'
+    with diffoscope(script) as environment:
+        done = pybuild("diff", "--diffoscope", "left", "right", env={**environment, "SECRET": "x"})
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    at = lines.index("65534")
+    assert lines[at + 1 : at + 3] == [str((1 << 30) // 512), "__x_.json"]
+    assert not any("SECRET" in line for line in lines)
+    assert subprocess.run(["pgrep", "-fx", "sleep 1000", "-u", "65534"], capture_output=True).stdout == b""

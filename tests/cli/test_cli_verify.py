@@ -188,8 +188,10 @@ def test_annotations_for_github(program: Pybuild, tmp_path: Path) -> None:
     shown = "".join(f"{line}\n" for line in lines[2:-1])
     token = hashlib.sha256(shown.encode()).hexdigest()
     assert (lines[1], lines[-1]) == (f"::stop-commands::{token}", f"::{token}::")
-    done = program("verify", "--format=github", "--context", folder, "app")
-    assert done.returncode == 2 and done.stderr.startswith("error: --format=github annotates lines of a Dockerfile")
+    assert program("-q", "-t", "app", folder).returncode == 0
+    done = program("verify", "-q", "--format=github", "--context", folder, "app")
+    assert done.returncode == 4
+    assert done.stdout.startswith(f"::error {place.replace('verify', 'diff')}::app and {folder} are different: ")
 
 
 def test_whether_a_context_gives_an_image(program: Pybuild, tmp_path: Path) -> None:

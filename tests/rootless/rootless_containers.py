@@ -17,7 +17,8 @@ RUN id; touch /x; chown 33:44 /x; mkdir /y; ln -s x /z; echo x > /dev/null; rm /
 USER 1000
 RUN id -u > /tmp/who
 USER 0
-RUN mkdir -p /etc && echo jane:x:7:9::/:/bin/sh >> /etc/passwd && mkdir -p /home/jane && chown -R jane /home/jane && mknod /fifo p && rm -r /y
+RUN mkdir -p /etc && echo jane:x:7:9::/:/bin/sh >> /etc/passwd
+RUN mkdir -p /home/jane && chown -R jane /home/jane && mknod /fifo p && rm -r /y
 RUN --mount=type=cache,target=/cache --mount=type=tmpfs,target=/t echo cached > /cache/f && cp /cache/f /f
 """
 INSIDE = """\
