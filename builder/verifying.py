@@ -135,6 +135,8 @@ class _Verifier:
         wanted = self._wanted.variations
         if "surroundings" in wanted:
             stack.enter_context(self._wanted.surroundings())
+        if "rung" in wanted and (self._request.isolation.rung != "root" or not _has_user_namespaces()):
+            self._unvaried["rung"] = "only root can take another one with the same files, and where user namespaces are allowed"
         if "cpus" in wanted and len(os.sched_getaffinity(0)) < 2:
             self._unvaried["cpus"] = "this machine has one processor"
         if "order" in wanted:
@@ -344,7 +346,16 @@ class _Verifier:
         lacking = {name for name in self._unvaried if name != "clock"}
         if self._does_not_fit(step):
             lacking.add("order")
+        if self._is_roots_alone(step):
+            lacking.add("rung")
         return frozenset(lacking)
+
+    def _is_roots_alone(self, step: Step) -> bool:
+        """Whether it has what no user namespace has: devices, or its powers."""
+        made = self._done[step.id].diff_id
+        entries = self._roots.entries(self._before(step).on_top(made).layers[-1]) if made else ()
+        insecure = isinstance(step, RunStep) and step.security == "insecure"
+        return insecure or any(entry.kind in ("char", "block") for entry in entries)
 
     def _does_not_fit(self, step: Step) -> bool:
         """Whether there is no room in memory for what the step starts from, though there is a file system there."""
@@ -375,6 +386,8 @@ def _toggled(circumstances: Circumstances, name: str) -> Circumstances:
             return circumstances._replace(shifted=not circumstances.shifted)
         case "pids":
             return circumstances._replace(pids=not circumstances.pids)
+        case "rung":
+            return circumstances._replace(user_namespace=not circumstances.user_namespace)
         case "aslr":
             return circumstances._replace(random_addresses=not circumstances.random_addresses)
         case "clock":
@@ -383,8 +396,17 @@ def _toggled(circumstances: Circumstances, name: str) -> Circumstances:
             return circumstances
 
 
+def _has_user_namespaces() -> bool:
+    """Whether root may make one, as far as the kernel says (namespaces(7))."""
+    try:
+        with open("/proc/sys/user/max_user_namespaces", encoding="ascii") as file:
+            return int(file.read()) > 0
+    except (FileNotFoundError, PermissionError, ValueError):
+        return False
+
+
 def _order(names: frozenset[str]) -> list[str]:
-    return [name for name in ("clock", "mtimes", "order", "cpus", "pids", "aslr", "surroundings") if name in names]
+    return [name for name in ("clock", "mtimes", "order", "cpus", "pids", "aslr", "rung", "surroundings") if name in names]
 
 
 def _results(image: Image) -> dict[int, Result]:

@@ -383,7 +383,7 @@ _VERIFY = (
         "",
         "list",
         "WHAT",
-        "what is other the second time: clock, order, cpus, pids, aslr, surroundings; all (default), none, -NAME",
+        "what is other the second time: clock, order, cpus, pids, aslr, rung, surroundings; all (default), none, -NAME",
         "Verify",
     ),
     Flag(

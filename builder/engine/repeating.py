@@ -66,6 +66,8 @@ class Circumstances(NamedTuple):
     day: str = ""
     """What programs take for the time, `2031-05-06 07:08:09`, by libfaketime; empty for the true one."""
     network: bool = True
+    user_namespace: bool = False
+    """Root's command runs in one, in which all ids are as they are."""
 
 
 class Repeated(NamedTuple):
@@ -102,6 +104,7 @@ class Repeater(Executor):
             self._mounted(step, done),
             scratch,
             lambda prepared: self._other(prepared, circumstances, root),
+            user_namespace=circumstances.user_namespace,
         )
         if not items:
             return Repeated(None)

@@ -93,7 +93,8 @@ class Worker:
         self._fresh_caches = fresh_caches
         self._lock = threading.Lock()
         self._networks = Networks(isolation, lambda message: emit(BuildWarning("WeakerSandbox", message)))
-        self._launcher: Launcher | None = None
+        self._launchers: dict[bool, Launcher] = {}
+        """By whether all is in a user namespace of its own."""
         self._mounting: MountTools | None = None
         self._closed = False
         self.apart: set[int] = set()
@@ -105,9 +106,9 @@ class Worker:
 
     def close(self) -> None:
         with self._lock:
-            launcher, self._launcher, self._closed = self._launcher, None, True
+            launchers, self._launchers, self._closed = self._launchers, {}, True
             mounting, self._mounting = self._mounting, None
-        if launcher is not None:
+        for launcher in launchers.values():
             launcher.close()
         if mounting is not None:
             mounting.close()
@@ -158,11 +159,19 @@ class Worker:
             return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)
 
     def repeat(
-        self, step: RunStep, number: int, root: Root, sources: tuple[MountSource | None, ...], scratch: str, other: Other
+        self,
+        step: RunStep,
+        number: int,
+        root: Root,
+        sources: tuple[MountSource | None, ...],
+        scratch: str,
+        other: Other,
+        *,
+        user_namespace: bool,
     ) -> list[Item]:
         """The items of the layer that the command gives under other circumstances; their files lie in the folder `scratch`. The
         store learns nothing of it. Raises as `run`."""
-        return self._executed(step, number, root, sources, scratch, None, other)[0].items
+        return self._executed(step, number, root, sources, scratch, None, other, user_namespace=user_namespace)[0].items
 
     def _executed(
         self,
@@ -173,6 +182,8 @@ class Worker:
         scratch: str,
         key: Key | None,
         other: Other | None = None,
+        *,
+        user_namespace: bool = False,
     ) -> tuple[Committed, str]:
         """Run the command, in folders below `scratch`: what it changed, and the upper folder that has it. What a command that
         fails has written is kept under `key`, where that is given."""
@@ -183,7 +194,7 @@ class Worker:
         process = process._replace(insecure=step.security == "insecure", ulimits=step.ulimits)
         process = self._networks.connect(process, step.network)
         # Before anything is made ready: where there is no sandbox, nothing can be.
-        launcher = self._sandboxes()
+        launcher = self._sandboxes(user_namespace=user_namespace)
         self._tell_rung()
         with ExitStack() as stack:
             if step.mounts:
@@ -329,16 +340,17 @@ class Worker:
     def _owner(self, name: str, root: Root) -> Owner | None:
         return Owner(*accounts.owner(name, image_accounts(self._roots, root))) if name else None
 
-    def _sandboxes(self) -> Launcher:
+    def _sandboxes(self, *, user_namespace: bool = False) -> Launcher:
         """The fork server's client, started at the first RUN that must run."""
         with self._lock:
             self._stop.check()
             if self._closed:
                 raise Interrupted(signal.SIGINT)
-            if self._launcher is None:
+            launcher = self._launchers.get(user_namespace)
+            if launcher is None:
                 require(self._isolation)
-                self._launcher = Launcher(self._groups)
-            return self._launcher
+                launcher = self._launchers[user_namespace] = Launcher(self._groups, user_namespace=user_namespace)
+            return launcher
 
     def _warn(self, step: Step) -> Callable[[str], None]:
         return lambda message: self._emit(BuildWarning("LayerContent", message, step.span.line))

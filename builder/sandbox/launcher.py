@@ -39,11 +39,13 @@ Output = Callable[[bytes], None]
 class Launcher:
     """The fork server, and the way to it. A context manager: leaving it ends whatever still runs.
 
-    `groups` has a cgroup for each command; it must outlive this.
+    `groups` has a cgroup for each command; it must outlive this. With `user_namespace` all of it is in a user namespace that
+    has root's ids as they are.
     """
 
-    def __init__(self, groups: Groups | None = None) -> None:
+    def __init__(self, groups: Groups | None = None, *, user_namespace: bool = False) -> None:
         self._groups = groups
+        self._user_namespace = user_namespace
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._far_socket: socket.socket | None = None
@@ -189,7 +191,7 @@ class Launcher:
 
     def _serve(self, far_socket: socket.socket) -> None:
         try:
-            pid, self._fallbacks = spawn_server(far_socket.fileno())
+            pid, self._fallbacks = spawn_server(far_socket.fileno(), user_namespace=self._user_namespace)
         except OSError as error:
             self._start_error = error
             return

@@ -15,7 +15,7 @@ import os
 import select
 import sys
 
-from builder.sandbox import chroot, features, kernel, network, privileges, wire
+from builder.sandbox import allids, chroot, features, kernel, network, privileges, wire
 from builder.sandbox.enter import enter
 from builder.sandbox.singleuid import enter_single_uid, single_uid
 
@@ -298,6 +298,8 @@ def _in_user_namespace() -> bool:
 
 
 def main() -> None:
+    if wire.USER_NAMESPACE in sys.argv:
+        allids.enter()
     if single_uid():
         enter_single_uid()
     kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)

@@ -11,7 +11,7 @@ import fcntl
 import os
 import sys
 
-from builder.sandbox.wire import SOCKET
+from builder.sandbox.wire import SOCKET, USER_NAMESPACE
 
 _MFD_NOEXEC_SEAL = 0x08
 _MFD_EXEC = 0x10
@@ -20,8 +20,9 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "main.py")
 
 
-def spawn_server(connection: int) -> tuple[int, tuple[str, ...]]:
+def spawn_server(connection: int, *, user_namespace: bool = False) -> tuple[int, tuple[str, ...]]:
     """The pid of a new fork server with `connection` as its socket, and ("sealed-server",) when Python could not be copied.
+    With `user_namespace` it goes into one that has root's ids, all as they are (`allids`).
 
     Raises OSError when it cannot be started at all. The calling thread may start nothing else afterwards: in a user namespace
     it hands its capabilities on, which other programs are not to have.
@@ -37,14 +38,14 @@ def spawn_server(connection: int) -> tuple[int, tuple[str, ...]]:
         # The sysctl vm.memfd_noexec=2.
         copy = -1
     if copy < 0:
-        return _spawn(sys.executable, connection), ("sealed-server",)
+        return _spawn(sys.executable, connection, user_namespace), ("sealed-server",)
     try:
-        return _spawn(f"/proc/self/fd/{copy}", connection), ()
+        return _spawn(f"/proc/self/fd/{copy}", connection, user_namespace), ()
     finally:
         os.close(copy)
 
 
-def _spawn(executable: str, connection: int) -> int:
+def _spawn(executable: str, connection: int, user_namespace: bool) -> int:
     actions = [
         (os.POSIX_SPAWN_DUP2, connection, SOCKET),
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
@@ -53,7 +54,7 @@ def _spawn(executable: str, connection: int) -> int:
     if not _is_open(2):
         actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0))
     # Python finds its library by argv[0]. A session of its own: Ctrl-C at the terminal is for the builder alone.
-    argv = [sys.executable, "-I", "-S", _PROGRAM]
+    argv = [sys.executable, "-I", "-S", _PROGRAM, *([USER_NAMESPACE] if user_namespace else [])]
     # The builder's environment may hold a secret (--secret id=ID,env=NAME), and the server has no use for it but to start.
     env = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
     return os.posix_spawn(executable, argv, env, file_actions=actions, setsid=True, setsigmask=())

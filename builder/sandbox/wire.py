@@ -18,6 +18,8 @@ STARTED = b"s"
 END = 40
 """A real-time signal, which no command is sent: tells the keeper of a command (`chroot`) to end all and itself."""
 SOCKET = 3
+USER_NAMESPACE = "--user-namespace"
+"""The argument of the server's program that asks for a user namespace with all ids (`allids`)."""
 """The server's descriptor for requests."""
 
 

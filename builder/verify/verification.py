@@ -20,6 +20,7 @@ VARIATIONS: dict[str, str] = {
     "order": "the file system: in which order folders list their files, and inode numbers",
     "pids": "the numbers of processes",
     "aslr": "where programs lie in memory",
+    "rung": "the sandbox: whether it is in a user namespace",
     "surroundings": "the builder's own surroundings",
 }
 """What is other the second time, and how a cause is called."""
@@ -39,6 +40,7 @@ _FIXES: dict[str, str] = {
     "order": "sort what folders list: find ... | LC_ALL=C sort, tar --sort=name",
     "pids": "take no names from process ids: a fixed name, or mktemp with the file removed at the end",
     "aslr": "sort what comes out of hash tables, and write no addresses",
+    "rung": "take nothing from /proc/self/uid_map, and from what a program may do besides",
     "surroundings": "this is a fault of pybuild: please report it",
     "random": "fix the seed, as PYTHONHASHSEED=0; make keys and ids when the container starts, not when the image is built",
     "network": "ADD with --checksum what is downloaded, or name versions and digests",

@@ -108,6 +108,25 @@ def test_addresses(program: Pybuild, tmp_path: Path) -> None:
     assert causes(found) == ["aslr"]
 
 
+def test_the_rung(program: Pybuild, tmp_path: Path) -> None:
+    """All ids are as they are, whiteouts, links and attributes too; a step that makes a device is not run in such a sandbox."""
+    folder = context(
+        tmp_path,
+        "id > /id; touch /f; chown 33:44 /f; chmod 4755 /f; mkdir /d; chown 7:8 /d; chmod 2775 /d; ln /f /d/hard; rm /bin/ls",
+        "rm -r /d; mkdir /d; touch /d/new; mv /f /g; chown 4294967293 /g; ls -l /g > /listed || true",
+        "mknod /device c 1 3",
+        "grep -c 4294967295 /proc/self/uid_map > /map; true",
+    )
+    found = verified(program, folder, "--vary=rung")
+    assert [step["status"] for step in found["steps"]] == ["same", "same", "same", "different"]
+    assert causes(found, 3) == ["rung"] and found["varied"] == ["rung"]
+    # In a container of Docker's, say.
+    hidden = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /proc/sys/user/max_user_namespaces; exec "$@"', "sh"]
+    program.command = [*hidden, *program.command]
+    found = verified(program, context(tmp_path, "true"), "--vary=rung", code=0)
+    assert found["varied"] == [] and [each["name"] for each in found["not_varied"]] == ["rung"]
+
+
 def test_what_is_varied_can_be_chosen(program: Pybuild, tmp_path: Path) -> None:
     folder = context(tmp_path, "sh -c 'echo $$' > /pid; true")
     assert verified(program, folder, "--vary=-pids,-clock", code=0)["verdict"] == "identical"
