@@ -108,7 +108,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
         emit(BuildStarted(source.name, request.context, request.target))
         try:
             if request.locked:
-                request = request._replace(pins=_pins(contexts))
+                request = request._replace(pins=pins_of(contexts))
                 executor.pins = request.pins
             dockerfile = _parse(source, store, executor.warm)
             plan, *_ = plans = _checked_plans(dockerfile, request, store, roots, contexts, emit)
@@ -153,7 +153,7 @@ def _groups(request: Request) -> Groups | None:
     return resources.groups(request.limits)
 
 
-def _pins(contexts: BuildContexts) -> Pins:
+def pins_of(contexts: BuildContexts) -> Pins:
     from builder.engine.pins import Locked  # for those who have a lock
     from builder.plan.lockfile import parse
 

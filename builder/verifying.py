@@ -11,7 +11,7 @@ import os
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
 
-from builder.build import build
+from builder.build import build, pins_of
 from builder.cancellation import Cancellation
 from builder.contexts import BuildContexts
 from builder.diff import Options, explained, looked_at
@@ -30,6 +30,7 @@ from builder.engine.roots import Root, Roots
 from builder.errors import BuildError, Interrupted, StoreError, UsageError
 from builder.events import Debug, Notice, StepLog, StepUsage
 from builder.oci.digest import Digest
+from builder.plan.mounts import CacheMount
 from builder.plan.steps import BaseStep, RunStep, parents
 from builder.values import NamedTuple
 from builder.verify.verification import StepResult, Verification, narrowed, tainted
@@ -162,6 +163,8 @@ class _Verifier:
             stop=stop,
         )
         repeater.fresh_caches = not self._wanted.keep_caches
+        if request.locked:
+            repeater.pins = pins_of(contexts)
         return repeater
 
     def _step(self, step: Step) -> StepResult:
@@ -228,10 +231,24 @@ class _Verifier:
                 if self._depends(step, fixed, name, pair.first, ticks=ticks):
                     found.append(name)
             if not found:
-                found = ["surroundings" if "surroundings" in self._wanted.variations else "together"]
+                found = [self._otherwise(step, day)]
         if "random" in found and step.network != "none" and self._needs_network(step):
             found.append("network")
         return tuple(found)
+
+    def _otherwise(self, step: RunStep, day: str) -> str:
+        """The cause where nothing that is varied alone makes a difference, and all is the same when all is held."""
+        plain = Circumstances()
+        again = self._pair(step, plain, plain)
+        if day and not again.equal:
+            # Parts of a second, which libfaketime holds, too.
+            return "clock"
+        if again.equal and again.first != str(self._done[step.id].diff_id or ""):
+            return "caches" if self._has_fresh_caches(step) else "since"
+        return "surroundings" if "surroundings" in self._wanted.variations else "together"
+
+    def _has_fresh_caches(self, step: RunStep) -> bool:
+        return not self._wanted.keep_caches and any(isinstance(mount, CacheMount) for mount in step.mounts)
 
     def _failing(self, step: Step, other: Circumstances) -> tuple[str, ...]:
         """What a step fails by that did not fail the first time."""
@@ -239,6 +256,8 @@ class _Verifier:
             return ()
         if self._run(step, Circumstances()) is None:
             # As it was, it fails too: what it needs is no more there.
+            if self._has_fresh_caches(step):
+                return ("caches",)
             return ("network",) if step.network != "none" else ("random",)
         return tuple(
             name
@@ -298,8 +317,8 @@ class _Verifier:
             except (Interrupted, StoreError):
                 raise
             except BuildError as error:
-                self._emit(Debug(f"{step.name} on another day: {error.message}"))
-                return None
+                note = f"it fails on another day, {_DAYS[0]} or {_DAYS[1]} as libfaketime has them: {failure(error)}"
+                return lambda same: same._replace(notes=(*same.notes, note))
             if results[0].diff_id == results[1].diff_id or not self._pair(step, days[0], days[0]).equal:
                 return None
             before = self._before(step)

@@ -23,7 +23,7 @@ _MOST = 200_000
 _PATH = re.compile(rb"(?:[\xfa\xdazZ].|[\xe1\xc1\xf5aAu].{4})((?:/|<)[ -~]{1,1000}?\.py)", re.DOTALL)
 """How marshal has a file name: a type, with or without the flag of a reference, a length of one or four bytes, the text."""
 _MANIFEST_DATES = re.compile(
-    rb"^(?:Build|Built|Created|Bnd|Implementation-Build|X-Compile|Originally-Created|Tool|Ant-Version|Archiver|Bundle-)[A-Za-z-]*"
+    rb"^(?:Build|Built|Created|Bnd|Implementation-Build|X-Compile|Originally-Created|Tool|Ant-Version|Archiver)[A-Za-z-]*"
     rb"|^[A-Za-z-]*(?:Date|Time|Timestamp|Host|User|By|Jdk)$"
 )
 
@@ -230,7 +230,7 @@ _BY_PATH: dict[bytes, Check] = {
     rb"(?s:.*)\.dist-info/RECORD": _record,
     rb"var/lib/dpkg/(?:status|available)(?:-old)?": _dpkg_status,
     rb"(?:usr/)?lib/apk/db/installed": _apk_installed,
-    rb"etc/g?shadow-?": _shadow,
+    rb"etc/shadow-?": _shadow,
     rb"(?s:.*/)?META-INF/MANIFEST\.MF": _manifest,
     rb"(?s:.*/)?\.git/(?s:.*/)?index": _git_index,
 }

@@ -15,7 +15,8 @@ class Pattern(NamedTuple):
 
 
 _FIND = "find DIR -exec touch -hd @$SOURCE_DATE_EPOCH {} +"
-_IGNORE = ".dockerignore: .git"
+_HAS = "which RUN has unless an ARG of that name without a value takes it away"
+_IGNORE = ".dockerignore: .git; where a RUN makes it: rm -rf .git in the same RUN"
 
 PATTERNS: dict[str, Pattern] = {
     # Archives and compressed files.
@@ -69,16 +70,17 @@ PATTERNS: dict[str, Pattern] = {
     ),
     "elf-date": Pattern(
         "a program has the date of its build in it",
-        "ARG SOURCE_DATE_EPOCH, which gcc 7 and clang 16 take for __DATE__ and __TIME__; gcc -Werror=date-time finds them",
+        f"gcc 7 and clang 16 take SOURCE_DATE_EPOCH for __DATE__, {_HAS}; gcc -Werror=date-time finds them",
     ),
     "go-build-id": Pattern("the build ID of a Go program differs", "go build -trimpath -buildvcs=false -ldflags=-buildid="),
     "pyc-time": Pattern(
         "compiled Python has the time of its source",
-        "python -m compileall --invalidation-mode=unchecked-hash, or ENV PYTHONDONTWRITEBYTECODE=1",
+        "python -m compileall -f --invalidation-mode=checked-hash; pip install --no-compile;"
+        " ENV PYTHONDONTWRITEBYTECODE=1 for imports",
     ),
     "pyc-mode": Pattern(
         "compiled Python is checked against its source in another way (time or hash)",
-        "python -m compileall --invalidation-mode=unchecked-hash",
+        "python -m compileall -f --invalidation-mode=checked-hash",
     ),
     "pyc-code": Pattern(
         "the code in compiled Python is written down in another order or with other references",
@@ -130,7 +132,7 @@ PATTERNS: dict[str, Pattern] = {
     ),
     "shadow-dates": Pattern(
         "accounts have the day of their last password change",
-        "ARG SOURCE_DATE_EPOCH, which useradd takes for the day, or chage -d 2020-01-01 USER",
+        f"useradd takes SOURCE_DATE_EPOCH for the day, {_HAS}; or chage -d 2020-01-01 USER",
     ),
     "shadow-password": Pattern(
         "a password was hashed with a salt by chance", "set no password in the image, or one with a fixed salt: chpasswd -e"
@@ -170,7 +172,7 @@ PATTERNS: dict[str, Pattern] = {
     # Version control and databases.
     "git-index": Pattern("git's index has inodes and times of the checkout", _IGNORE),
     "git-logs": Pattern("git's logs have times and users", _IGNORE),
-    "git-objects": Pattern("git packs its objects in another way each time", _IGNORE),
+    "git-objects": Pattern("git's objects, packs and references differ: a commit has a time, and packs an order", _IGNORE),
     "sqlite-counter": Pattern(
         "only the counters of changes of an SQLite database differ", "make it in one transaction, and end with VACUUM"
     ),
@@ -181,7 +183,7 @@ PATTERNS: dict[str, Pattern] = {
     "log": Pattern("logs say when and what", "rm -f it in the same RUN"),
     "date-in-text": Pattern(
         "the text has a date or time of the build",
-        "ARG SOURCE_DATE_EPOCH, and date -ud @$SOURCE_DATE_EPOCH in the place of date",
+        f"date -ud @$SOURCE_DATE_EPOCH in the place of date: a variable {_HAS}",
     ),
     "temporary-path": Pattern("the text has the name of a temporary folder", "build in a fixed folder"),
     "random-id": Pattern("the text has an id by chance (UUID)", "give the tool a fixed id or seed"),

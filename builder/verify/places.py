@@ -41,7 +41,7 @@ _PLACES: tuple[tuple[str, str], ...] = (
         r".*/\.(?:cache|gradle|ccache)/.*|.*/\.cargo/(?:registry|\.package-cache|\.global-cache).*|.*/\.mypy_cache/.*|.*/\.pytest_cache/.*",
     ),
     ("git-logs", r"(?:.*/)?\.git/(?:logs/.*|FETCH_HEAD|ORIG_HEAD)"),
-    ("git-objects", r"(?:.*/)?\.git/(?:objects/.*|packed-refs)"),
+    ("git-objects", r"(?:.*/)?\.git/(?:objects/.*|refs/.*|packed-refs)"),
     ("pycache", r"(?:.*/)?__pycache__(?:/.*)?"),
     ("pip-direct-url", r".*\.dist-info/direct_url\.json"),
     ("temporary-file", r"(?:var/)?tmp/.*"),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _DAY = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6}"
 _MONTH = rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}"
 _CLOCK = rb"[0-2]?[0-9]:[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]{1,9})?)?(?: ?[AaPp][Mm])?"
+_SECOND = rb"[0-2]?[0-9]:[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]{1,9})?(?: ?[AaPp][Mm])?| ?[AaPp][Mm])"
 _ZONE = rb"(?: ?(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}|[A-Z]{2,5}))?"
 DATE = re.compile(
     rb"(?:19|20)[0-9]{2}[-/.][01][0-9][-/.][0-3][0-9](?:[T _]" + _CLOCK + _ZONE + rb")?"
@@ -20,10 +21,11 @@ DATE = re.compile(
     rb"|(?:" + _DAY + rb",? {1,2})?" + _MONTH + rb" {1,2}[0-9]{1,2},? (?:19|20)[0-9]{2}(?: " + _CLOCK + _ZONE + rb")?"
     rb"|(?:" + _DAY + rb",? {1,2})?[0-9]{1,2}[ -]" + _MONTH + rb"[ -](?:19|20)[0-9]{2}(?:,? " + _CLOCK + _ZONE + rb")?"
     rb"|" + _MONTH + rb" {1,2}[0-9]{1,2} " + _CLOCK
-    + rb"|" + _CLOCK + _ZONE
+    # Not hours and minutes alone: those may be anything.
+    + rb"|" + _SECOND + _ZONE
     + rb"|(?<![0-9A-Za-z])20[0-9]{2}[01][0-9][0-3][0-9](?:[T_-]?[0-2][0-9][0-5][0-9](?:[0-5][0-9])?)?Z?(?![0-9A-Za-z])"
-    # Seconds, or thousandths, since 1970: between 2001 and 2033.
-    rb"|(?<![0-9A-Za-z.])1[0-9]{9}(?:[0-9]{3})?(?:\.[0-9]{1,9})?(?![0-9A-Za-z])"
+    # Seconds, or thousandths, since 1970: between 2014 and 2033.
+    rb"|(?<![0-9A-Za-z.])1[4-9][0-9]{8}(?:[0-9]{3})?(?:\.[0-9]{1,9})?(?![0-9A-Za-z])"
 )  # fmt: skip
 """A date, a time of day, or seconds since 1970, as programs write them."""
 _TEMPORARY = re.compile(
@@ -97,9 +99,16 @@ def _without(data: bytes) -> bytes:
 
 
 def _reordered(a: bytes, b: bytes) -> bool:
-    """Whether two lines have the same words in another order."""
-    one, other = (re.split(rb"[\s,;:{}()\[\]'\"]+", line) for line in (a, b))
+    """Whether two lines have the same items of a list in another order, keys with their values; or, where they have none of the
+    marks of lists and keys, the same words."""
+    one, other = (_items(line) for line in (a, b))
     return one != other and sorted(one) == sorted(other)
+
+
+def _items(line: bytes) -> list[bytes]:
+    if re.search(rb"[,;:=]", line):
+        return [item.strip() for item in re.split(rb"[,;{}()\[\]]+", line)]
+    return re.split(rb"[\s{}()\[\]'\"]+", line)
 
 
 def _shown(text: bytes) -> str:

@@ -29,6 +29,8 @@ CAUSES: dict[str, str] = {
     **VARIATIONS,
     "random": "nothing that was varied: it is random even when all is fixed",
     "network": "the network: it fails without one",
+    "caches": "what its cache mounts hold: they began empty the second time",
+    "since": "something outside of it that is another than at the first build: what it fetches, or a cache mount",
     "unknown": "something that could not be found: it fails where all is held that can be",
     "together": "several things that were varied together, and none of them alone",
 }
@@ -43,6 +45,8 @@ _FIXES: dict[str, str] = {
     "rung": "take nothing from /proc/self/uid_map, and from what a program may do besides",
     "surroundings": "this is a fault of pybuild: please report it",
     "random": "fix the seed, as PYTHONHASHSEED=0; make keys and ids when the container starts, not when the image is built",
+    "caches": "let it do without what is in a cache, or verify with --keep-cache-mounts",
+    "since": "ADD with --checksum what is downloaded, name versions and digests; or build anew, and verify that",
     "network": "ADD with --checksum what is downloaded, or name versions and digests",
 }
 

@@ -6,6 +6,9 @@ import hashlib
 import json
 import os
 import subprocess
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +128,84 @@ def test_the_rung(program: Pybuild, tmp_path: Path) -> None:
     program.command = [*hidden, *program.command]
     found = verified(program, context(tmp_path, "true"), "--vary=rung", code=0)
     assert found["varied"] == [] and [each["name"] for each in found["not_varied"]] == ["rung"]
+
+
+def test_what_cache_mounts_had(program: Pybuild, tmp_path: Path) -> None:
+    """They begin empty the second time: what differs, or fails, by that is neither the network nor pybuild."""
+    mount = "--mount=type=cache,target=/c"
+    counted = context(tmp_path, f"{mount} echo x >> /c/n && wc -l < /c/n > /n")
+    for _ in range(2):
+        assert program("-q", "--no-cache", counted).returncode == 0
+    assert causes(verified(program, counted)) == ["caches"]
+    used = context(tmp_path, f"{mount} echo data > /c/x", f"{mount} cat /c/x > /f")
+    found = verified(program, used)
+    assert [step["status"] for step in found["steps"]] == ["same", "failed"] and causes(found, 1) == ["caches"]
+    assert "--keep-cache-mounts" in found["steps"][1]["causes"][0]["fix"]
+    assert verified(program, used, "--keep-cache-mounts", code=0)["verdict"] == "identical"
+
+
+def test_what_changed_since_the_first_build(program: Pybuild, tmp_path: Path) -> None:
+    """The cache has it as it was: that is nobody's fault."""
+
+    class Handler(BaseHTTPRequestHandler):
+        content = b"one"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "3")
+            self.end_headers()
+            self.wfile.write(self.content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        folder = context(tmp_path, f"--network=host wget -q -O /f http://127.0.0.1:{server.server_port}/")
+        assert program("-q", "--allow=network.host", folder).returncode == 0
+        Handler.content = b"two"
+        found = verified(program, folder, "--allow=network.host")
+        server.shutdown()
+    assert causes(found) == ["since"] and "--checksum" in found["steps"][0]["causes"][0]["fix"]
+
+
+def test_a_lock_counts_the_second_time_too(program: Pybuild, tmp_path: Path) -> None:
+    repository = tmp_path / "r.git"
+    git = ["git", "-C", str(repository), "-c", "user.name=j", "-c", "user.email=j@example.org"]
+    subprocess.run(["git", "init", "-q", "-b", "main", repository], check=True)
+
+    def commit(text: str) -> None:
+        (repository / "f").write_text(text)
+        subprocess.run([*git, "add", "f"], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", text], check=True)
+        subprocess.run([*git, "update-server-info"], check=True)
+
+    commit("one")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        folder = context(tmp_path, f"FROM base\nADD http://127.0.0.1:{server.server_port}/r.git/.git#main /r\n")
+        assert program("lock", folder).returncode == 0
+        commit("two")
+        assert verified(program, folder, "--locked", code=0)["verdict"] == "identical"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+def test_a_step_that_fails_on_another_day_alone(program: Pybuild, debian_base: Path, tmp_path: Path) -> None:
+    assert program("import", debian_base, "debian").returncode == 0
+    found = verified(program, context(tmp_path, "[ $(date +%Y) -lt 2031 ]", base="debian"), "--vary=clock", code=0)
+    assert any(note.startswith("it fails on another day, 2031-") for note in found["steps"][0]["notes"])
+
+
+def test_parts_of_a_second(program: Pybuild, debian_base: Path, tmp_path: Path) -> None:
+    """Which libfaketime holds on all days."""
+    assert program("import", debian_base, "debian").returncode == 0
+    found = verified(program, context(tmp_path, "date +%N > /nano", base="debian"))
+    assert causes(found) == ["clock"]
 
 
 def test_what_is_varied_can_be_chosen(program: Pybuild, tmp_path: Path) -> None:

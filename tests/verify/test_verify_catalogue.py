@@ -162,3 +162,38 @@ def test_the_page_lists_the_catalogue() -> None:
     page = (ROOT / "docs" / "diff.md").read_text()
     rows = [f"| `{name}` | {pattern.cause} | {pattern.fix.replace('|', chr(92) + '|')} |" for name, pattern in PATTERNS.items()]
     assert [line for line in page.split("\n") if line.startswith("| `") and line[3:].partition("`")[0] in PATTERNS] == rows
+
+
+UNLIKE = {
+    "values of keys, swapped": ("etc/conf.json", b'{"allow": true, "debug": false}\n', b'{"allow": false, "debug": true}\n'),
+    "the administrators of a group": ("etc/gshadow", b"adm:!:root:\n", b"adm:!:mallory:\n"),
+    "numbers of ten digits": ("etc/acct", b"account=1234567890\n", b"account=1987654321\n"),
+    "two numbers with a colon": ("etc/ratio", b"listen 10:30\n", b"listen 22:45\n"),
+    "settings, swapped": ("etc/s", b"user=root group=adm\n", b"user=adm group=root\n"),
+    "what a bundle starts": (
+        "META-INF/MANIFEST.MF",
+        b"Manifest-Version: 1.0\r\nBundle-Activator: good.Main\r\n\r\n",
+        b"Manifest-Version: 1.0\r\nBundle-Activator: evil.Main\r\n\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_what_means_something_else_is_no_known_cause(name: str) -> None:
+    """What is explained can be ignored (--ignore), and then nobody looks at it."""
+    path, one, other = UNLIKE[name]
+    found = explain(path.encode(), one, other)
+    assert not found.complete and not found.findings and found.diff
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b"{'a': 1, 'b': [2, 3]}\n", b"{'b': [2, 3], 'a': 1}\n"),
+        (b"x = {'c', 'a', 'b'}\n", b"x = {'a', 'b', 'c'}\n"),
+        (b"a b c d\n", b"c a d b\n"),
+    ],
+)
+def test_items_in_another_order(one: bytes, other: bytes) -> None:
+    found = explain(b"srv/f", one, other)
+    assert found.complete and [finding.pattern for finding in found.findings] == ["hash-order"]
