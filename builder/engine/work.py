@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from builder.plan.steps import CopyStep, RunStep, Step, WorkdirStep
     from builder.sandbox.cgroups import Groups
     from builder.sandbox.rungs import Isolation
-    from builder.sandbox.spec import Outcome
+    from builder.sandbox.spec import Outcome, SandboxSpec
     from builder.store.store import Store
 
     Other = Callable[[Prepared], Prepared]
@@ -222,7 +222,7 @@ class Worker:
             # Who waits for a cache need not wait for the layer.
             stack.close()
             self._emit(StepUsage(number, outcome.cpu_seconds, outcome.peak_memory, had_network(prepared.spec)))
-            self._tell(outcome.fallbacks)
+            self._tell(outcome.fallbacks, prepared.spec)
             devices = made_devices(outcome.notes)
             self._report(step, emulated(outcome.notes) + devices_as_files(prepared.spec.emulate, devices))
             if prepared.spec.emulate == "mknod":
@@ -298,9 +298,11 @@ class Worker:
         if rung == "chroot" and not told:
             self._emit(BuildWarning("WeakerSandbox", CHROOT_WARNING))
 
-    def _tell(self, fallbacks: tuple[str, ...]) -> None:
+    def _tell(self, fallbacks: tuple[str, ...], spec: SandboxSpec) -> None:
         """What this machine does not give to a sandbox, once a build: a warning where it protects less, a note elsewhere."""
         for name in fallbacks:
+            if name == "landlock-scope" and spec.network != "host":
+                continue  # A network of its own has abstract sockets of its own.
             with self._lock:
                 if name in self._told:
                     continue

@@ -203,3 +203,13 @@ def until(condition: Callable[[], bool], message: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, message
         time.sleep(0.01)
+
+
+def refusing(*numbers: int) -> tuple[str, ...]:
+    """System calls that are EPERM, as security modules and containers' filters have it."""
+    script = (
+        f"import os, sys; sys.path.insert(0, {str(ROOT / 'tests/sandbox')!r})\n"
+        "from sandbox_bpf import Refusal, refuse\n"
+        f"refuse(*(Refusal(number, 1) for number in {numbers})); os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    return (sys.executable, "-c", script)

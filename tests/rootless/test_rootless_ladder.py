@@ -18,8 +18,8 @@ import pytest
 
 from builder.sandbox import troubles
 from tests.build.build_layout import Layout
-from tests.conftest import ROOT, Pybuild
-from tests.rootless.rootless_users import UserPybuild
+from tests.conftest import Pybuild
+from tests.rootless.rootless_users import UserPybuild, refusing
 
 # Each is what stands before the user's command, as root.
 _NO_NEWUIDMAP = ("unshare", "--mount", "sh", "-ec", 'mount --bind /dev/null /usr/bin/newuidmap; exec "$@"', "sh")
@@ -38,16 +38,6 @@ _NO_NAMESPACES = (
     "os.write(w, b'x'); os.wait(); open('/proc/sys/user/max_user_namespaces', 'w').write('0')\n"
     "os.execvp(sys.argv[1], sys.argv[1:])",
 )  # fmt: skip
-
-
-def refusing(*numbers: int) -> tuple[str, ...]:
-    """System calls that are EPERM, as security modules and containers' filters have it."""
-    script = (
-        f"import os, sys; sys.path.insert(0, {str(ROOT / 'tests/sandbox')!r})\n"
-        "from sandbox_bpf import Refusal, refuse\n"
-        f"refuse(*(Refusal(number, 1) for number in {numbers})); os.execvp(sys.argv[1], sys.argv[1:])"
-    )
-    return (sys.executable, "-c", script)
 
 
 _X86 = os.uname().machine == "x86_64"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Pybuild
-from tests.rootless.rootless_users import UserPybuild, until
+from tests.rootless.rootless_users import UserPybuild, refusing, until
 
 OUTSIDE = """\
 # As systemd has it: what is unmounted elsewhere in a copy of these mounts is unmounted here.
@@ -265,3 +265,13 @@ def test_run_has_it_too(builder: Builder, base: Path, context: Path) -> None:
     script = "wget -q -O- http://192.0.2.1:8080/f; wget -q -O- http://127.0.0.1:8081/f || echo no"
     assert builder("run", "--require-isolated-network", "mine", "sh", "-c", script).stdout == "served\nno\n"
     assert builder("run", "--network=host", "mine", "sh", "-c", script).stdout == "served\nserved\n"
+
+
+def test_a_kernel_without_landlock_matters_to_the_hosts_network_alone(user: UserPybuild, base: Path, context: Path) -> None:
+    """As all before Linux 6.12."""
+    (context / "Dockerfile").write_text("FROM base\nRUN id\n")
+    flags = ("--no-cache", "--progress=json", "--build-context", f"base={base}", context)
+    old = refusing(444, 445, 446)
+    assert warnings(user("--network=none", *flags, before=old)) == []
+    (warning,) = warnings(user("--network=host", "--allow=network.host", *flags, before=old))
+    assert warning.startswith("this kernel has no Landlock scopes: RUN steps with the host's network reach")
