@@ -364,8 +364,6 @@ _NO_RESULTS = frozenset(
         "load",
         "logfile",
         "metadata-file",
-        "no-cache",
-        "no-cache-filter",
         "output",
         "print-plan",
         "progress",
@@ -376,6 +374,8 @@ _NO_RESULTS = frozenset(
     )
 )
 """Flags of a build that say what becomes of it."""
+_RESULTS = _NO_RESULTS - {"call", "check", "explain", "format", "print-plan"}
+"""Those that `verify` takes and that mean nothing there."""
 
 _VERIFY = (
     Flag(
@@ -383,7 +383,7 @@ _VERIFY = (
         "",
         "list",
         "WHAT",
-        "what is other the second time: clock, order, cpus, pids, aslr, rung, surroundings; all (default), none, -NAME",
+        "what is other the second time: clock, mtimes, order, cpus, pids, aslr, rung, surroundings; all, none, -NAME",
         "Verify",
     ),
     Flag(
@@ -407,6 +407,8 @@ _VERIFY = (
     _DIFFOSCOPE._replace(group="Verify"),
     Flag("format", "", "string", "NAME", "how the result is shown", "Verify", choices=("text", "json", "github")),
     *(flag for flag in _BUILD if flag.name not in _NO_RESULTS),
+    # A pipeline has the flags of its build in one place.
+    *(ignored(flag.name, flag.kind, short=flag.short) for flag in _BUILD if flag.name in _RESULTS),
 )
 
 _DOCTOR = (

@@ -37,9 +37,10 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         hint = did_you_mean(unknown, VARIATIONS) or f"there are {', '.join(VARIATIONS)}; all and none; -NAME for all but that"
         raise UsageError(f"there is no variation '{unknown}'", hint=hint)
     options = options_of(parsed, environ)
-    # Of a build's flags it has all but those of results, which are not given.
-    results: dict[str, tuple[str, ...]] = {flag.name: () for flag in COMMANDS["build"].flags}
-    parsed = parsed._replace(values={**results, **parsed.values})
+    # Of a build's flags those of results are as if they were not given.
+    lacking: dict[str, tuple[str, ...]] = {flag.name: () for flag in COMMANDS["build"].flags}
+    results: dict[str, tuple[str, ...]] = {flag.name: () for flag in COMMANDS["verify"].flags if flag.status == "ignored"}
+    parsed = parsed._replace(values={**lacking, **parsed.values, **results})
     limit = parsed.number("limit")
     shown_files = _FILES_SHOWN if limit is None else limit
     if parsed.text("context") is not None:

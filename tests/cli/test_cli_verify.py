@@ -329,8 +329,18 @@ def test_what_cannot_be_verified(program: Pybuild, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: one platform is verified at a time")
     done = program("verify", "-", stdin=b"FROM scratch\n")
     assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: what comes on standard input is there once")
-    done = program("verify", "--push", folder)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: unknown flag '--push' of 'verify'")
+    done = program("verify", "--print-plan", folder)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: unknown flag '--print-plan' of 'verify'")
     (folder / "Dockerfile").write_text("FROM base\nRUN exit 3\n")
     done = program("verify", folder)
     assert done.returncode == 1 and "Dockerfile:2:1: error: the command failed with exit code 3" in done.stderr
+
+
+def test_the_flags_of_a_build(program: Pybuild, tmp_path: Path) -> None:
+    """As a pipeline has them; what becomes of the image means nothing here, and --no-cache is the first build's."""
+    folder = context(tmp_path, "echo one > /f")
+    results = ("-t", "registry.example/app:1", "--push", "-o", f"type=oci,dest={tmp_path}/x", "--iidfile", tmp_path / "id")
+    flags = ("--metadata-file", tmp_path / "m", "--progress=plain", "--provenance=false", "--label=a=b", "--no-cache")
+    done = program("verify", "-q", "--format=json", "--vary=pids", *results, *flags, folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not [name for name in ("x", "id", "m") if (tmp_path / name).exists()]
