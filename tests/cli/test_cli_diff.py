@@ -65,7 +65,7 @@ def test_what_differs_is_told(pair: Pair, pybuild: Pybuild) -> None:
     assert told.startswith("one and two are different\n")
     assert "layers:\n  = 1:1 FROM base\n  ~ 2:2 " in told
     line = f"{pair.context}/Dockerfile:5: RUN "
-    assert "the text has a date or time of the build [date-in-text]:\n  fix: ARG SOURCE_DATE_EPOCH" in told
+    assert "the text has a date or time of the build [date-in-text]:\n  fix: date -ud @$SOURCE_DATE_EPOCH in the place" in told
     assert f"  ~ /stamp  ({line}" in told
     assert "      -a\n      +b\n" in told and "      target: a -> b\n" in told and "      mode: 0644 -> 0755\n" in told
     assert "/same" not in told.partition("files:")[2]
