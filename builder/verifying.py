@@ -68,6 +68,8 @@ class Wanted(NamedTuple):
     """A block in which the builder's own environment is another."""
     keep_caches: bool = False
     """Cache mounts are as the first build left them; else they begin anew."""
+    runs: int = 1
+    """How often a RUN is repeated, until it gives something else."""
 
 
 def verify(request: Request, store: Store, emit: Emit, wanted: Wanted) -> Verification:
@@ -177,18 +179,19 @@ class _Verifier:
         notes = (_NO_ROOM,) if self._does_not_fit(step) else ()
         ids = str(first or ""), str(first or "")
         same = StepResult(step.id + 1, step.name, step.span.line, "same", *ids, notes=notes)
-        with self._new_scratch(all_other) as scratch:
-            try:
-                again = self._repeater.again(step, self._done, all_other, scratch)
-            except (Interrupted, StoreError):
-                raise
-            except BuildError as error:
-                causes = self._failing(step, all_other)
-                return same._replace(status="failed", b="", message=failure(error), causes=causes)
-            if again.diff_id == first:
-                other_day = self._other_day(step) if isinstance(step, RunStep) else None
-                return other_day(same) if other_day else same
-            return self._different(step, same, before, first, again)
+        for _ in range(self._wanted.runs if isinstance(step, RunStep) else 1):
+            with self._new_scratch(all_other) as scratch:
+                try:
+                    again = self._repeater.again(step, self._done, all_other, scratch)
+                except (Interrupted, StoreError):
+                    raise
+                except BuildError as error:
+                    causes = self._failing(step, all_other)
+                    return same._replace(status="failed", b="", message=failure(error), causes=causes)
+                if again.diff_id != first:
+                    return self._different(step, same, before, first, again)
+        other_day = self._other_day(step) if isinstance(step, RunStep) else None
+        return other_day(same) if other_day else same
 
     def _different(
         self, step: Step, same: StepResult, before: Root, first: Digest | None, again: Repeated, causes: tuple[str, ...] = ()

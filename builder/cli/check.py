@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
 
-_FORMATS = {"text": check_formats.text, "json": check_formats.as_json, "github": check_formats.github}
+_FORMATS = {"text": check_formats.text, "json": check_formats.as_json}
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str], *, as_json: bool = False) -> int:
@@ -40,7 +40,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
             report = _checked(request, root, store)
     else:
         report = _checked(request, root, None)
-    sys.stdout.write(_FORMATS[form](report))
+    sys.stdout.write(check_formats.github(report, environment.workspace) if form == "github" else _FORMATS[form](report))
     if form != "json":
         for name in report.unseen:
             complain(f"note: the base '{name}' is not on this machine: variables that it may set are not checked\n")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 
+from builder.cli import workflow
 from builder.dockerfile.checks.rules import RULES
 from builder.redact import redact
 from builder.report.json import error_fields
@@ -98,18 +98,18 @@ def _fields(warn: Warn) -> dict[str, object]:
     }
 
 
-def github(report: Report) -> str:
-    """A workflow command for each warning and for the error (docs.github.com, "Workflow commands for GitHub Actions")."""
-    out = [_command("warning", report.source, warn.span, warn.code, warn.message) for warn in report.warnings]
+def github(report: Report, workspace: str) -> str:
+    """A workflow command for each warning and for the error."""
+    out = [_annotation("warning", report.source, warn.span, warn.code, warn.message, workspace) for warn in report.warnings]
     if report.error is not None:
         error = report.error
         message = error.message + (f"\nhint: {error.hint}" if error.hint else "")
-        out.append(_command("error", error.source or report.source, error.span, "", message))
+        out.append(_annotation("error", error.source or report.source, error.span, "", message, workspace))
     return "".join(out)
 
 
-def _command(name: str, source: SourceFile, span: Span | None, title: str, message: str) -> str:
-    properties = {"file": os.path.normpath(source.name)}
+def _annotation(kind: str, source: SourceFile, span: Span | None, title: str, message: str, workspace: str) -> str:
+    properties = {"file": workflow.placed(source.name, workspace)}
     if span is not None:
         properties |= {"line": str(span.line), "endLine": str(span.end_line), "col": str(span.column)}
         if span.line == span.end_line:
@@ -117,13 +117,4 @@ def _command(name: str, source: SourceFile, span: Span | None, title: str, messa
             properties["endColumn"] = str(max(span.column, span.end_column - 1))
     if title:
         properties["title"] = title
-    shown = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
-    return f"::{name} {shown}::{_data(message)}\n"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+    return workflow.command(kind, properties, message)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
+from builder.cli import workflow
 from builder.layers.names import show
 from builder.redact import redact
 from builder.verify.comparison import WORDS
@@ -135,34 +135,20 @@ def _count(number: int, noun: str) -> str:
 def as_github(found: Comparison, require: Require, limit: int, more: str = "") -> str:
     """An annotation for each layer that differs and whose line is known, or one for all; the text, and `more`, behind them."""
     if found.meets(require):
-        return annotated([], text(found, limit) + more)
+        return workflow.before([], text(found, limit) + more)
     files = [f"/{show(change.path)}" for change in found.files[:3]]
     what = [field.field for field in found.fields[:3]] + [_count(len(found.files), "file")] * bool(found.files) + files
     message = f"{found.a.name} and {found.b.name} are {WORDS[found.verdict]}: {', '.join(what)}"
     sides = [found.b.layers[pair.b] for pair in found.layers if pair.by != "diff-id" and pair.b is not None]
     places = dict.fromkeys((side.made.dockerfile, side.made.line) for side in sides if side.made.line)
-    return annotated([annotation(message, "pybuild diff", *place) for place in places or [("", 0)]], text(found, limit) + more)
+    return workflow.before(
+        [annotation(message, "pybuild diff", *place) for place in places or [("", 0)]], text(found, limit) + more
+    )
 
 
 def annotation(message: str, title: str, file: str = "", line: int = 0) -> str:
-    """A workflow command (docs.github.com, "Workflow commands for GitHub Actions")."""
-    place = f"file={_property(file)},line={line}," if file else ""
-    return f"::error {place}title={title}::{_data(safe(message))}\n"
-
-
-def annotated(commands: Sequence[str], shown: str) -> str:
-    """The commands, and the text in which there is none, whatever it has in it, paths of images too: no text has its own hash
-    in it."""
-    token = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()
-    return "".join((*commands, f"::stop-commands::{token}\n", shown, f"::{token}::\n"))
-
-
-def _data(value: str) -> str:
-    return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(value: str) -> str:
-    return _data(value).replace(":", "%3A").replace(",", "%2C")
+    place = {"file": file, "line": str(line)} if file else {}
+    return workflow.command("error", {**place, "title": title}, safe(message))
 
 
 def as_json(found: Comparison, require: Require, limit: int, more: Mapping[str, Any] | None = None) -> str:

@@ -45,6 +45,9 @@ class Environment(NamedTuple):
     """PATH: where git and ssh are looked for. Not in the SPEC's list; every program has it."""
     isolation: str = ""
     """PYBUILD_ISOLATION: the sandbox that is wanted where no flag says it."""
+    workspace: str = ""
+    """GITHUB_WORKSPACE: the folder of the repository, from which annotations name files. Not in the SPEC's list: GitHub's
+    runners set it."""
     sandbox: Isolation = Isolation()
     """The sandbox that commands get (`builder.cli.isolation`), once that is known."""
 
@@ -101,6 +104,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         docker_context=environ.get("DOCKER_CONTEXT", ""),
         path=environ.get("PATH", ""),
         isolation=environ.get("PYBUILD_ISOLATION", ""),
+        workspace=environ.get("GITHUB_WORKSPACE", ""),
         sandbox=Isolation(path=environ.get("PATH", "")),
     )
 

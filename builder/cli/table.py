@@ -386,6 +386,7 @@ _VERIFY = (
         "what is other the second time: clock, mtimes, order, cpus, pids, aslr, rung, surroundings; all, none, -NAME",
         "Verify",
     ),
+    Flag("runs", "", "int", "N", "how often each RUN is repeated, for what differs rarely (default: 1)", "Verify"),
     Flag(
         "keep-cache-mounts", "", "bool", "", "let cache mounts be as the build left them (default: they begin anew)", "Verify"
     ),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from builder.cli.flags import Parsed
 
 _FILES_SHOWN = 20
+_MOST_RUNS = 1000
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -48,7 +49,10 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
 
         return compared(parsed, environment, environ, options, shown_files)
     request = request_of(parsed, environment, environ)
-    wanted = Wanted(variations, options, other_surroundings, parsed.flag("keep-cache-mounts"))
+    runs = parsed.number("runs")
+    if runs is not None and not 0 < runs <= _MOST_RUNS:
+        raise UsageError(f"--runs={runs} is no number of runs", hint=f"a number from 1 to {_MOST_RUNS}")
+    wanted = Wanted(variations, options, other_surroundings, parsed.flag("keep-cache-mounts"), runs or 1)
     require = parsed.text("require") or "identical"
     with (
         Store(environment.store_root(parsed.text("root"), os.geteuid())) as store,
@@ -65,7 +69,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         case "json":
             sys.stdout.write(verify_formats.as_json(found, require, shown_files))
         case "github":
-            sys.stdout.write(verify_formats.as_github(found, shown_files))
+            sys.stdout.write(verify_formats.as_github(found, shown_files, environment.workspace))
         case _:
             sys.stdout.write(verify_formats.text(found, shown_files))
     sys.stdout.flush()

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 
-from builder.cli.diff_formats import annotated, annotation, change_fields, change_lines, safe
+from builder.cli import workflow
+from builder.cli.diff_formats import annotation, change_fields, change_lines, safe
 from builder.verify.patterns import PATTERNS
 from builder.verify.verification import CAUSES, VARIATIONS, fix
 
@@ -111,14 +112,15 @@ def _step(step: StepResult, limit: int) -> dict[str, object]:
     }
 
 
-def as_github(found: Verification, limit: int) -> str:
+def as_github(found: Verification, limit: int, workspace: str) -> str:
     """An annotation for each step that differs, and the text behind them."""
     commands = []
+    place = workflow.placed(found.dockerfile, workspace)
     for step in found.steps:
         if step.status in ("different", "failed"):
             why = ", ".join(CAUSES[name] for name in step.causes) or step.message or "its result differs"
             paths = ", ".join("/" + change.path.decode("utf-8", "backslashreplace") for change in step.files[:3])
             message = f"not reproducible: it depends on {why}" if step.causes else f"not reproducible: {why}"
             message += f"; {len(step.files)} files differ: {paths}" if step.files else ""
-            commands.append(annotation(message, "pybuild verify", found.dockerfile, step.line))
-    return annotated(commands, text(found, limit))
+            commands.append(annotation(message, "pybuild verify", place, step.line))
+    return workflow.before(commands, text(found, limit))

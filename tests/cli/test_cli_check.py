@@ -157,7 +157,7 @@ def test_github_commands_cannot_be_forged() -> None:
         Warn("UnusedBuildArg", "no place"),
     )
     error = DockerfileError("broken", Span(3, 1, 3, 1), hint="mend, it", source=SourceFile("../other", ""))
-    assert check_formats.github(Report(SOURCE, warnings, (), error)) == (
+    assert check_formats.github(Report(SOURCE, warnings, (), error), "") == (
         "::warning file=a%2Cb%3Ac/Dockerfile,line=2,endLine=2,col=5,endColumn=6,title=UndefinedVar"
         "::100%25%0D%0A::error::x: a, b\n"
         "::warning file=a%2Cb%3Ac/Dockerfile,line=1,endLine=2,col=2,title=CopyIgnoredFile::two lines\n"

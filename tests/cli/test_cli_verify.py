@@ -336,6 +336,25 @@ def test_what_cannot_be_verified(program: Pybuild, tmp_path: Path) -> None:
     assert done.returncode == 1 and "Dockerfile:2:1: error: the command failed with exit code 3" in done.stderr
 
 
+def test_what_differs_rarely(program: Pybuild, tmp_path: Path) -> None:
+    folder = context(tmp_path, "head -c 1 /dev/urandom | od -An -tu1 | awk '{print $1 % 2}' > /coin")
+    # One time in a million this passes all the same.
+    found = verified(program, folder, "--vary=pids", "--runs=20")
+    assert found["steps"][0]["status"] == "different"
+    done = program("verify", "--runs=0", folder)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: --runs=0 is no number of runs")
+
+
+def test_annotations_from_a_folder_of_the_repository(program: Pybuild, tmp_path: Path) -> None:
+    folder = context(tmp_path, "head -c 8 /dev/urandom > /noise")
+    workspace = {"GITHUB_WORKSPACE": str(tmp_path)}
+    done = program("verify", "-q", "--format=github", "--vary=none", ".", cwd=folder, env=workspace)
+    assert done.stdout.startswith("::error file=context/Dockerfile,line=2,title=pybuild verify::")
+    (folder / "Dockerfile").write_text("FROM base\nMAINTAINER j\n")
+    done = program("check", "--format=github", ".", cwd=folder, env=workspace)
+    assert "file=context/Dockerfile,line=2," in done.stdout
+
+
 def test_the_flags_of_a_build(program: Pybuild, tmp_path: Path) -> None:
     """As a pipeline has them; what becomes of the image means nothing here, and --no-cache is the first build's."""
     folder = context(tmp_path, "echo one > /f")
