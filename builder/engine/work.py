@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 
 from builder.engine import accounts
@@ -95,6 +95,8 @@ class Worker:
         self._networks = Networks(isolation, lambda message: emit(BuildWarning("WeakerSandbox", message)))
         self._launchers: dict[bool, Launcher] = {}
         """By whether all is in a user namespace of its own."""
+        # In a chroot two commands at once could hand each other what leads out of it, by sockets of a network that they share.
+        self._turn = threading.Lock() if isolation.rung == "chroot" else nullcontext()
         self._mounting: MountTools | None = None
         self._closed = False
         self.apart: set[int] = set()
@@ -210,7 +212,7 @@ class Worker:
                 self._emit(StepLog(number, data))
 
             # What was cancelled ends by the end of the fork server.
-            with self._stop.ending(launcher.end_all):
+            with self._turn, self._stop.ending(launcher.end_all):
                 outcome = launcher.run(prepared.spec, output=output)
                 while outcome.failed_at == "network":
                     # Nothing of it has run, but the folders are used.

@@ -5,7 +5,8 @@ changed into the upper folder and ends as the command did. Processes that lose t
 (PR_SET_CHILD_SUBREAPER), so that all of them can be found.
 
 It keeps files apart and nothing else: the command is root of the builder's own processes, network and machine, less some
-capabilities. Without CAP_SYS_CHROOT it does not leave its root; without CAP_MKNOD it makes no disk.
+capabilities. Without CAP_SYS_CHROOT it does not leave its root by itself (a process outside that works with it can hand it a
+descriptor of another folder: who starts commands lets them take turns); without CAP_MKNOD it makes no disk.
 
 Part of the fork server's program.
 """
@@ -16,6 +17,7 @@ import _signal  # type: ignore[import-not-found]  # what `signal` makes enums of
 import errno
 import os
 import stat
+import time
 
 from builder.sandbox import copytree, enter, kernel, privileges, wire
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 _SYS_ADMIN = 1 << 21
 _SET_CHILD_SUBREAPER = 36
 _SIGCHLD = 17
+_MOMENT = 0.0001
+"""Seconds, in which what was killed ends."""
 _HANDED_ON = (1, 2, 3, 10, 12, 15)
 """HUP, INT, QUIT, USR1, USR2, TERM."""
 _DEVICES = ((b"null", 1, 3), (b"zero", 1, 5), (b"full", 1, 7), (b"random", 1, 8), (b"urandom", 1, 9), (b"tty", 5, 0))
@@ -259,7 +263,8 @@ def _wait(child: int) -> int | None:
 
 def _end_all() -> None:
     """Kill what there is of the keeper's descendants, until there are none. They are stopped first, all of them, so that none
-    starts another one meanwhile."""
+    starts another one meanwhile. One that ends as soon as it has started another is never in a list for long enough: what is
+    left of such a chain comes to the keeper, and is killed as a child of its own."""
     while True:
         stopped: set[int] = set()
         while new := _descendants() - stopped:
@@ -270,10 +275,22 @@ def _end_all() -> None:
             _tell(pid, kernel.SIGKILL)
         try:
             while True:
-                os.waitpid(-1, 0)
+                for pid in _children():
+                    _tell(pid, kernel.SIGKILL)
+                if not os.waitpid(-1, os.WNOHANG)[0]:
+                    time.sleep(_MOMENT)
         except ChildProcessError:
             if not _descendants():
                 return
+
+
+def _children() -> list[int]:
+    """Of this process, which has one thread (proc_pid_task_children(5)): read at once, and not process by process."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:
+        return []  # A kernel without CONFIG_PROC_CHILDREN: the list of all processes is what there is.
 
 
 def _tell(pid: int, number: int) -> None:

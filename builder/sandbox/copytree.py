@@ -41,6 +41,7 @@ class Tree:
         self._path = path
         self._before: dict[bytes, dict[bytes, State]] = {}
         self._own: set[int] = set()
+        self._devices: set[bytes] = set()
         self.apart: set[bytes] = set()
 
     def fill(self, lowers: tuple[bytes, ...], target: bytes = b"") -> None:
@@ -53,7 +54,9 @@ class Tree:
             if not os.path.isdir(made):
                 os.mkdir(made, 0o700)
             dressed.append((folders[0], made))
-            left += [(os.path.join(below, name), deeper) for name, deeper in _merged(folders, made)]
+            deeper, devices = _merged(folders, made)
+            left += [(os.path.join(below, name), each) for name, each in deeper]
+            self._devices |= {os.path.join(below, name) for name in devices}
         for source, made in reversed(dressed):
             _dress(source, made, os.lstat(source))
 
@@ -65,6 +68,14 @@ class Tree:
             # gone may be another file's, else.
             held = os.open(os.path.join(self._path, path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             self._own.add(os.fstat(held).st_ino)
+        # What a mount has hidden is not there, and a path below it may lead anywhere.
+        self._devices = {path for path in self._devices if not any(_is_below(path, other) for other in self.apart)}
+        if self._devices:
+            # The same for what stands for them, by links: there may be more than one can hold open.
+            held_devices = self._path + b"-devices"
+            os.mkdir(held_devices, 0o700)
+            for number, path in enumerate(sorted(self._devices)):
+                os.link(os.path.join(self._path, path), b"%s/%d" % (held_devices, number), follow_symlinks=False)
         for folder, entries in self._walk():
             self._before[folder] = {entry.name: _state(entry.stat(follow_symlinks=False)) for entry in entries}
             latest = max((latest, *(state[2] for state in self._before[folder].values())))
@@ -74,13 +85,16 @@ class Tree:
 
     def move_changes(self, upper: bytes) -> None:
         """Move what changed into the folder `upper`, and make a whiteout (a character device 0:0) for what is gone. EBUSY where
-        something that would be mounted was moved or linked to another place, which nobody can do with a mount."""
+        something that would be mounted was moved or linked to another place, which nobody can do with a mount; and where what
+        stands for a device was changed, moved or linked: it is none."""
         found = {
             folder: {entry.name: entry.stat(follow_symlinks=False) for entry in entries} for folder, entries in self._walk()
         }
+        stand_ins = {self._before[folder][name][1] for folder, name in map(os.path.split, self._devices)}
         for folder, inside in found.items():
             for name, status in inside.items():
-                if status.st_ino in self._own:
+                same = os.path.join(folder, name) in self._devices and self._before[folder].get(name) == _state(status)
+                if status.st_ino in self._own or (status.st_ino in stand_ins and not same):
                     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), b"/" + os.path.join(folder, name))
         top = os.lstat(self._path)
         made: dict[bytes, tuple[bytes, os.stat_result]] = {b"": (upper, top)}
@@ -129,11 +143,13 @@ class Tree:
             left += [os.path.join(folder, entry.name) for entry in inside if entry.is_dir(follow_symlinks=False)]
 
 
-def _merged(folders: tuple[bytes, ...], made: bytes) -> list[tuple[bytes, tuple[bytes, ...]]]:
-    """Copies all but folders into `made`: those, each with the folders that it is made of."""
+def _merged(folders: tuple[bytes, ...], made: bytes) -> tuple[list[tuple[bytes, tuple[bytes, ...]]], set[bytes]]:
+    """Copies all but folders into `made`: those, each with the folders that it is made of; and the names of devices, of which
+    there are empty files that nobody may open. Nothing else would keep a command from the machine's own."""
     seen: set[bytes] = set()
     deeper: dict[bytes, list[bytes]] = {}
     closed: set[bytes] = set()
+    devices: set[bytes] = set()
     for folder in folders:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -142,6 +158,8 @@ def _merged(folders: tuple[bytes, ...], made: bytes) -> list[tuple[bytes, tuple[
                 if status.st_mode & _KIND == _FOLDER and name not in closed and (name not in seen or name in deeper):
                     deeper.setdefault(name, []).append(entry.path)
                 elif name not in seen and not _is_whiteout(status):
+                    if status.st_mode & _KIND in (_CHAR, _BLOCK):
+                        devices.add(name)
                     copy(entry.path, os.path.join(made, name), status)
                 if name in deeper and status.st_mode & _KIND != _FOLDER:
                     # What lies under a file or a whiteout is hidden.
@@ -149,7 +167,11 @@ def _merged(folders: tuple[bytes, ...], made: bytes) -> list[tuple[bytes, tuple[
                 seen.add(name)
         if _is_opaque(folder):
             break
-    return [(name, tuple(found)) for name, found in deeper.items()]
+    return [(name, tuple(found)) for name, found in deeper.items()], devices
+
+
+def _is_below(path: bytes, other: bytes) -> bool:
+    return path == other or path.startswith(other + b"/")
 
 
 def _strip(path: bytes, status: os.stat_result) -> None:
@@ -178,14 +200,19 @@ def _state(status: os.stat_result) -> State:
 
 
 def copy(source: bytes, target: bytes, status: os.stat_result) -> None:
-    """All but a folder, with owner, mode, times and attributes; `status` is the source's. OSError for what cannot be copied."""
+    """All but a folder, with owner, mode, times and attributes; `status` is the source's. Of a device an empty file without a
+    mode. OSError for what cannot be copied."""
     kind = status.st_mode & _KIND
     if kind == _FILE:
         _copy_content(source, target, status.st_size)
     elif kind == _LINK:
         os.symlink(os.readlink(source), target)
-    elif kind in (_CHAR, _BLOCK, _FIFO):
-        os.mknod(target, status.st_mode, status.st_rdev if kind != _FIFO else 0)
+    elif kind == _FIFO:
+        os.mknod(target, status.st_mode)
+    elif kind in (_CHAR, _BLOCK):
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+        os.chown(target, status.st_uid, status.st_gid)
+        return
     else:
         return  # A socket means nothing where nobody listens; no layer has one.
     _dress(source, target, status)

@@ -63,7 +63,8 @@ def explain(outcome: Outcome) -> SandboxError | None:
         place = outcome.failed_at.partition(" ")[2]
         return SandboxError(
             f"what the command changed cannot be kept: {place}: {reason}",
-            hint="--isolation=chroot has no mounts: what is one elsewhere (/dev, /etc/hosts, a --mount) must stay in its place",
+            hint="--isolation=chroot has no mounts: what is one elsewhere (/dev, /etc/hosts, a --mount), or a device of the"
+            " image, must stay as it is",
         )
     return SandboxError(f"the sandbox could not be made: {outcome.failed_at}: {reason}", hint=_HINTS.get(stage))
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from contextlib import suppress
@@ -423,3 +424,114 @@ def test_a_failed_step_can_be_looked_into(contained: Contained, base: Path, cont
     assert done.returncode == 1
     done = contained("shell", "2:failed", "cat", "/here")
     assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr
+
+
+_HANDS_OVER = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* send: a descriptor of our root to whoever connects to an abstract socket. recv: from it up to the root of all. */
+int main(int count, char **words) {
+    struct sockaddr_un place = {.sun_family = AF_UNIX, .sun_path = "\0pybuild-test-"};
+    strcat(place.sun_path + 1, words[2]);
+    socklen_t size = sizeof(sa_family_t) + 1 + strlen(place.sun_path + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), peer = -1, got = -1;
+    char data = 'x', control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {&data, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    int sends = !strcmp(words[1], "send");
+    if (sends && (bind(fd, (void *)&place, size) || listen(fd, 1))) return 2;
+    for (int turn = 0; turn < 200 && peer < 0; turn++, usleep(10000))
+        peer = sends ? accept(fd, 0, 0) : connect(fd, (void *)&place, size) ? -1 : fd;
+    if (peer < 0) return puts("nobody"), 0;
+    if (sends) {
+        struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+        *head = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        *(int *)CMSG_DATA(head) = open("/", O_RDONLY | O_DIRECTORY);
+        sendmsg(peer, &message, 0);
+        sleep(2);
+        return 0;
+    }
+    for (int turn = 0; turn < 200 && recvmsg(peer, &message, 0) <= 0; turn++) usleep(10000);
+    got = *(int *)CMSG_DATA((struct cmsghdr *)control);
+    if (fchdir(got)) return 3;
+    for (int up = 0; up < 40; up++) chdir("..");
+    puts(access(words[3] + 1, F_OK) ? "inside" : "outside");
+    return 0;
+}
+"""
+_CHAIN = r"""
+#include <stdlib.h>
+#include <unistd.h>
+/* One process at a time, each with no other life than to start the next. */
+int main(int count, char **words) {
+    for (;;) {
+        if (fork()) _exit(0);
+        if (count > 2) setsid();
+    }
+}
+"""
+
+
+def compiled(source: str, program: Path) -> None:
+    subprocess.run(["gcc", "-static", "-w", "-x", "c", "-o", program, "-"], input=source.encode(), check=True)
+
+
+def test_no_step_hands_another_what_leads_outside(contained: Contained, base: Path, context: Path, tmp_path: Path) -> None:
+    """They share a network, and so its sockets without a name in the file system: they take turns."""
+    compiled(_HANDS_OVER, context / "hand")
+    outside = tmp_path / "outside"
+    outside.write_text("of the container\n")
+    word = f"{os.getpid()}"
+    (context / "Dockerfile").write_text(
+        f"FROM base AS a\nCOPY hand /\nRUN /hand send {word}\n"
+        f"FROM base AS b\nCOPY hand /\nRUN /hand recv {word} {outside} > /got\n"
+        "FROM scratch\nCOPY --from=a /hand /a\nCOPY --from=b /got /\n"
+    )
+    place = tmp_path / "out"
+    done = contained("--jobs=4", "-o", str(place), "--build-context", f"base={base}", context)
+    assert done.returncode == 0, done.stderr
+    assert (place / "got").read_text() == "nobody\n"
+
+
+def test_devices_of_an_image_are_none(contained: Contained, base: Path, context: Path, tmp_path: Path) -> None:
+    """They stay in the image as they are; what a command does with what stands for one is no change that can be kept."""
+    with tarfile.open(context / "devices.tar", "w") as tar:
+        for name, kind, number in (("zeros", tarfile.CHRTYPE, (1, 5)), ("disk", tarfile.BLKTYPE, (253, 0))):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.uid = kind, 0o666, 7
+            member.devmajor, member.devminor = number
+            tar.addfile(member)
+    (context / "Dockerfile").write_text(
+        "FROM base\nADD devices.tar /\n"
+        "RUN for f in /zeros /disk; do head -c 9 $f | wc -c; done > /read; rm /disk; mkdir /d; echo x > /d/f\n"
+        "RUN test ! -e /disk && test -e /zeros\n"
+    )
+    done = contained("-o", f"type=tar,dest={tmp_path}/image.tar", "--build-context", f"base={base}", context)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / "image.tar") as tar:
+        zeros, read = tar.getmember("zeros"), tar.extractfile("read")
+        assert (zeros.type, zeros.devmajor, zeros.devminor, zeros.uid, zeros.mode) == (tarfile.CHRTYPE, 1, 5, 7, 0o666)
+        assert read is not None and read.read() == b"0\n0\n"
+        assert "disk" not in tar.getnames()
+    for what in ("chmod 600 /zeros", "mv /zeros /elsewhere", "ln /zeros /linked", "echo x > /zeros"):
+        (context / "Dockerfile").write_text(f"FROM base\nADD devices.tar /\nRUN {what}\n")
+        done = contained("--build-context", f"base={base}", context)
+        assert done.returncode == 6 and "what the command changed cannot be kept" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("how", ["in one session", "each in its own"])
+def test_a_chain_of_processes_ends(how: str, contained: Contained, base: Path, context: Path) -> None:
+    """Each is gone before anybody has seen it."""
+    word = f"88{os.getpid()}{len(how)}"
+    compiled(_CHAIN, context / "chain")
+    more = " own" if how == "each in its own" else ""
+    (context / "Dockerfile").write_text(f"FROM base\nCOPY chain /\nRUN /chain {word}{more} & sleep 0.2\nRUN echo over\n")
+    done = contained("--build-context", f"base={base}", context, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert settled(f"chain {word}", 1)
