@@ -20,6 +20,8 @@ from tests.rootless.rootless_users import UserPybuild, refusing, until
 
 OUTSIDE = """\
 # As systemd has it: what is unmounted elsewhere in a copy of these mounts is unmounted here.
+# Nothing comes from the machine's own, where other tests unmount what is theirs.
+mount --make-rprivate /
 mount --make-rshared /
 ip link set lo up
 ip addr add 192.0.2.1/32 dev lo
