@@ -679,6 +679,7 @@ def test_a_full_environment() -> None:
         "docker_context": "c",
         "path": "/b",
         "isolation": "userns",
+        "workspace": "",
         "sandbox": ("root", "", "", "/b", False),
     }
     assert environment.store_root("/f", 0) == "/f"

@@ -41,7 +41,7 @@ def told(busybox_base: Path) -> dict[str, str]:
         [ROOT / ".ci/machine", "sh", "-c", script],
         capture_output=True,
         text=True,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "CPUS": "1"},
     )
     parts = done.stdout.replace("\r\n", "\n").split("== ")
     assert len(parts) == 4, done.stdout + done.stderr
