@@ -100,8 +100,9 @@ kills: .venv/.ready ## how builds end that are killed, and in how many seconds a
 	@.venv/bin/python -m tests.escape.escape_kills $(OUTPUT)
 
 machine: setup ## tests of the sandbox with Debian's own kernel, cgroups of version 2 and shared mounts, in a virtual machine (20 minutes; TESTS=)
+	@.venv/bin/python -m pytest -q tests/sandbox/sandbox_machine.py
 	@SECONDS_LEFT=3600 .ci/machine .venv/bin/python -m pytest -q -p no:cacheprovider --color=no \
-	    $(or $(TESTS),tests/sandbox tests/cli/test_cli_limits_cgroup.py tests/rootless/test_rootless_cgroups.py --ignore=tests/sandbox/test_sandbox_machine.py)
+	    $(or $(TESTS),tests/sandbox tests/cli/test_cli_limits_cgroup.py tests/rootless/test_rootless_cgroups.py)
 
 containers: setup ## the last rung in containers of Docker and podman, in a virtual machine: write the table of what they give (2 minutes)
 	@sample_projects/bases/busybox $(BASES)/busybox

@@ -1,5 +1,5 @@
 """Another kernel: Debian 12's own, in a virtual machine whose cgroups are of version 2 alone and whose mounts are shared, as
-systemd has both (.ci/machine). `make machine` runs more of the tests there."""
+systemd has both (.ci/machine). `make machine` runs it, and then more of the tests there; CI has no time for it."""
 
 from __future__ import annotations
 
