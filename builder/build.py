@@ -122,7 +122,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
             raise
         images = [_assemble(each, outcome.of(each), request, outcome) for each in plans]
         if not request.others:
-            images = [images[0]._replace(request=recorded(dockerfile, request, plan, outcome))]
+            images = [images[0]._replace(request=recorded(dockerfile, request, plan, outcome, store))]
         image_id, manifest = deliver(request, images, plans, outcome, store, roots, emit)
         store.sync()
         names = tuple(tag.familiar for tag in request.tags)

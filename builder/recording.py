@@ -8,7 +8,7 @@ import builder
 from builder import canonical
 from builder.dockerfile.ast import Arg
 from builder.plan.origins import ContextOrigin
-from builder.plan.recorded import BuildRequest, digest_of, dump
+from builder.plan.recorded import FILES_LIMIT, BuildRequest, digest_of, dump
 from builder.plan.steps import BaseStep, CopyStep, RunStep
 from builder.redact import redact
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
     from builder.dockerfile.ast import Dockerfile
     from builder.engine.scheduler import Outcome
+    from builder.plan.listing import Rows
     from builder.plan.steps import Plan
     from builder.request import Request
+    from builder.store.store import Store
 
 
-def recorded(dockerfile: Dockerfile, request: Request, plan: Plan, outcome: Outcome) -> str:
-    """The canonical text of a build for one platform."""
+def recorded(dockerfile: Dockerfile, request: Request, plan: Plan, outcome: Outcome, store: Store) -> str:
+    """The canonical text of a build for one platform. `store` knows which files were taken."""
+    contents = tuple(_contents(plan, outcome))
     declared = {name for each in dockerfile.instructions if isinstance(each, Arg) for name, _, _ in each.items}
     given = sorted((name, value) for name, value in request.build_args.items() if name in declared)
     return dump(
@@ -43,7 +46,8 @@ def recorded(dockerfile: Dockerfile, request: Request, plan: Plan, outcome: Outc
             ulimits=request.limits.ulimits if request.limits else (),
             contexts=tuple(sorted(request.names)),
             bases=tuple(_bases(plan, outcome)),
-            contents=tuple(_contents(plan, outcome)),
+            contents=contents,
+            files=tuple(_files({digest for _, _, digest in contents}, store)),
         )
     )
 
@@ -68,6 +72,16 @@ def _contents(plan: Plan, outcome: Outcome) -> Iterator[tuple[int, str, str]]:
             for mount, known in zip(step.mounts, mounted, strict=True):
                 if isinstance(getattr(mount, "origin", None), ContextOrigin) and known.get("content"):
                     yield step.span.line, f"RUN --mount={known['type']},target={known['target']}", known["content"]
+
+
+def _files(digests: set[str], store: Store) -> Iterator[tuple[str, Rows]]:
+    """As far as there is room, the short ones first."""
+    room = FILES_LIMIT
+    for size, digest, text in sorted((len(text), digest, text) for digest in digests if (text := store.listing(digest))):
+        room -= size
+        if room < 0:
+            return
+        yield digest, tuple((path, mark) for path, mark in canonical.loads(text))
 
 
 def _place(request: Request) -> str:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from builder.verify.comparison import Require
 
 _SHM_SIZE = 64 << 20
+_SHOWN = 20
+"""Files of one COPY."""
 
 
 def compared(parsed: Parsed, environment: Environment, environ: Mapping[str, str], options: Options, limit: int) -> int:
@@ -138,11 +140,24 @@ def _text(then: BuildRequest | None, others: tuple[Difference, ...]) -> str:
     head = f"\nthe request of the image is {then.digest}, made of the contents {then.root}\n"
     if not others:
         return f"{head}  this one is the same\n"
-    return head + "".join(f"  {diff_formats.safe(each.text)}\n" for each in others)
+    return head + "".join(map(_told, others))
+
+
+def _told(each: Difference) -> str:
+    lines = [
+        f"  {diff_formats.safe(each.text)}",
+        *(f"    {how:8} {diff_formats.safe(path)}" for path, how in each.files[:_SHOWN]),
+    ]
+    if len(each.files) > _SHOWN:
+        lines.append(f"    and {len(each.files) - _SHOWN} more")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _object(then: BuildRequest | None, others: tuple[Difference, ...]) -> dict[str, object] | None:
     if then is None:
         return None
-    differences = [{"kind": each.kind, "text": each.text} for each in others]
+    differences = [
+        {"kind": each.kind, "text": each.text, "files": [{"path": path, "change": how} for path, how in each.files]}
+        for each in others
+    ]
     return {"digest": then.digest, "root": then.root, "differences": differences}

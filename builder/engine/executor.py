@@ -210,7 +210,11 @@ class Executor:
         from builder.engine import mountsources  # for those who mount
 
         roots = {need: done[need].root for need in parents(step)}
-        return mountsources.find(step, roots, self._contexts, self._roots, self.stop)
+        sources = mountsources.find(step, roots, self._contexts, self._roots, self.stop)
+        for source in sources:
+            if isinstance(source, mountsources.FromContext):
+                self._list(source.digest, (source.picked._replace(name=b""),))
+        return sources
 
     def _ran(
         self, step: RunStep, number: int, root: Root, key: keys.Key, use: Use, sources: tuple[MountSource | None, ...]
@@ -328,7 +332,23 @@ class Executor:
         )
         if folder is not None:
             self._keep(step, picked, folder, content)
+            self._list(content, picked, owners=not step.chown, modes=modes, missing=missing if unread else None)
         return content
+
+    def _list(
+        self,
+        content: str,
+        picked: tuple[Picked, ...],
+        *,
+        owners: bool = True,
+        modes: bool = True,
+        missing: Callable[[bytes], str] | None = None,
+    ) -> None:
+        """Remember which files have this content digest: an image says it of its build."""
+        if not self._store.listing(content):
+            from builder.engine import listings  # for what is new
+
+            listings.keep(self._store, content, picked, owners=owners, modes=modes, missing=missing)
 
     def _source(self, step: CopyStep, done: Mapping[int, Result]) -> tuple[SourceTree, str]:
         match step.origin:

@@ -10,15 +10,21 @@ from __future__ import annotations
 import hashlib
 
 from builder import canonical
+from builder.plan import listing
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-FORMAT = 1
+    from builder.plan.listing import Rows
+
+FORMAT = 2
+"""The first one has no files."""
 LIMIT = 1 << 20
 """Characters of the text."""
+FILES_LIMIT = 384 << 10
+"""Characters of all the listings in it."""
 
 
 class BuildRequest(NamedTuple):
@@ -47,6 +53,8 @@ class BuildRequest(NamedTuple):
     """Names of base images, and their chain IDs; empty for scratch."""
     contents: tuple[tuple[int, str, str], ...]
     """What was taken from contexts, URLs and repositories: line, instruction, and the digest of names, modes and bytes."""
+    files: tuple[tuple[str, Rows], ...] | None = ()
+    """Which files some of these digests stand for (`builder.plan.listing`). None: it was written in format 1."""
 
     @property
     def root(self) -> str:
@@ -60,7 +68,11 @@ class BuildRequest(NamedTuple):
 
 
 def _fields(request: BuildRequest) -> dict[str, object]:
-    return {"format": FORMAT, **request._asdict(), "root": request.root}
+    fields = {"format": FORMAT, **request._asdict(), "root": request.root}
+    if request.files is None:
+        fields["format"] = 1
+        del fields["files"]
+    return fields
 
 
 def dump(request: BuildRequest) -> str:
@@ -83,7 +95,7 @@ def parse(text: str) -> BuildRequest:
         raise ValueError("it is no JSON") from None
     if not isinstance(found, dict) or not isinstance(found.get("format"), int):
         raise ValueError("it has no format")
-    if found["format"] != FORMAT:
+    if not 1 <= found["format"] <= FORMAT:
         raise ValueError(f"it has the format {found['format']}, and this pybuild knows {FORMAT}")
     texts = {name: _text(found, name) for name in ("version", "dockerfile", "path", "target", "platform", "network")}
     epoch = found.get("epoch")
@@ -105,6 +117,11 @@ def parse(text: str) -> BuildRequest:
         ),
         bases=_rows(found, "bases", (str, str)),
         contents=_rows(found, "contents", (int, str, str)),
+        files=None
+        if found["format"] == 1
+        else tuple(
+            (digest, _rows({"files": rows}, "files", (str, str))) for digest, rows in _rows(found, "files", (str, list))
+        ),
     )
     if dump(request) != text:
         # An edited digest, a field more, or a field less: what is believed must be all that there is.
@@ -146,19 +163,23 @@ class Difference(NamedTuple):
     kind: str
     """``dockerfile``, ``content``, ``base``, ``flag`` or ``version``."""
     text: str
+    files: Rows = ()
+    """Of a content the paths that differ, each with `changed`, `added` or `removed`; none where they are not known."""
 
 
 def differences(then: BuildRequest, now: BuildRequest) -> tuple[Difference, ...]:
     """What a second request has in another way; `then` is that of the image."""
     found = []
-    if then.dockerfile != now.dockerfile:
+    same = then.dockerfile == now.dockerfile
+    if not same:
         found.append(Difference("dockerfile", "the Dockerfile has another text"))
-    ours = {(line, name): digest for line, name, digest in now.contents}
-    if then.dockerfile == now.dockerfile:
-        for line, name, known in then.contents:
-            if ours.get((line, name), known) != known:
-                found.append(Difference("content", f"line {line}, {name}: other files"))
-    elif then.root != now.root:
+    # In another Dockerfile the same instruction may be on another line.
+    ours = {(same and line, name): digest for line, name, digest in now.contents}
+    for line, name, known in then.contents:
+        other = ours.get((same and line, name), known)
+        if other != known:
+            found.append(Difference("content", f"line {line}, {name}: other files", _files(then, known, now, other)))
+    if not same and then.root != now.root and not any(each.kind == "content" for each in found):
         found.append(Difference("content", "other files are taken from the context"))
     bases = dict(now.bases)
     for name, known in then.bases:
@@ -170,6 +191,11 @@ def differences(then: BuildRequest, now: BuildRequest) -> tuple[Difference, ...]
     if then.version != now.version:
         found.append(Difference("version", f"it was built by pybuild {then.version}, this is {now.version}"))
     return tuple(found)
+
+
+def _files(then: BuildRequest, known: str, now: BuildRequest, other: str) -> Rows:
+    before, after = dict(then.files or ()).get(known), dict(now.files or ()).get(other)
+    return listing.changes(before, after) if before and after else ()
 
 
 _FLAGS = {

@@ -1,4 +1,4 @@
-"""The cache: what a step with a given key gave, and parsed Dockerfiles. All of it can be made again."""
+"""The cache: what a step with a given key gave, parsed Dockerfiles, what a COPY took. All of it can be made again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 AST_LIMIT = 1000
 """Parsed Dockerfiles that are kept; beyond it the oldest go."""
+LISTING_LIMIT = 300
+"""Listings that are kept; beyond it the oldest go."""
 
 
 class Record(NamedTuple):
@@ -98,3 +100,13 @@ class Records:
         with self._database.write() as connection:
             new = connection.execute("INSERT OR REPLACE INTO asts (key, data) VALUES (?, ?)", (key, data)).lastrowid or 0
             connection.execute("DELETE FROM asts WHERE id <= ?", (new - AST_LIMIT,))
+
+    def listing(self, content: str) -> str:
+        row = self._database.one("SELECT files FROM listings WHERE content = ?", content)
+        return "" if row is None else str(row[0])
+
+    def put_listing(self, content: str, files: str) -> None:
+        insert = "INSERT OR REPLACE INTO listings (content, files) VALUES (?, ?)"
+        with self._database.write() as connection:
+            new = connection.execute(insert, (content, files)).lastrowid or 0
+            connection.execute("DELETE FROM listings WHERE id <= ?", (new - LISTING_LIMIT,))

@@ -113,9 +113,14 @@ _REQUESTS: Step = (
     "CREATE TABLE requests (config TEXT PRIMARY KEY, request TEXT NOT NULL) WITHOUT ROWID",
 )
 
+_LISTINGS: Step = (
+    # Which files a selection of a build context has, by its content digest (`builder.plan.listing`).
+    "CREATE TABLE listings (id INTEGER PRIMARY KEY, content TEXT NOT NULL UNIQUE, files TEXT NOT NULL)",
+)
+
 STEPS: Sequence[Step] = (
     *(_FIRST, _BLOBS_OF_IMAGES, _FETCHED, _CACHE_MOUNTS, _FAILED, _HOUSEKEEPING, _HINTS, _REPOSITORIES),
-    *(_ANNOTATIONS, _OWNERS, _INDEXES, _REQUESTS),
+    *(_ANNOTATIONS, _OWNERS, _INDEXES, _REQUESTS, _LISTINGS),
 )
 """STEPS[n] leads from version n to n + 1; version 0 is an empty database."""
 

@@ -239,6 +239,14 @@ class Store:
         """Keep a parsed Dockerfile; the oldest beyond 1,000 go."""
         self._records.put_ast(key, data)
 
+    def listing(self, content: str) -> str:
+        """Which files a selection with this content digest has (`builder.engine.listings`); empty where it is not known."""
+        return self._records.listing(content)
+
+    def put_listing(self, content: str, files: str) -> None:
+        """Remember which files a selection has; the oldest are forgotten."""
+        self._records.put_listing(content, files)
+
     # What came from the network.
 
     def download(self, key: str) -> Download | None:

@@ -71,6 +71,10 @@ def test_which_part_of_the_source_is_another(program: Pybuild, source: Path) -> 
     code, found, _ = verified(program, source, "app")
     assert (code, found["verdict"]) == (4, "different")
     assert differences(found) == ["line 6, COPY src /app/: other files", "line 7, RUN --mount=bind,target=/tool: other files"]
+    assert [each["files"] for each in found["request"]["differences"]] == [
+        [{"path": "src/main.c", "change": "changed"}],
+        [{"path": ".", "change": "changed"}],
+    ]
     assert [each["path"] for each in found["files"]] == ["/app/main.c", "/used"]
     # Elsewhere the same files are the same.
     (source / "src/main.c").write_text("int main;\n")
@@ -85,6 +89,35 @@ def test_which_part_of_the_source_is_another(program: Pybuild, source: Path) -> 
     # A flag that is given counts, and is told.
     code, found, _ = verified(program, moved, "app", "--build-arg=A=3")
     assert code == 4 and differences(found)[1:] == ["--build-arg: A=2 then, A=3 now"]
+
+
+def test_the_files_are_named_that_the_image_does_not_have(program: Pybuild, source: Path, tmp_path: Path) -> None:
+    """Those of a stage that is built and left behind, and of a build that took all from the cache."""
+    tree = source / "tree"
+    for number in range(250):
+        (tree / f"{number % 5}").mkdir(parents=True, exist_ok=True)
+        (tree / f"{number % 5}/{number}").write_text(f"{number}\n")
+    (source / "Dockerfile").write_text(
+        "FROM base AS build\nCOPY --chmod=600 tree /tree\nRUN cat /tree/*/* | wc -l > /n\n"
+        "FROM scratch\nCOPY --from=build /n /n\n"
+    )
+    for _ in range(2):
+        assert program("-q", "-t", "staged", source).returncode == 0
+    (tree / "1/6").write_text("other\n")
+    (tree / "1/11").chmod(0o755)
+    (tree / "2/7").unlink()
+    (tree / "2/new").symlink_to("2")
+    done = program("verify", "-q", "--context", source, "staged")
+    assert done.returncode == 0, "one line for another: the image is the same"
+    assert done.stdout.endswith(
+        "\n  line 2, COPY --chmod=600 tree /tree: other files\n"
+        "    changed  tree/1/6\n    removed  tree/2/7\n    added    tree/2/new\n"
+    )
+    for number in range(30):
+        (tree / f"3/more{number:02}").write_text("more\n")
+    done = program("verify", "-q", "--context", source, "staged")
+    assert (done.returncode, done.stdout.count("    added    tree/3/more")) == (4, 17)
+    assert done.stdout.endswith("    added    tree/3/more16\n    and 13 more\n"), done.stdout
 
 
 def test_another_base_is_told(program: Pybuild, source: Path, tmp_path: Path, busybox_base: Path) -> None:
@@ -153,7 +186,7 @@ def test_an_image_that_says_nothing(program: Pybuild, source: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda said: said.replace('"A","2"', '"A","9"').replace('"format":1', '"format":2'), "it has the format 2"),
+        (lambda said: said.replace('"A","2"', '"A","9"').replace('"format":2', '"format":3'), "it has the format 3"),
         (lambda said: said.replace("sha256:", "sha256:0", 1), "it is not what pybuild writes: it was changed"),
         (lambda said: "[" * 100000, "it is no JSON"),
         (lambda said: "\x1b[2J", "it is no JSON"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from builder.plan.recorded import LIMIT, BuildRequest, Difference, differences, dump, parse
 from tests.conftest import ROOT
 
-GOLDEN = ROOT / "tests/golden/plan/request-v1.json"
+GOLDEN = ROOT / "tests/golden/plan"
 KNOWN = BuildRequest(
     version="0.1.0",
     dockerfile=f"sha256:{'1' * 64}",
@@ -29,6 +29,7 @@ KNOWN = BuildRequest(
     contexts=("other",),
     bases=(("debian:12", f"sha256:{'2' * 64}"), ("scratch", "")),
     contents=((3, "COPY . /app", f"sha256:{'3' * 64}"), (4, "ADD https://example.com/x /", f"sha256:{'4' * 64}")),
+    files=((f"sha256:{'3' * 64}", (("app/", "5" * 16), ("main.py", "6" * 16))),),
 )
 TEXTS = st.text(max_size=20)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), max_size=3).map(tuple)
@@ -40,12 +41,21 @@ REQUESTS = st.builds(
     st.lists(st.tuples(TEXTS, st.integers(-1, 9), st.integers(-1, 9)), max_size=2).map(tuple),
     *(st.lists(TEXTS, max_size=3).map(tuple), PAIRS),
     st.lists(st.tuples(st.integers(0, 9), TEXTS, TEXTS), max_size=3).map(tuple),
+    st.none() | st.lists(st.tuples(TEXTS, PAIRS), max_size=2).map(tuple),
 )
 
 
 def test_the_bytes_of_version_1() -> None:
-    assert dump(KNOWN) + "\n" == GOLDEN.read_text()
-    assert KNOWN.digest == "sha256:725f093fc8c24e1f20f3a3886e0a298dd69c9d3c227d15a77afc5213f09e44f1"
+    """What images that were built before say of themselves is read for ever."""
+    old = KNOWN._replace(files=None)
+    assert dump(old) + "\n" == (GOLDEN / "request-v1.json").read_text()
+    assert old.digest == "sha256:725f093fc8c24e1f20f3a3886e0a298dd69c9d3c227d15a77afc5213f09e44f1"
+    assert differences(old, KNOWN) == ()
+
+
+def test_the_bytes_of_version_2() -> None:
+    assert dump(KNOWN) + "\n" == (GOLDEN / "request-v2.json").read_text()
+    assert KNOWN.digest == "sha256:006dcc6489f60aa7cbf32bb08cad4c086381cb39499450fc63d69a0e71277047"
 
 
 @given(REQUESTS)
@@ -69,7 +79,11 @@ def changed(**fields: object) -> str:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (changed(format=2), "it has the format 2, and this pybuild knows 1"),
+        (changed(format=3), "it has the format 3, and this pybuild knows 2"),
+        (changed(format=0), "it has the format 0, and this pybuild knows 2"),
+        (changed(format=1), "it is not what pybuild writes: it was changed"),
+        (changed(files=[["a", [["b"]]]]), "its 'files' is damaged"),
+        (changed(files=[["a", "b"]]), "its 'files' is damaged"),
         (changed(root=f"sha256:{'5' * 64}"), "it is not what pybuild writes: it was changed"),
         (changed(more=1), "it is not what pybuild writes: it was changed"),
         (dump(KNOWN) + " ", "it is not what pybuild writes: it was changed"),
@@ -113,3 +127,15 @@ def test_what_another_request_has_in_another_way() -> None:
         Difference("dockerfile", "the Dockerfile has another text"),
         Difference("content", "other files are taken from the context"),
     )
+    # An instruction that is there as it was is found on its new line.
+    now = KNOWN._replace(dockerfile="sha256:other", contents=((2, "COPY . /app", "sha256:new"),))
+    assert differences(KNOWN, now)[1:] == (Difference("content", "line 3, COPY . /app: other files"),)
+
+
+def test_the_files_that_differ() -> None:
+    now = KNOWN._replace(
+        contents=((3, "COPY . /app", "sha256:new"), KNOWN.contents[1]),
+        files=(("sha256:new", (("app/", "7" * 16), ("new", "0" * 16))),),
+    )
+    files = (("app/", "changed"), ("main.py", "removed"), ("new", "added"))
+    assert differences(KNOWN, now) == (Difference("content", "line 3, COPY . /app: other files", files),)
