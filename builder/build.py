@@ -10,6 +10,7 @@ from builder.cancellation import Cancellation
 from builder.contexts import BuildContexts
 from builder.delivery import deliver, ships_gzip
 from builder.dockerfile import codec
+from builder.dockerfile.ast import Run
 from builder.engine import scheduler
 from builder.engine.bases import Available, Pulls, named, resolve, to_pull
 from builder.engine.executor import Executor
@@ -111,6 +112,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
                 request = request._replace(pins=pins_of(contexts))
                 executor.pins = request.pins
             dockerfile = _parse(source, store, executor.warm)
+            roots.unpacks = any(isinstance(each, Run) for each in dockerfile.instructions)
             plan, *_ = plans = _checked_plans(dockerfile, request, store, roots, contexts, emit)
             journal.planned(plan, _subject(request, source.name))
             outcome = scheduler.run(plans, executor, emit, jobs=request.jobs, allow=request.allow)

@@ -161,7 +161,7 @@ def _root(view: View, roots: Roots, store: Store) -> Root:
     root = Root.of(Digest.parse(diff_id) for diff_id in diff_ids)
     for place, layer in enumerate(root.layers):
         there = store.has_layer(layer.diff_id) or roots.has(Root(root.layers[: place + 1]))
-        forms = store.find_snapshot(layer.diff_id, layer.chain) is not None or store.has_blob(layer.diff_id)
+        forms = store.find_snapshot(layer.diff_id, layer.chain) is not None or store.has_tar(layer.diff_id)
         if not (there and forms):
             raise _gone(view.step)
     return root

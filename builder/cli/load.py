@@ -38,7 +38,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
                 for platform in wanted
                 for image in images(archive, platform, asked=bool(asked))
             }
-            loaded = load(archive, list(found.values()), store, Roots(store), reporter.emit)
+            loaded = load(archive, list(found.values()), store, Roots(store, unpacks=False), reporter.emit)
         for image in loaded:
             for name in image.names:
                 sys.stdout.write(f"Loaded image: {Reference.parse(name).familiar}\n")

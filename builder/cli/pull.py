@@ -40,7 +40,8 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     access = registry_access(parsed, environment)
     root = environment.store_root(parsed.text("root"), os.geteuid())
     with Store(root) as store, shown(environment, quiet=parsed.flag("quiet")) as reporter:
-        roots = Roots(store)
+        # Most who pull build upon it, on the day or never: folders are made by the first step that looks into them.
+        roots = Roots(store, unpacks=False)
         for reference in references:
             if parsed.flag("all-platforms"):
                 sys.stdout.write(f"{_all_brought(reference, access, store, roots, reporter.emit)}\n")

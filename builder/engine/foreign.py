@@ -136,7 +136,7 @@ def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Stor
     when its content is not `diff_id`."""
     if not tar and descriptor.digest == diff_id and _form_of(descriptor, store) == "":
         # A plain tar, which was compared with its digest when it came.
-        roots.add_foreign(root, diff_id, store.blob_path(diff_id), name=str(diff_id))
+        roots.add_foreign(root, diff_id, store.blob_path(diff_id), name=str(diff_id), packed=True)
         return
     with store.scratch() as scratch:
         if tar:
@@ -147,4 +147,4 @@ def _add_packed(root: Root, diff_id: Digest, descriptor: Descriptor, store: Stor
             from builder.engine.unpacked import make_tar  # for those who unpack
 
             make_tar(descriptor, diff_id, store, tar)
-        roots.add_foreign(root, diff_id, tar, name=str(descriptor.digest))
+        roots.add_foreign(root, diff_id, tar, name=str(descriptor.digest), packed=True)

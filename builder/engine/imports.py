@@ -119,7 +119,7 @@ class Imports:
         below = self._roots.tree(root)
         chain = root.on_top(diff_id).layers[-1].chain
         if self._store.has_layer(diff_id) and (
-            self._store.has_blob(diff_id) or self._store.find_snapshot(diff_id, chain) is not None
+            self._store.has_tar(diff_id) or self._store.find_snapshot(diff_id, chain) is not None
         ):
             _check_place(load_index(self._store.layer_index(diff_id)), key, below)
             return 0

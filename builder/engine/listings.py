@@ -33,12 +33,14 @@ def keep(
         return
     marks = {}
     for one in picked:
+        read: dict[bytes, str] = {}
         for entry, source in one.items:
             if entry.kind == "dir" and not entry.path:
                 continue
             path, kind, mode, uid, gid, _, digest, link, rdev, xattrs, _ = entry
             if not digest and missing is not None and isinstance(source, FileSource):
                 digest = missing(source.path)
+            read[path] = digest = digest or (read[link] if kind == "hardlink" else "")
             # Which of two names owns a hard link depends on both: what one of them holds is told by its digest.
             kind, link = ("file", b"") if kind == "hardlink" else (kind, link)
             known = (kind, mode if modes and kind != "symlink" else 0, (uid, gid) if owners else (), digest, link, rdev, xattrs)

@@ -100,9 +100,8 @@ def layer_blob(layer: Layer, form: Form, store: Store, roots: Roots, threads: in
 def _compress(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Digest, int]:
     if form == "uncompressed":
         return _tar_blob(layer, store, roots)
-    if store.has_blob(layer.diff_id):
-        store.verify_blob(layer.diff_id)
-        return _packed(store.blob_path(layer.diff_id), form, store, threads)
+    if known := roots.tar_file(layer):
+        return _packed(known, form, store, threads)
     with store.scratch() as scratch:
         tar = os.path.join(scratch, "layer.tar")
         with open(tar, "wb") as file:
@@ -111,11 +110,16 @@ def _compress(layer: Layer, form: Form, store: Store, roots: Roots, threads: int
 
 
 def _tar_blob(layer: Layer, store: Store, roots: Roots) -> tuple[Digest, int]:
+    known = roots.tar_file(layer)
     if store.has_blob(layer.diff_id):
-        store.verify_blob(layer.diff_id)
         return layer.diff_id, os.stat(store.blob_path(layer.diff_id)).st_size
     with store.blob_writer() as writer:
-        roots.tar(layer, writer.write)
+        if known is None:
+            roots.tar(layer, writer.write)
+        else:
+            with open(known, "rb") as file:
+                for chunk in iter(lambda: file.read(1 << 20), b""):
+                    writer.write(chunk)
         return writer.commit(layer.diff_id)
 
 

@@ -90,11 +90,13 @@ class Use(NamedTuple):
 class Roots:
     """The layers of one store, for one build. Usable from several threads: each has merged trees of its own."""
 
-    def __init__(self, store: Store, stop: Cancellation = NEVER, *, gzip: int = 0) -> None:
-        """`gzip`: an output will ask for layers in this form, which so many threads compress; 0 where none does."""
+    def __init__(self, store: Store, stop: Cancellation = NEVER, *, gzip: int = 0, unpacks: bool = True) -> None:
+        """`gzip`: an output will ask for layers in this form, which so many threads compress; 0 where none does. `unpacks`:
+        folders of foreign layers are made as they come, since a command will look into them."""
         self._store = store
         self._stop = stop
         self._gzip = gzip
+        self.unpacks = unpacks
         self._own = _local()
         # Held while the folder of a layer is made that is missing: what two would make at once is made by one.
         self._making = allocate_lock()
@@ -102,6 +104,7 @@ class Roots:
         self._reading = RLock()
         self._entries: dict[Digest, list[Entry]] = {}
         self._tars: dict[Digest, dict[bytes, Source]] = {}
+        self._unpacked: dict[Digest, str] = {}
         self._pending: dict[Digest, Callable[[str], list[Item]]] = {}
 
     # Looking
@@ -237,7 +240,9 @@ class Roots:
     def _packing(self, use: Use, *, tar: bool) -> Packing:
         from builder.engine.packing import Packing
 
-        return Packing(self._store, tar=tar, gzip=self._gzip if use.ships else 0)
+        gzip = self._gzip if use.ships else 0
+        # What an output asks for is a form, too: the tar can be had from it, and is not written beside.
+        return Packing(self._store, tar=tar and not gzip, gzip=gzip)
 
     def _packed(
         self, items: Iterable[Item], packing: Packing, opened: Callable[[FileSource, int], object] | None = None
@@ -246,9 +251,9 @@ class Roots:
 
         return write_layer(items, packing.write, stop=self._stop, opened=opened)
 
-    def add_foreign(self, root: Root, diff_id: Digest, tar: str, *, name: str) -> Root:
+    def add_foreign(self, root: Root, diff_id: Digest, tar: str, *, name: str, packed: bool = False) -> Root:
         """Put a layer that others packed on `root`. `tar` is uncompressed and holds what `diff_id` says (checked before);
-        errors call it `name`."""
+        errors call it `name`. `packed`: the blob that it came in is in the store, and stays."""
         from builder.engine.indexing import indexed
         from builder.layers.folder import materialise
         from builder.layers.tarreader import read_tar
@@ -260,9 +265,10 @@ class Roots:
         below = self.tree(root)
         found = read_tar(tar, whiteouts=True, name=name)
         items = indexed(found, below, lambda path: self.content(root, path), self._stop)
-        if capabilities.absent(("CAP_CHOWN",), "CapEff"):
-            # Without root, and without a namespace, no folder can have the owners that its files have: the tar must do.
-            self._keep_tar(tar, diff_id)
+        # Without root, and without a namespace, no folder can have the owners that its files have: the tar must do.
+        if capabilities.absent(("CAP_CHOWN",), "CapEff") or (packed and not self.unpacks):
+            if not packed:
+                self._keep_tar(tar, diff_id)
         else:
             with self._store.scratch() as scratch:
                 folder = _new_folder(scratch)
@@ -280,13 +286,13 @@ class Roots:
     def has(self, root: Root) -> bool:
         """Whether the top layer of `root` is there as a foreign one, with its index and a form."""
         top = root.layers[-1]
-        return self.is_foreign(top) and (self._folder(top) is not None or self._store.has_blob(top.diff_id))
+        return self.is_foreign(top) and (self._folder(top) is not None or self._store.has_tar(top.diff_id))
 
     def holds(self, root: Root) -> bool:
         """Whether the top layer of `root` is there, whoever packed it, with its index and a form."""
         top = root.layers[-1]
         is_known = self.is_foreign(top) or self._store.has_layer(top.diff_id)
-        return is_known and (self._folder(top) is not None or self._store.has_blob(top.diff_id))
+        return is_known and (self._folder(top) is not None or self._store.has_tar(top.diff_id))
 
     def is_foreign(self, layer: Layer) -> bool:
         """Whether others packed it: then its times are its own."""
@@ -326,6 +332,36 @@ class Roots:
         `items` is called with a scratch folder that lives until the layer's folder is complete.
         """
         self._pending[layer.diff_id] = items
+
+    def tar_file(self, layer: Layer) -> str | None:
+        """The file that has the layer's tar, verified; where only a compressed form is there a file that goes with this process,
+        and None where only a folder is. Raises StoreError for one that is corrupt."""
+        diff_id = layer.diff_id
+        if self._store.has_blob(diff_id):
+            self._store.verify_blob(diff_id)
+            return self._store.blob_path(diff_id)
+        packed = self._store.packed_tar(diff_id)
+        if packed is None:
+            return None
+        with self._reading:
+            known = self._unpacked.get(diff_id)
+            if known is None:
+                known = self._store.temporary_path()
+                self._unpack(packed, known)
+                self._unpacked[diff_id] = known
+            return known
+
+    def _unpack(self, packed: Digest, path: str) -> None:
+        from builder.layers.compression import decompress
+
+        self._store.verify_blob(packed)
+        with open(path, "wb") as file, stored():
+
+            def write(data: bytes) -> None:
+                self._stop.check()
+                file.write(data)
+
+            decompress(self._store.blob_path(packed), write, name=str(packed))
 
     def tar(self, layer: Layer, write: Callable[[bytes], object]) -> None:
         """Write the layer's tar. For a layer of ours only; raises StoreError when the result is not what the diff ID says."""
@@ -370,10 +406,17 @@ class Roots:
             self._store.add_snapshot(folder, layer.diff_id, layer.chain if tied else None)
 
     def _reader(self, below: Root, layer: Layer) -> Callable[[str], list[Item]]:
-        return lambda _scratch: self._from_tar(below, layer)
+        return lambda scratch: self._from_tar(below, layer, scratch)
 
-    def _from_tar(self, below: Root, layer: Layer) -> list[Item]:
-        sources = self._tar_sources(below, layer)
+    def _from_tar(self, below: Root, layer: Layer, scratch: str) -> list[Item]:
+        packed = None if self._store.has_blob(layer.diff_id) else self._store.packed_tar(layer.diff_id)
+        if packed is None:
+            sources = self._tar_sources(below, layer)
+        else:
+            # The folder is to be made: the tar goes once it was.
+            tar = os.path.join(scratch, "layer.tar")
+            self._unpack(packed, tar)
+            sources = self._sources(below, layer, tar)
         return [Item(entry, sources[entry.path] if entry.kind == "file" else None) for entry in self.entries(layer)]
 
     def _tar_sources(self, below: Root, layer: Layer) -> dict[bytes, Source]:
@@ -386,11 +429,16 @@ class Roots:
 
     def _read_tar(self, below: Root, layer: Layer) -> dict[bytes, Source]:
         """The content of each file and each hard link: a link outlives the name it repeats, if a later layer takes that."""
+        tar = self.tar_file(layer)
+        if tar is None:
+            raise self._store.formless(layer.diff_id)
+        return self._sources(below, layer, tar)
+
+    def _sources(self, below: Root, layer: Layer, tar: str) -> dict[bytes, Source]:
         from builder.layers.tarreader import read_tar
 
-        self._store.verify_tar(layer.diff_id)
         sources: dict[bytes, Source] = {}
-        items = read_tar(self._store.blob_path(layer.diff_id), whiteouts=True)
+        items = read_tar(tar, whiteouts=True)
         if self.is_foreign(layer):
             from builder.layers.settle import fill, settle
 

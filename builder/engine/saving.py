@@ -113,9 +113,10 @@ class PlainLayers:
         return self._made[layer.diff_id]
 
     def _make(self, layer: Layer, blob: Descriptor | None) -> str:
-        if self._store.has_blob(layer.diff_id):
-            self._store.verify_blob(layer.diff_id)
-            return self._store.blob_path(layer.diff_id)
+        if self._store.has_blob(layer.diff_id) or blob is None:
+            known = self._roots.tar_file(layer)
+            if known is not None:
+                return known
         path = os.path.join(self._scratch, layer.diff_id.hex)
         with open(path, "wb") as file:
             if blob is None:

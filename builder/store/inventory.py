@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from builder import canonical
+from builder.layers.ownerform import form
 from builder.oci.digest import Digest
 from builder.store.layers import foreign_index
 from builder.values import NamedTuple
@@ -141,17 +142,19 @@ class _Taking:
         rows: dict[str, _Layer] = {}
 
         def of(diff_id: str) -> _Layer:
-            return rows.setdefault(diff_id, _Layer([], [], [], [], []))
+            return rows.setdefault(diff_id, _Layer([], [], [], [], [], []))
 
         indexes = {row[0]: row[1] for row in self._all("SELECT diff_id, size FROM layers")}
         # A foreign index is named by its stack: by those of the snapshots, and of the images.
         stacks = {index: diff_id for config in {row[1] for row in self._rows} for diff_id, index in self._images.layers(config)}
-        for number, diff_id, chain in self._all("SELECT id, diff_id, chain FROM snapshots"):
+        for number, diff_id, chain, owners in self._all("SELECT id, diff_id, chain, owners FROM snapshots"):
             of(diff_id).snapshots.append(str(number))
+            if owners == form():
+                of(diff_id).usable.append(str(number))
             if chain is not None:
                 stacks[str(foreign_index(Digest.parse(chain)))] = diff_id
-        for diff_id, form, digest in self._all("SELECT diff_id, form, digest FROM renderings"):
-            (of(diff_id).originals if is_original(form) else of(diff_id).compressed).append(digest)
+        for diff_id, name, digest in self._all("SELECT diff_id, form, digest FROM renderings"):
+            (of(diff_id).originals if is_original(name) else of(diff_id).compressed).append(digest)
         for diff_id, digest in self._all("SELECT diff_id, digest FROM foreign_layers"):
             of(diff_id).originals.append(digest)
         records = self._all("SELECT key, diff_id, created FROM records WHERE diff_id IS NOT NULL")
@@ -164,8 +167,8 @@ class _Taking:
 
     def _forms(self, diff_id: str, layer: _Layer) -> Iterable[Thing]:
         originals = [diff_id, *layer.originals]
-        snapshots = [name for name in layer.snapshots if name in self._folders]
-        alone = not snapshots and not any(digest in self._blobs for digest in originals)
+        usable = any(name in self._folders for name in layer.usable)
+        alone = not usable and not any(digest in self._blobs for digest in originals)
         if alone:
             # The only form that is left is no copy of anything.
             originals += layer.compressed
@@ -259,6 +262,8 @@ class _Taking:
 
 class _Layer(NamedTuple):
     snapshots: list[str]
+    usable: list[str]
+    """Those whose owners mean something in this kind of sandbox."""
     originals: list[str]
     compressed: list[str]
     records: list[str]

@@ -27,6 +27,10 @@ def foreign_index(chain: Digest) -> Digest:
     return Digest.of(f"foreign {chain}".encode())
 
 
+_PACKED = "SELECT digest FROM renderings WHERE diff_id = ? AND form <> 'uncompressed' ORDER BY form"
+"""Those of a layer that others packed are its original, and as good."""
+
+
 class Layers:
     """`index/<diff id>`, `snapshots/<id>` and the rows that name them."""
 
@@ -168,6 +172,17 @@ class Layers:
                 (str(diff_id), form, str(digest), size),
             )
 
+    def has_tar(self, diff_id: Digest) -> bool:
+        """Whether the tar is there, or what it can be unpacked from."""
+        # The uncompressed one is a blob under the diff ID itself.
+        return self._blobs.has(diff_id) or self.packed_tar(diff_id) is not None
+
+    def packed_tar(self, diff_id: Digest) -> Digest | None:
+        """A blob that an output compressed the tar into; None where there is none."""
+        self._uses.add(str(diff_id))
+        found = [Digest.parse(row[0]) for row in self._database.all(_PACKED, str(diff_id))]
+        return next((digest for digest in found if self._blobs.has(digest)), None)
+
     def foreign(self, diff_id: Digest) -> Descriptor | None:
         self._uses.add(str(diff_id))
         row = self._database.one("SELECT media_type, digest, size FROM foreign_layers WHERE diff_id = ?", str(diff_id))
@@ -182,14 +197,13 @@ class Layers:
             )
 
     def is_whole(self, diff_id: str, snapshot: int | None) -> bool:
-        """Whether a layer that has a row has its index too, and a form that steps can start from: a compressed copy is none.
-        `snapshot` is one of its snapshots."""
+        """Whether a layer that has a row has its index too, and a form that steps can start from. `snapshot` is one of its
+        snapshots."""
         if not os.path.exists(self._index(diff_id)):
             return False
         if snapshot is not None and os.path.isdir(self.snapshot_path(str(snapshot))):
             return True
-        # The uncompressed tar is a blob under the diff ID itself.
-        if self._blobs.has(Digest.parse(diff_id)):
+        if self.has_tar(Digest.parse(diff_id)):
             return True
         snapshots = self._database.all("SELECT id FROM snapshots WHERE diff_id = ? AND owners = ?", diff_id, form())
         return any(os.path.isdir(self.snapshot_path(str(row[0]))) for row in snapshots)

@@ -92,6 +92,10 @@ class Store:
         """``with store.scratch() as folder``: an empty private folder on the store's file system, removed at the end."""
         return self._lease.scratch()
 
+    def temporary_path(self) -> str:
+        """Where nothing is yet, on the store's file system; what is there goes when the store is closed."""
+        return self._lease.new_path()
+
     def is_full(self, needed: int) -> bool:
         """Whether its file system has no room for so many bytes more."""
         return self._lease.lacks(needed)
@@ -186,11 +190,13 @@ class Store:
         """The id of a snapshot of the layer that is right for this chain ID, or for any."""
         return self._layers.find_snapshot(diff_id, chain)
 
-    def verify_tar(self, diff_id: Digest) -> None:
-        """Raises StoreError when the layer's uncompressed tar is missing or corrupt."""
-        if not self.has_blob(diff_id):
-            raise self.formless(diff_id)
-        self.verify_blob(diff_id)
+    def has_tar(self, diff_id: Digest) -> bool:
+        """Whether the layer's tar is there, or a blob that it was compressed into."""
+        return self._layers.has_tar(diff_id)
+
+    def packed_tar(self, diff_id: Digest) -> Digest | None:
+        """A blob that the layer's tar was compressed into, where one is there."""
+        return self._layers.packed_tar(diff_id)
 
     def formless(self, diff_id: Digest) -> StoreError:
         """The error for a layer without a form that is of use here: it may have one for another kind of sandbox."""

@@ -234,11 +234,15 @@ class Verifier:
         folders: dict[str, list[str]] = {}
         for number, diff_id in self._database.all("SELECT id, diff_id FROM snapshots"):
             folders.setdefault(diff_id, []).append(self._snapshot(number))
+        packed: dict[str, list[str]] = {}
+        for diff_id, digest in self._database.all("SELECT diff_id, digest FROM renderings"):
+            packed.setdefault(diff_id, []).append(digest)
         told = set()
         for layers in configs.values():
             for diff_id, foreign in layers:
                 usable = any(os.path.isdir(path) and path not in self._bad for path in folders.get(diff_id, ()))
-                usable = usable or (os.path.isfile(self._blob(diff_id)) and diff_id not in self._bad)
+                tars = (diff_id, *packed.get(diff_id, ()))
+                usable = usable or any(os.path.isfile(self._blob(tar)) and tar not in self._bad for tar in tars)
                 lacks = "its index" if not (diff_id in indexes or foreign in indexes) else "" if usable else "its files"
                 if lacks and diff_id not in told:
                     told.add(diff_id)

@@ -376,3 +376,77 @@ def test_every_way_to_a_file_system_gives_the_same(
 def plain(entry: Entry) -> Entry:
     """What the entry says of itself: what a hard link repeats of another is the other's."""
     return entry._replace(digest="") if entry.kind == "hardlink" else entry
+
+
+def test_what_an_output_compressed_is_the_only_form(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    """The tar is not written beside it, and whatever needs it later gets it from there."""
+    context = a_context(tmp_path)
+    base = ("--build-context", f"base={busybox_base}")
+    run_build(pybuild, context, "FROM base\nCOPY dir /d\n", *base, "-t", "packed", "-o", f"type=oci,dest={tmp_path}/1.tar")
+    found = layers(pybuild)
+    assert len(found) == 2 and snapshots(pybuild) == []
+    blobs = pybuild.store / "blobs" / "sha256"
+    # The base came before an output asked for anything; the COPY has its compressed form alone.
+    assert [(blobs / diff_id.partition(":")[2]).exists() for diff_id in found] == [True, False]
+    assert len(compressed(pybuild)) == 2
+    # It counts as the result of its step, and as what the image needs.
+    said = run_build(pybuild, context, "FROM base\nCOPY dir /d\n", *base)
+    assert said.count("CACHED") == 2, said
+    assert pybuild("prune", "--force").returncode == 0
+    assert pybuild("doctor", "--store").returncode == 0
+    # Looked into: by COPY of a stage, by a command, by every output.
+    said = run_build(
+        pybuild,
+        context,
+        "FROM packed AS p\nFROM base\nCOPY --from=p /d/sub/f /f\nFROM packed\nRUN cat /d/sub/f && touch /new\nCOPY --from=1 /f /\n",
+        *base,
+        "-o",
+        str(tmp_path / "out"),
+    )
+    assert (tmp_path / "out" / "f").read_text() == (tmp_path / "out" / "d/sub/f").read_text() == "f"
+    for form in ("docker-archive", "oci-archive"):
+        assert pybuild("save", "--format", form, "-o", tmp_path / form, "packed").returncode == 0
+    archive = f"type=oci,dest={tmp_path}/zstd.tar,compression=zstd"
+    run_build(pybuild, context, "FROM packed\nCOPY file /\n", "-o", archive, "-o", f"type=docker,dest={tmp_path}/docker.tar")
+    assert pybuild("run", "packed", "cat", "/d/sub/f").stdout == "f"
+    # What was unpacked for them is gone.
+    assert not (blobs / found[1].partition(":")[2]).exists()
+    assert pybuild("doctor", "--store").returncode == 0
+    # Without it nothing is left of the layer, and the step is done again.
+    (packed,) = [
+        row[0] for row in rows(pybuild, "SELECT digest FROM renderings WHERE diff_id = ? AND form LIKE 'gzip%'", found[1])
+    ]
+    shutil.rmtree(pybuild.store / "snapshots")
+    (pybuild.store / "snapshots").mkdir()
+    (blobs / packed.partition(":")[2]).unlink()
+    for (digest,) in rows(pybuild, "SELECT digest FROM renderings WHERE diff_id = ? AND form NOT LIKE 'gzip%'", found[1]):
+        (blobs / digest.partition(":")[2]).unlink(missing_ok=True)
+    assert run_build(pybuild, context, "FROM base\nCOPY dir /d\n", *base).count("CACHED") == 1
+
+
+def rows(pybuild: Pybuild, sql: str, *values: str) -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(pybuild.store / "db.sqlite")) as database:
+        return database.execute(sql, values).fetchall()
+
+
+def layers(pybuild: Pybuild) -> list[str]:
+    """The diff IDs of the image `packed`."""
+    (image,) = json.loads(pybuild("inspect", "packed").stdout)
+    found: list[str] = image["RootFS"]["Layers"]
+    return found
+
+
+def test_a_compressed_form_that_is_damaged(pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    context = a_context(tmp_path)
+    base = ("--build-context", f"base={busybox_base}")
+    run_build(pybuild, context, "FROM base\nCOPY dir /d\n", *base, "-t", "packed", "-o", f"type=oci,dest={tmp_path}/1.tar")
+    ((packed,),) = rows(pybuild, "SELECT digest FROM renderings WHERE diff_id = ?", layers(pybuild)[1])
+    blob = pybuild.store / "blobs" / "sha256" / packed.partition(":")[2]
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.chmod(0o644)
+    blob.write_bytes(data)
+    done = pybuild("run", "packed", "cat", "/d/sub/f")
+    assert done.returncode == 7 and f"blob {packed} is corrupt" in done.stderr, done.stderr
+    done = pybuild("doctor", "--store")
+    assert done.returncode == 7 and "has lost its files" in done.stdout + done.stderr

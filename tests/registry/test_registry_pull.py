@@ -70,6 +70,32 @@ def test_an_image_is_pulled_and_runs(pybuild: Pybuild, registry: RegistryServer,
     assert_valid(pybuild.store)
 
 
+def test_no_layer_is_unpacked_before_a_command_looks_into_it(
+    pybuild: Pybuild, registry: RegistryServer, image: Path, tmp_path: Path
+) -> None:
+    """Neither by a pull, nor for COPY, nor for an output."""
+    name = f"{registry.host}/some/image:1"
+    done(pybuild, "pull", name)
+    stages = f"FROM {name} AS first\nWORKDIR /etc\nCOPY Dockerfile .\nFROM {name}\nCOPY --from=first /etc/a /b\n"
+    folder = context(tmp_path / "context", stages)
+    elsewhere = Pybuild(tmp_path / "elsewhere", pybuild._home)
+    for one in (pybuild, elsewhere):
+        out = tmp_path / f"out-{one.store.parent.name}"
+        done(one, "-t", "built", "-o", out, folder)
+        assert (out / "b").read_text() == "a\n"
+        assert list((one.store / "snapshots").iterdir()) == []
+        assert_valid(one.store)
+    assert done(pybuild, "run", name).stdout == "a\n"
+    layers = len(list((pybuild.store / "snapshots").iterdir()))
+    assert layers > 1
+    # Where a command is to run, they are unpacked as they come.
+    folder.joinpath("Dockerfile").write_text(f'FROM {name}\nRUN ["/bin/busybox", "true"]\n')
+    third = Pybuild(tmp_path / "third", pybuild._home)
+    done(third, folder)
+    assert len(list((third.store / "snapshots").iterdir())) == layers
+    assert_valid(third.store)
+
+
 def test_each_blob_is_fetched_once_and_known_layers_not_at_all(
     pybuild: Pybuild, registry: RegistryServer, image: Path, busybox: dict[str, bytes], tmp_path: Path
 ) -> None:
