@@ -129,14 +129,16 @@ def fill_store(store: Path, folder: Path, count: int) -> None:
     subprocess.run(words, check=True, cwd=ROOT)
 
 
-def measure(series: Series, sizes: Sequence[int], runs: int, room: Path, base: Path) -> list[Point]:
+def measure(series: Series, runs: int, room: Path, base: Path, *, quick: bool) -> list[Point]:
+    """`quick`: tiny sizes, and no wait for times that mean something."""
     points = []
+    sizes, settled = (series.quick, 0.0) if quick else (series.sizes, SETTLED)
     for size in sizes:
         place = room / f"{series.name}-{size}"
         context, store = place / "context", place / "store"
         context.mkdir(parents=True)
         series.fill(context, size)
-        time.sleep(SETTLED)
+        time.sleep(settled)
         flags: tuple[str, ...] = ("-o", f"type=oci,dest={place / 'out.tar'}") if series.archive else ()
         if series.images:
             fill_store(store, place / "other", size)
@@ -147,11 +149,12 @@ def measure(series: Series, sizes: Sequence[int], runs: int, room: Path, base: P
                 (context / "src" / "new").write_text(str(number))
             else:
                 shutil.rmtree(store, ignore_errors=True)
-            os.sync()
+            if not quick:
+                os.sync()
             seconds, peak = build(store, context, base, *flags)
             cold.append(seconds)
             peaks.append(peak)
-        time.sleep(SETTLED)
+        time.sleep(settled)
         build(store, context, base, *flags)
         cached = [build(store, context, base, *flags)[0] for _ in range(max(runs, 3))]
         points.append(Point(size, statistics.median(cold), statistics.median(cached), max(peaks)))
@@ -234,10 +237,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     room = Path(tempfile.mkdtemp(prefix="pybuild-scale-"))
     try:
         wanted = [series for series in SERIES if series.name in names]
-        found = {
-            each.name: measure(each, each.quick if options.quick else each.sizes, options.runs, room, options.base)
-            for each in wanted
-        }
+        found = {each.name: measure(each, options.runs, room, options.base, quick=options.quick) for each in wanted}
     finally:
         shutil.rmtree(room)
     record = {

@@ -334,8 +334,8 @@ class Roots:
         self._pending[layer.diff_id] = items
 
     def tar_file(self, layer: Layer) -> str | None:
-        """The file that has the layer's tar, verified; where only a compressed form is there a file that goes with this process,
-        and None where only a folder is. Raises StoreError for one that is corrupt."""
+        """The file that has the layer's tar, verified. Where only a compressed form is there, the file goes with this process;
+        None where only a folder is. Raises StoreError for one that is corrupt."""
         diff_id = layer.diff_id
         if self._store.has_blob(diff_id):
             self._store.verify_blob(diff_id)

@@ -398,7 +398,8 @@ def test_what_an_output_compressed_is_the_only_form(pybuild: Pybuild, busybox_ba
     said = run_build(
         pybuild,
         context,
-        "FROM packed AS p\nFROM base\nCOPY --from=p /d/sub/f /f\nFROM packed\nRUN cat /d/sub/f && touch /new\nCOPY --from=1 /f /\n",
+        "FROM packed AS p\nFROM base\nCOPY --from=p /d/sub/f /f\n"
+        "FROM packed\nRUN cat /d/sub/f && touch /new\nCOPY --from=1 /f /\n",
         *base,
         "-o",
         str(tmp_path / "out"),

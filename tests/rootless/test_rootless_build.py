@@ -127,41 +127,6 @@ def test_the_hello_sample_is_the_same(user: UserPybuild, pybuild: Pybuild, base:
     assert user("run", "hello").stdout == pybuild("run", "hello").stdout != ""
 
 
-DEBIAN = """FROM debian:12
-RUN adduser --disabled-password --gecos "" app && useradd -m -u 4242 other && su app -c 'touch /home/app/mine' \\
- && mkdir -p /data/a/b && touch /data/a/b/c && chown -R app:other /data && tar -C / -cf /t.tar data && mkdir /x \\
- && tar -C /x -xpf /t.tar && rm /t.tar && install -o other -g app -m 0640 /etc/passwd /data/pw \\
- && test "$(stat -c %U /x/data)" = app
-RUN mkdir -p /p/DEBIAN /p/opt && cd /p/DEBIAN \\
- && printf 'Package: pack\\nVersion: 1\\nArchitecture: all\\nMaintainer: a <a@b.c>\\nDescription: d\\n' > control \\
- && printf '#!/bin/sh\\nset -e\\nadduser --system --group packed\\nchown packed:packed /opt/file\\n' > postinst \\
- && chmod 755 postinst && touch /p/opt/file && dpkg-deb --build --root-owner-group /p /tmp/pack.deb >/dev/null \\
- && apt-get install -y /tmp/pack.deb && rm -rf /p /tmp/pack.deb /var/log/* /var/cache/apt \\
- && rm -rf /var/lib/dpkg/*-old /var/cache/debconf/*-old && test "$(stat -c %U:%G /opt/file)" = packed:packed
-RUN cp /bin/true /usr/bin/capped && python3 -c "import os; os.setxattr('/usr/bin/capped', 'security.capability', \\
- bytes.fromhex('0100000200040000000000000000000000000000'))" && cp -p /bin/true /usr/bin/suid && chmod 4755 /usr/bin/suid
-RUN mkdir /w && printf 'from setuptools import setup\\nsetup(name="one", version="1", py_modules=["one"])\\n' > /w/setup.py \\
- && echo 'x = 1' > /w/one.py && cd /w \\
- && python3 -m pip install --break-system-packages --no-index --no-build-isolation --no-compile . && cd / \\
- && python3 -B -c 'import one; assert one.x == 1' && rm -rf /w /root/.cache /tmp/*
-USER app
-RUN id -un && test "$(id -u)" = 1000 && ! cat /etc/shadow 2>/dev/null && su other -c true </dev/null || true
-"""
-
-
-def test_debian_with_its_tools_is_the_same(user: UserPybuild, pybuild: Pybuild, debian_base: Path, context: Path) -> None:
-    """The base has device nodes, which nobody can make in a user namespace. The image id fixes every layer."""
-    (context / "Dockerfile").write_text(DEBIAN)
-    ids = []
-    for one in (user, pybuild):
-        done = one("import", debian_base, "debian:12")
-        assert done.returncode == 0, done.stderr
-        done = one("-q", context)
-        assert done.returncode == 0, done.stderr
-        ids.append(done.stdout)
-    assert ids[0] == ids[1]
-
-
 def test_the_sandbox_is_no_more_of_the_host_than_roots(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path) -> None:
     """The same mounts with the same flags, the same powers, and nothing of the host in /sys that a fresh one would not have."""
     (context / "Dockerfile").write_text(

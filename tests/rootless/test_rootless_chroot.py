@@ -255,7 +255,26 @@ def test_a_deep_tree_is_kept(contained: Contained, base: Path, context: Path) ->
     assert done.returncode == 0, done.stderr
 
 
-def test_an_ssh_agent_answers(contained: Contained, debian_base: Path, context: Path, tmp_path: Path) -> None:
+_ASKS = r"""
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(void) {
+    struct sockaddr_un name = {AF_UNIX, ""};
+    char answer[9];
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    strncpy(name.sun_path, getenv("SSH_AUTH_SOCK"), sizeof name.sun_path - 1);
+    if (connect(fd, (void *)&name, sizeof name)) return 1;
+    write(fd, "\0\0\0\1\x0b", 5);
+    write(1, answer, read(fd, answer, sizeof answer));
+    return 0;
+}
+"""
+
+
+def test_an_ssh_agent_answers(contained: Contained, base: Path, context: Path, tmp_path: Path) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "agent"))
     listener.listen()
@@ -270,13 +289,11 @@ def test_an_ssh_agent_answers(contained: Contained, debian_base: Path, context: 
 
     thread = threading.Thread(target=answer, daemon=True)
     thread.start()
-    asks = "import os, socket; s = socket.socket(1); s.connect(os.environ['SSH_AUTH_SOCK'])\n"
-    asks += "s.send(bytes((0, 0, 0, 1, 11))); print(list(s.recv(9)))\n"
-    (context / "Dockerfile").write_text(f"FROM debian:12\nRUN --mount=type=ssh,uid=7 <<END python3\n{asks}END\n")
-    assert contained("import", debian_base, "debian:12").returncode == 0
-    done = contained("--ssh", f"default={tmp_path}/agent", "--progress=plain", context)
+    compiled(_ASKS, context / "ask")
+    (context / "Dockerfile").write_text("FROM base\nCOPY ask /\nRUN --mount=type=ssh,uid=7 /ask | od -An -tx1\n")
+    done = contained("--ssh", f"default={tmp_path}/agent", "--progress=plain", "--build-context", f"base={base}", context)
     listener.close()
-    assert done.returncode == 0 and " [0, 0, 0, 1, 5]\n" in done.stderr, done.stderr
+    assert done.returncode == 0 and " 00 00 00 01 05\n" in done.stderr, done.stderr
 
 
 REFUSED = {
