@@ -8,11 +8,11 @@ of it. For the cause two runs are compared that differ in one circumstance alone
 from __future__ import annotations
 
 import os
-import time
 from contextlib import ExitStack, contextmanager, nullcontext
 
 from builder.build import build, pins_of
 from builder.cancellation import Cancellation
+from builder.causes import DAYS, Causes, Search, Situation, later, ordered, toggled
 from builder.contexts import BuildContexts
 from builder.diff import Options, explained, looked_at
 from builder.engine.executor import Result
@@ -30,7 +30,6 @@ from builder.engine.roots import Root, Roots
 from builder.errors import BuildError, Interrupted, StoreError, UsageError
 from builder.events import Debug, Notice, StepLog, StepUsage
 from builder.oci.digest import Digest
-from builder.plan.mounts import CacheMount
 from builder.plan.steps import BaseStep, RunStep, parents
 from builder.values import NamedTuple
 from builder.verify.verification import StepResult, Verification, narrowed, tainted
@@ -52,13 +51,13 @@ if TYPE_CHECKING:
 
     _Made = Callable[[StepResult], StepResult]
 
-_DAYS = ("2031-05-06 07:08:09", "2032-11-27 20:21:22")
-"""Far from today, in other years, months, weekdays and halves of the day."""
 _NO_ROOM = "not varied: the file system, for want of room in memory (/dev/shm)"
-_MANY = 2
-"""More causes than this may be none."""
-_TRIES = 5
-"""How often two runs are tried to fall into one second of the clock."""
+_TRIES = 2
+"""How often two days have to give the same again before they count as the cause."""
+_SAME_DAY = (
+    "the day was the same for {}: the programs there do not take libfaketime's word (static ones, and those of another C"
+    " library); a second passed"
+)
 
 
 class Wanted(NamedTuple):
@@ -83,15 +82,6 @@ def verify(request: Request, store: Store, emit: Emit, wanted: Wanted) -> Verifi
     return _Verifier(request, store, emit, wanted, image).run()
 
 
-class _Pair(NamedTuple):
-    first: str | None
-    """What the first run gave."""
-    equal: bool
-    """Whether the other one gave the same."""
-    held: bool
-    """Whether the clock said the same second to both."""
-
-
 class _Verifier:
     def __init__(self, request: Request, store: Store, emit: Emit, wanted: Wanted, image: Image) -> None:
         self._request = request._replace(no_cache=True)
@@ -102,6 +92,8 @@ class _Verifier:
         self._roots = Roots(store)
         self._done = _results(image)
         self._unvaried: dict[str, str] = {}
+        self._same_day: list[int] = []
+        """Numbers of the steps whose programs know no other day."""
         self._scratches = 0
         self._memory = ""
         """A folder in memory; empty where there is none."""
@@ -121,7 +113,7 @@ class _Verifier:
             if "clock" in self._wanted.variations:
                 if not repeater.library:
                     self._unvaried["clock"] = "the day is the same: libfaketime is not installed; a second passes"
-                _later()
+                later()
             results = [self._step(step) for step in plan.steps if not isinstance(step, BaseStep)]
         # What the first pass says of each by itself.
         differ = {result.number - 1 for result in results if result.status in ("different", "failed", "semantic")}
@@ -131,9 +123,10 @@ class _Verifier:
         ]
         if "order" in self._unvaried or not self._memory:
             self._unvaried.setdefault("order", "there is no file system in memory, at /dev/shm")
-        varied = tuple(name for name in _order(self._wanted.variations) if name not in self._unvaried or name == "clock")
+        varied = tuple(name for name in ordered(self._wanted.variations) if name not in self._unvaried or name == "clock")
         unvaried = [(name, why) for name, why in self._unvaried.items() if name in self._wanted.variations]
-        return Verification(source.name, str(self._image.id), tuple(results), varied, tuple(unvaried))
+        notes = (_SAME_DAY.format(_steps(self._same_day)),) if self._same_day else ()
+        return Verification(source.name, str(self._image.id), tuple(results), varied, tuple(unvaried), notes)
 
     def _prepare(self, stack: ExitStack) -> None:
         """Find out what can be varied here."""
@@ -186,23 +179,28 @@ class _Verifier:
                 except (Interrupted, StoreError):
                     raise
                 except BuildError as error:
-                    causes = self._failing(step, all_other)
+                    causes = self._search(step, all_other).failing() if isinstance(step, RunStep) else ()
                     return same._replace(status="failed", b="", message=failure(error), causes=causes)
                 if again.diff_id != first:
-                    return self._different(step, same, before, first, again)
+                    return self._different(step, same, before, first, again, all_other)
         other_day = self._other_day(step) if isinstance(step, RunStep) else None
         return other_day(same) if other_day else same
 
     def _different(
-        self, step: Step, same: StepResult, before: Root, first: Digest | None, again: Repeated, causes: tuple[str, ...] = ()
+        self, step: Step, same: StepResult, before: Root, first: Digest | None, again: Repeated, other: Circumstances
     ) -> StepResult:
         sides = stacks(self._roots, before, first, again)
         files: Sequence[FileChange] = list(explained(*sides, self._wanted.options))
         kept = self._kept(files, *sides)
         status: Status = "different" if kept or not files else "semantic"
-        if not causes and isinstance(step, RunStep) and status == "different":
-            causes = narrowed(self._causes(step), kept)
-        return same._replace(status=status, b=str(again.diff_id or ""), causes=causes, files=tuple(kept))
+        found = Causes(())
+        if isinstance(step, RunStep) and status == "different":
+            found = self._search(step, other).different()
+        causes = narrowed(found.names, kept)
+        notes = found.notes if causes == found.names else ()
+        return same._replace(
+            status=status, b=str(again.diff_id or ""), causes=causes, files=tuple(kept), notes=(*same.notes, *notes)
+        )
 
     def _kept(self, files: Sequence[FileChange], a: Stack, b: Stack) -> list[FileChange]:
         """What counts of it."""
@@ -212,99 +210,16 @@ class _Verifier:
 
     # Causes
 
-    def _causes(self, step: RunStep) -> tuple[str, ...]:
-        # Some steps fail on another day, by certificates for example: those are held in today.
-        for day in (_DAYS[0], "") if self._has_fake_days(step) else ("",):
-            fixed = Circumstances(one_cpu=True, random_addresses=False, day=day)
-            pair = self._pair(step, fixed, fixed)
-            if pair.first is not None:
-                break
-        else:
-            return ("unknown",)
-        found = []
-        if not pair.equal:
-            if not pair.held:
-                # The clock went on, whatever was tried: it may be that, or chance.
-                return ("clock", "random")
-            found = ["random"]
-        else:
-            names = self._wanted.variations - {"surroundings"} - self._impossible(step)
-            ticks = "clock" in names and self._ticks(step, fixed, pair.first)
-            if ticks:
-                found.append("clock")
-            for name in _order(names - ({"clock"} if ticks or not day else set())):
-                if self._depends(step, fixed, name, pair.first, ticks=ticks):
-                    found.append(name)
-            if len(found) > _MANY and self._differs_by_chance(step, fixed):
-                found = ["random"]
-            elif not found:
-                found = [self._otherwise(step, day)]
-        if "random" in found and step.network != "none" and self._needs_network(step):
-            found.append("network")
-        return tuple(found)
-
-    def _differs_by_chance(self, step: RunStep, fixed: Circumstances) -> bool:
-        """Whether two runs with all held differ after all, though the first two did not: what seems to depend on many things
-        may depend on none."""
-        pairs = (self._pair(step, fixed, fixed) for _ in range(_TRIES))
-        return any(pair.held and not pair.equal for pair in pairs)
-
-    def _otherwise(self, step: RunStep, day: str) -> str:
-        """The cause where nothing that is varied alone makes a difference, and all is the same when all is held."""
-        plain = Circumstances()
-        again = self._pair(step, plain, plain)
-        if day and not again.equal:
-            # Parts of a second, which libfaketime holds, too.
-            return "clock"
-        if again.equal and again.first != str(self._done[step.id].diff_id or ""):
-            return "caches" if self._has_fresh_caches(step) else "since"
-        return "surroundings" if "surroundings" in self._wanted.variations else "together"
-
-    def _has_fresh_caches(self, step: RunStep) -> bool:
-        return not self._wanted.keep_caches and any(isinstance(mount, CacheMount) for mount in step.mounts)
-
-    def _failing(self, step: Step, other: Circumstances) -> tuple[str, ...]:
-        """What a step fails by that did not fail the first time."""
-        if not isinstance(step, RunStep):
-            return ()
-        if self._run(step, Circumstances()) is None:
-            # As it was, it fails too: what it needs is no more there.
-            if self._has_fresh_caches(step):
-                return ("caches",)
-            return ("network",) if step.network != "none" else ("random",)
-        return tuple(
-            name
-            for name in _order(self._wanted.variations - {"surroundings", "clock"} - self._impossible(step))
-            if self._run(step, _toggled(Circumstances(), name)) is None
+    def _search(self, step: RunStep, other: Circumstances) -> Search:
+        situation = Situation(
+            step,
+            str(self._done[step.id].diff_id or ""),
+            other,
+            self._wanted.variations - self._impossible(step),
+            self._has_fake_days(step),
+            not self._wanted.keep_caches,
         )
-
-    def _needs_network(self, step: RunStep) -> bool:
-        return self._run(step, Circumstances(network=False)) is None
-
-    def _depends(self, step: RunStep, fixed: Circumstances, name: str, first: str | None, *, ticks: bool) -> bool:
-        """Whether the step gives another layer than `first` where this alone is other. `ticks`: each second gives another."""
-        if ticks:
-            two = self._pair(step, fixed, _toggled(fixed, name))
-            return two.held and not two.equal
-        return self._run(step, _toggled(fixed, name)) != first
-
-    def _ticks(self, step: RunStep, fixed: Circumstances, first: str | None) -> bool:
-        """Whether a second later, as the kernel has it, all else being the same, the step gives another layer."""
-        _later()
-        return self._run(step, fixed) != first
-
-    def _pair(self, step: RunStep, one: Circumstances, other: Circumstances) -> _Pair:
-        """Two runs, in one second of the clock where they are that fast. The kernel's own times, as files have them, are no
-        libfaketime's."""
-        for _ in range(_TRIES):
-            begun = int(time.time())
-            first = self._run(step, one)
-            equal = first == self._run(step, other)
-            held = int(time.time()) == begun
-            if equal or held:
-                break
-            _next_second()
-        return _Pair(first, equal, held)
+        return Search(self._run, situation)
 
     def _run(self, step: RunStep, circumstances: Circumstances) -> str | None:
         """The diff ID, empty for no layer; None where it fails."""
@@ -322,25 +237,27 @@ class _Verifier:
     def _other_day(self, step: RunStep) -> _Made | None:
         """What differs on two days of libfaketime's; None where nothing does, or they cannot be had."""
         if not self._has_fake_days(step):
+            if self._repeater.library and "clock" in self._wanted.variations:
+                self._same_day.append(step.id + 1)
             return None
-        days = [Circumstances(day=day) for day in _DAYS]
+        days = [Circumstances(day=day) for day in DAYS]
         with self._new_scratch(days[0]) as one, self._new_scratch(days[1]) as two:
             try:
                 results = [self._repeater.again(step, self._done, day, folder) for day, folder in zip(days, (one, two))]
             except (Interrupted, StoreError):
                 raise
             except BuildError as error:
-                note = f"it fails on another day, {_DAYS[0]} or {_DAYS[1]} as libfaketime has them: {failure(error)}"
+                note = f"it fails on another day, {DAYS[0]} or {DAYS[1]} as libfaketime has them: {failure(error)}"
                 return lambda same: same._replace(notes=(*same.notes, note))
-            if results[0].diff_id == results[1].diff_id or not self._pair(step, days[0], days[0]).equal:
+            ids = [str(result.diff_id or "") for result in results]
+            if ids[0] == ids[1] or any(self._run(step, day) != id for day, id in list(zip(days, ids)) * _TRIES):
                 return None
             before = self._before(step)
             pair = [stacks(self._roots, before, None, result)[1] for result in results]
             files = list(explained(pair[0], pair[1], self._wanted.options))
             kept = self._kept(files, pair[0], pair[1])
             status: Status = "different" if kept else "semantic"
-            ids = [str(result.diff_id or "") for result in results]
-        note = f"the two are {_DAYS[0]} and {_DAYS[1]}, as libfaketime has them"
+        note = f"the two are {DAYS[0]} and {DAYS[1]}, as libfaketime has them"
         return lambda same: same._replace(
             status=status, a=ids[0], b=ids[1], causes=("clock",), files=tuple(kept), notes=(*same.notes, note)
         )
@@ -354,12 +271,12 @@ class _Verifier:
         probe = step._replace(argv=(*shell, "date +%Y > /.pybuild-verify"), script=None, mounts=(), user="")
         with self._new_scratch(Circumstances()) as scratch:
             try:
-                made = self._repeater.again(probe, self._done, Circumstances(day=_DAYS[0]), scratch)
+                made = self._repeater.again(probe, self._done, Circumstances(day=DAYS[0]), scratch)
             except (Interrupted, StoreError):
                 raise
             except BuildError:
                 return False
-            expected = Digest.of(f"{_DAYS[0][:4]}\n".encode()).hex
+            expected = Digest.of(f"{DAYS[0][:4]}\n".encode()).hex
             return any(entry.path == b".pybuild-verify" and entry.digest == expected for entry in made.entries)
 
     # Places
@@ -371,7 +288,7 @@ class _Verifier:
     def _circumstances(self, step: Step, variations: frozenset[str]) -> Circumstances:
         found = Circumstances(random_addresses="aslr" not in variations)
         for name in variations - {"aslr", "clock", "surroundings"} - self._impossible(step):
-            found = _toggled(found, name)
+            found = toggled(found, name)
         return found
 
     def _impossible(self, step: Step) -> frozenset[str]:
@@ -393,7 +310,7 @@ class _Verifier:
         """Whether there is no room in memory for what the step starts from, though there is a file system there."""
         if "order" not in self._wanted.variations or "order" in self._unvaried or not isinstance(step, RunStep):
             return False
-        return not self._memory or not fits(self._repeater.to_copy(self._before(step)))
+        return not self._memory or not fits(self._repeater.to_copy(step, self._done))
 
     @contextmanager
     def _new_scratch(self, circumstances: Circumstances) -> Iterator[str]:
@@ -408,24 +325,8 @@ class _Verifier:
             remove_tree(folder)
 
 
-def _toggled(circumstances: Circumstances, name: str) -> Circumstances:
-    match name:
-        case "cpus":
-            return circumstances._replace(one_cpu=not circumstances.one_cpu)
-        case "order":
-            return circumstances._replace(elsewhere=not circumstances.elsewhere)
-        case "mtimes":
-            return circumstances._replace(shifted=not circumstances.shifted)
-        case "pids":
-            return circumstances._replace(pids=not circumstances.pids)
-        case "rung":
-            return circumstances._replace(user_namespace=not circumstances.user_namespace)
-        case "aslr":
-            return circumstances._replace(random_addresses=not circumstances.random_addresses)
-        case "clock":
-            return circumstances._replace(day=_DAYS[1])
-        case _:
-            return circumstances
+def _steps(numbers: Sequence[int]) -> str:
+    return f"step{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
 def _has_user_namespaces() -> bool:
@@ -435,10 +336,6 @@ def _has_user_namespaces() -> bool:
             return int(file.read()) > 0
     except (FileNotFoundError, PermissionError, ValueError):
         return False
-
-
-def _order(names: frozenset[str]) -> list[str]:
-    return [name for name in ("clock", "mtimes", "order", "cpus", "pids", "aslr", "rung", "surroundings") if name in names]
 
 
 def _results(image: Image) -> dict[int, Result]:
@@ -461,12 +358,3 @@ def _quiet(emit: Emit) -> Emit:
             emit(event)
 
     return hand_on
-
-
-def _next_second() -> None:
-    time.sleep(1.0 - time.time() % 1.0)
-
-
-def _later() -> None:
-    """Until the clock says another time also to who counts in steps of two seconds, as zip and FAT do."""
-    time.sleep(2.0 - time.time() % 2.0)

@@ -57,7 +57,8 @@ ALLOWED = {
     "terminal": {"errors", "values"},
     "forwarding": {"errors", "values"},
     "diff": _PURE | _DISK | {"engine", "verify"},
-    "verifying": _PURE | _DISK | {"engine", "request", "contexts", "build", "diff", "verify"},
+    "causes": _PURE | _DISK | {"engine"},
+    "verifying": _PURE | _DISK | {"engine", "request", "contexts", "build", "diff", "verify", "causes"},
     "importing": _PURE | _DISK | {"engine"},
 }
 """The command line, `cli`, stands above and may import them all."""

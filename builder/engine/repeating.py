@@ -7,35 +7,40 @@ the garbage collection.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import tempfile
 import time
 from contextlib import contextmanager
 
 from builder.engine.executor import Executor
+from builder.engine.mountsources import FromStack
 from builder.engine.roots import Root, Use
 from builder.engine.shelf import Shelved, Stack
 from builder.layers.entry import FileSource, Item
 from builder.layers.folder import materialise
 from builder.layers.index import Tree
+from builder.layers.scan import scan
 from builder.layers.tarwriter import write_layer
 from builder.plan.steps import RunStep
-from builder.sandbox.spec import FileMount, ScriptMount
+from builder.sandbox.spec import FileMount, OverlayMount, ScriptMount
 from builder.store.removal import remove_tree
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from builder.engine.container import Prepared
     from builder.engine.executor import Result, _Job
+    from builder.engine.mountsources import MountSource
     from builder.engine.roots import Roots
     from builder.errors import BuildError
     from builder.layers.entry import Entry, Source
     from builder.oci.digest import Digest
     from builder.plan.keys import Key
     from builder.plan.steps import Step
+    from builder.sandbox.spec import Mount
 
 _PIDS = 37
 """Numbers that are used up: fewer than make a step slow."""
@@ -97,13 +102,14 @@ class Repeater(Executor):
         root = done[step.parent].root
         if not circumstances.network:
             step = step._replace(network="none")
+        mounted = self._mounted(step, done)
         items = self._work().repeat(
             step,
             number,
             root,
-            self._mounted(step, done),
+            mounted,
             scratch,
-            lambda prepared: self._other(prepared, circumstances, root),
+            lambda prepared: self._other(prepared, circumstances, root, mounted),
             user_namespace=circumstances.user_namespace,
         )
         if not items:
@@ -115,13 +121,17 @@ class Repeater(Executor):
                 sources[entry.path] = sources[entry.link]
         return Repeated(summary.diff_id, summary.entries, sources)
 
-    def _other(self, prepared: Prepared, circumstances: Circumstances, root: Root) -> Prepared:
+    def _other(
+        self, prepared: Prepared, circumstances: Circumstances, root: Root, sources: tuple[MountSource | None, ...]
+    ) -> Prepared:
         spec, folders = prepared.spec, prepared.folders
         if circumstances.elsewhere or circumstances.shifted:
             copies = [self._copy_of(root, number, folder, circumstances) for number, folder in enumerate(folders)]
             moved = dict(zip(folders, copies))
             spec = spec._replace(lowers=tuple(moved.get(folder, folder) for folder in spec.lowers))
             folders = copies
+            if sources:
+                spec = spec._replace(mounts=self._moved(spec.mounts, sources, circumstances))
         if circumstances.one_cpu:
             spec = spec._replace(cpus=(min(os.sched_getaffinity(0)),))
         spec = spec._replace(pids_taken=_PIDS if circumstances.pids else 0, random_addresses=circumstances.random_addresses)
@@ -137,10 +147,38 @@ class Repeater(Executor):
             spec = spec._replace(env=(*spec.env, *faked.items()), mounts=(*spec.mounts, *mounts))
         return prepared._replace(spec=spec, folders=folders)
 
-    def to_copy(self, root: Root) -> int:
-        """Bytes that a command which is to find it in memory takes there, beside what is there already."""
+    def _moved(
+        self, mounts: tuple[Mount, ...], sources: tuple[MountSource | None, ...], circumstances: Circumstances
+    ) -> tuple[Mount, ...]:
+        """The mounts, with copies of what bind mounts show."""
+        layers: dict[str, tuple[Root, int]] = {}
+        for source in sources:
+            if isinstance(source, FromStack):
+                numbered = enumerate(self._roots.folders(source.root))
+                layers.update((folder, (source.root, number)) for number, folder in numbered)
+
+        def copied(folder: str) -> str:
+            if folder in layers:
+                root, number = layers[folder]
+                return self._copy_of(root, number, folder, circumstances)
+            return self._copy_of_context(folder, circumstances)
+
+        return tuple(
+            mount._replace(lowers=tuple(map(copied, mount.lowers))) if isinstance(mount, OverlayMount) else mount
+            for mount in mounts
+        )
+
+    def to_copy(self, step: RunStep, done: Mapping[int, Result]) -> int:
+        """Bytes that a command which is to find its files in memory takes there, beside what is there already."""
         copied = {name.partition("-")[0] for name in os.listdir(self.memory)}
-        return sum(self._roots.layer_size(layer) for layer in root.layers if layer.chain.hex not in copied)
+        layers = set(done[step.parent].root.layers)
+        size = 0
+        for source in self._mounted(step, done):
+            if isinstance(source, FromStack):
+                layers |= set(source.root.layers)
+            elif source is not None:
+                size += sum(item.entry.size for item in source.picked.items)
+        return size + sum(self._roots.layer_size(layer) for layer in layers if layer.chain.hex not in copied)
 
     def _copy_of(self, root: Root, number: int, folder: str, circumstances: Circumstances) -> str:
         """The folder of a layer once more."""
@@ -149,15 +187,25 @@ class Repeater(Executor):
         shift = _SHIFT if circumstances.shifted and not self._roots.is_foreign(layer) else 0
         if not (circumstances.elsewhere or shift):
             return folder
-        place = self.memory if circumstances.elsewhere else self.disk
-        copy = os.path.join(place, f"{layer.chain.hex}-{shift}")
+        items = (_shifted(entry, folder, shift) for entry in self._roots.entries(layer))
+        below = Root(root.layers[:number])
+        return self._copied(f"{layer.chain.hex}-{shift}", items, below, circumstances)
+
+    def _copy_of_context(self, folder: str, circumstances: Circumstances) -> str:
+        """The folder that shows files of a context once more."""
+        shift = _SHIFT if circumstances.shifted else 0
+        items = (_shifted(item.entry, folder, shift) for item in scan(folder, owners="ours"))
+        name = hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()
+        return self._copied(f"{name}-{shift}", items, Root(), circumstances)
+
+    def _copied(self, name: str, items: Iterable[Item], below: Root, circumstances: Circumstances) -> str:
+        copy = os.path.join(self.memory if circumstances.elsewhere else self.disk, name)
         if not os.path.isdir(copy):
             part = f"{copy}.part"
             os.mkdir(part)
             # Whatever the builder's mask is.
             os.chmod(part, 0o755)
-            items = [_shifted(entry, folder, shift) for entry in self._roots.entries(layer)]
-            materialise(items, part, self._roots.tree(Root(root.layers[:number])), stop=self.stop)
+            materialise(list(items), part, self._roots.tree(below), stop=self.stop)
             os.rename(part, copy)
         return copy
 

@@ -66,7 +66,7 @@ PATTERNS: dict[str, Pattern] = {
     ),
     "elf-debug": Pattern(
         "only the sections for debuggers differ",
-        "build in a fixed folder, gcc -ffile-prefix-map=$PWD=., or strip --strip-debug",
+        "build in a fixed folder, gcc -ffile-prefix-map=$PWD=., or strip --strip-debug --remove-section=.note.gnu.build-id",
     ),
     "elf-date": Pattern(
         "a program has the date of its build in it",

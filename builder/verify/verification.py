@@ -39,7 +39,7 @@ _FIXES: dict[str, str] = {
     "clock": "write no time into files; let tools take $SOURCE_DATE_EPOCH, or a constant, as date -d @$SOURCE_DATE_EPOCH",
     "mtimes": "write no times of files into other files: tar --mtime=@0, compileall --invalidation-mode checked-hash",
     "cpus": "say how many: make -j4, or the tool's own flag, in place of nproc",
-    "order": "sort what folders list: find ... | LC_ALL=C sort, tar --sort=name",
+    "order": "sort what folders list: find ... | LC_ALL=C sort, tar --sort=name; write no sizes of folders, no inode numbers",
     "pids": "take no names from process ids: a fixed name, or mktemp with the file removed at the end",
     "aslr": "sort what comes out of hash tables, and write no addresses",
     "rung": "take nothing from /proc/self/uid_map, and from what a program may do besides",
@@ -110,7 +110,11 @@ _CHANCE = frozenset(
 
 
 def narrowed(causes: tuple[str, ...], files: Collection[FileChange]) -> tuple[str, ...]:
-    """One of the two where nobody could say whether it was the clock or chance, and the files say it."""
+    """One of the two where nobody could say whether it was the clock or chance, and the files say it. Parts of a second look
+    like chance."""
+    if causes == ("random",) and files:
+        known = [{finding.pattern for finding in change.findings} for change in files if change.complete]
+        return ("clock",) if len(known) == len(files) and all(each and each <= _TIMES for each in known) else causes
     if causes != ("clock", "random"):
         return causes
     for cause, patterns in (("clock", _TIMES), ("random", _CHANCE)):

@@ -91,6 +91,49 @@ def test_the_order_of_folders(program: Pybuild, tmp_path: Path) -> None:
     assert found["steps"][1]["files"][0]["findings"][0]["pattern"] == "line-order"
 
 
+def test_what_a_bind_mount_shows_is_varied_too(program: Pybuild, tmp_path: Path) -> None:
+    """From the context, and from a stage: the times of the files, and their order."""
+    lines = (
+        "FROM base AS made",
+        "RUN mkdir /d; cd /d; for i in 1 2 3 4 5 6 7 8 9 a b c d e f g h; do echo > $i; done",
+        "FROM base",
+        "RUN --mount=type=bind,source=tree,target=/t stat -c %Y /t/f > /context-times",
+        "RUN --mount=type=bind,from=made,source=/d,target=/t stat -c %Y /t/a > /stage-times",
+        "RUN --mount=type=bind,source=tree,target=/t find /t > /context-order",
+        "RUN --mount=type=bind,from=made,source=/d,target=/t find /t > /stage-order; echo x > /t/new 2>/dev/null || true",
+        "RUN --mount=type=bind,source=tree,target=/t cat /t/f > /quiet",
+    )
+    folder = context(tmp_path, "\n".join(lines) + "\n")
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in ("f", *map(str, range(16))):
+        (tree / name).write_text(name)
+        os.utime(tree / name, (1_700_000_000,) * 2)
+    found = verified(program, folder, "--vary=mtimes,order")
+    named = [causes(found, number) for number in range(1, 6)]
+    orders = [[], []] if found["not_varied"] else [["order"], ["order"]]
+    assert named == [["mtimes"], ["mtimes"], *orders, []]
+    assert found["steps"][0]["status"] == "same" and found["steps"][5]["status"] in ("same", "tainted")
+    assert_nothing_left(program.store)
+
+
+def test_programs_that_know_no_other_day(program: Pybuild, tmp_path: Path) -> None:
+    """Static ones do not take libfaketime's word: that is said, and not that the day was varied."""
+    found = verified(program, context(tmp_path, "date +%Y > /year", "echo 1 > /one"), "--vary=clock", code=0)
+    (note,) = found["notes"]
+    assert note.startswith("the day was the same for steps 2, 3: the programs there do not take libfaketime's word")
+
+
+def test_what_is_random_with_few_outcomes(program: Pybuild, tmp_path: Path) -> None:
+    """One run says little of it: nothing that was varied is blamed, and not pybuild itself."""
+    coin = "head -c 1 /dev/urandom | od -An -tu1 | awk '{print ($1 % OF) == 0}' > /coin"
+    runs = [coin.replace("OF", str(of)) for of in (2, 2, 2, 5, 5, 5)]
+    found = verified(program, context(tmp_path, *runs), "--runs=9")
+    named = [causes(found, number) for number, step in enumerate(found["steps"]) if step["status"] == "different"]
+    assert len(named) > 2 and all(each in (["random"], ["since"]) for each in named), named
+    assert ["random"] in named
+
+
 def test_processors(program: Pybuild, tmp_path: Path) -> None:
     done = program("verify", "-q", "--format=json", "--vary=cpus", context(tmp_path, "nproc > /cpus"))
     found = json.loads(done.stdout)
@@ -193,6 +236,12 @@ def test_a_lock_counts_the_second_time_too(program: Pybuild, tmp_path: Path) -> 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         return
+
+
+def test_parts_of_a_second(program: Pybuild, tmp_path: Path) -> None:
+    """They look like chance; the file says what they are."""
+    found = verified(program, context(tmp_path, "touch /f; stat -c %y /f > /time"))
+    assert causes(found) == ["clock"]
 
 
 def test_what_no_day_of_libfaketimes_shows(program: Pybuild, debian_base: Path, tmp_path: Path) -> None:
