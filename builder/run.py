@@ -180,10 +180,11 @@ def attached(launcher: Launcher, spec: SandboxSpec, *, terminal: bool, interacti
     with a terminal they end it, since there the keys are."""
     if not terminal:
         from builder.forwarding import Forwarding
+        from builder.piping import Pipes
 
         spec = spec._replace(stdin="inherit" if interactive else "null")
-        with Forwarding() as forwarding:
-            outcome = launcher.run(spec, stdio=(0, 1, 2), begun=forwarding.begun)
+        with Forwarding() as forwarding, Pipes(interactive) as streams:
+            outcome = launcher.run(spec, stdio=streams, begun=forwarding.begun)
             killed_for = forwarding.killed_for
         return outcome._replace(code=128 + killed_for, signal=killed_for) if killed_for and outcome.signal else outcome
     spec = spec._replace(stdin="inherit")

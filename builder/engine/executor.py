@@ -447,7 +447,10 @@ class Executor:
         key = job.key
         if job.apart is not None and self._worker is not None and job.number in self._worker.apart:
             key = job.apart
-        kept = self._store.put_record(Record(key.hex, key.preimage, diff_id), replace=not self._takes(job.step))
+        made = Record(key.hex, key.preimage, diff_id)
+        if self._worker is not None and job.number in self._worker.crippled:
+            return self._result(made, job.onto, key, cached=False)
+        kept = self._store.put_record(made, replace=not self._takes(job.step))
         return self._result(kept, job.onto, key, cached=False)
 
     def _result(self, record: Record, before: Root, key: keys.Key, *, cached: bool) -> Result:

@@ -48,6 +48,11 @@ class Networks:
         process = process._replace(chroot=self._chroot)
         if self._chroot and network == "none":
             raise SandboxError("--isolation=chroot cannot take the network away", hint="leave --network=none out")
+        if network == "host" and self._required:
+            raise SandboxError(
+                "--require-isolated-network: this command is to have the machine's own network",
+                hint="leave --network=host out, or --require-isolated-network",
+            )
         if network != "default":
             return process._replace(network=network, stack="")
         with self._lock:

@@ -99,6 +99,9 @@ class Worker:
         self._turn = threading.Lock() if isolation.rung == "chroot" else nullcontext()
         self._mounting: MountTools | None = None
         self._closed = False
+        self.crippled: set[int] = set()
+        """Numbers of steps that went on after this build's own limit of memory had ended a part of them: what they gave is no
+        result."""
         self.apart: set[int] = set()
         """Numbers of steps whose commands saw files where root's would have seen device nodes: what they gave is no result of
         root's."""
@@ -231,7 +234,9 @@ class Worker:
                 self._keep_apart(step, number, root, sources, made=bool(devices))
             if outcome.oom_kills and not outcome.code:
                 told = out_of_memory(outcome.oom_kills, self._memory())
-                self._emit(BuildWarning("OutOfMemory", f"{told}; its exit code is 0 all the same", step.span.line))
+                self.crippled.add(number)
+                told += "; its exit code is 0 all the same. The cache does not take what it gave"
+                self._emit(BuildWarning("OutOfMemory", told, step.span.line))
             if outcome.code or outcome.failed_at:
                 hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
                 failure = self._with_disk(

@@ -73,11 +73,16 @@ def test_one_that_goes_on_without_its_process_is_warned_of(pybuild: Pybuild, bas
         warning = next(event for event in events if event["type"] == "warning" and event["code"] == "OutOfMemory")
         assert warning["line"] == 2
         assert warning["message"] == (
-            "the kernel killed 1 of its processes at the limit of memory, --memory=16m; its exit code is 0 all the same"
+            "the kernel killed 1 of its processes at the limit of memory, --memory=16m; its exit code is 0 all the same."
+            " The cache does not take what it gave"
         )
         usage = next(event for event in events if event["type"] == "step.usage")
         # What it had reached, all processes and the page cache together.
         assert usage["peak_memory"] == 16 << 20
+        # A build with more memory does it again, and what that gave is kept.
+        for count in ("1 ran, 0 cached", "0 ran, 1 cached"):
+            done = pybuild("--progress=plain", context)
+            assert done.returncode == 0 and f"steps     {count}" in done.stderr, done.stderr
 
 
 def test_what_each_step_used_is_an_event(pybuild: Pybuild, base: str, tmp_path: Path) -> None:

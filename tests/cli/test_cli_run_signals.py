@@ -130,6 +130,29 @@ def test_a_terminal_is_given_back_while_the_program_is_stopped(pybuild: Pybuild,
         assert not person.is_raw
 
 
+def test_without_a_terminal_of_its_own_it_has_none(pybuild: Pybuild, base: str) -> None:
+    """Not the user's either: its output would be open for reading, and what is typed to others could be taken there."""
+    script = (
+        "for n in 0 1 2; do readlink /proc/$$/fd/$n; done 2>&1 | sed 's/:.*//';"
+        " test -t 0 || test -t 1 || test -t 2 || echo none;"
+        " stty -echo <&1 2>/dev/null || echo refused; echo out; echo err >&2; echo the end"
+    )
+    with Person(pybuild, "run", base, "sh", "-c", script) as person:
+        assert person.read(b"the end\r\n") == "/dev/null\npipe\npipe\nnone\nrefused\nout\nerr\nthe end\n"
+        assert person.leave() == 0
+    with Person(
+        pybuild, "run", "-i", base, "sh", "-c", "read word; echo got $word; test -t 0 || echo a pipe; exit 4"
+    ) as person:
+        person.type("typed\n")
+        assert person.read(b"a pipe\r\n").replace("typed\n", "", 1) == "got typed\na pipe\n"
+        # The end of the command ends all, while nobody types.
+        assert person.leave() == 4
+    with Person(pybuild, "run", "-i", base, "cat") as person:
+        person.type("line\n\x04")
+        assert person.read(b"line\r\nline\r\n")
+        assert person.leave() == 0
+
+
 def held(pybuild: Pybuild, *flags: str) -> set[str]:
     """The capabilities that a command has, as the kernel numbers them."""
     done = pybuild("run", *flags, "base", "grep", "-E", "CapEff|CapBnd", "/proc/self/status")

@@ -159,6 +159,9 @@ def test_the_image_is_the_same_without_a_stack(builder: Builder, base: Path, con
     assert (own.returncode, own.stderr) == (0, "")
     host = builder("--network=host", *flags)
     assert (host.returncode, host.stdout) == (0, own.stdout)
+    # Who requires an isolated one gets no other by a flag beside it.
+    both = builder("--network=host", "--require-isolated-network", *flags)
+    assert both.returncode == 6 and "this command is to have the machine's own network" in both.stderr, both.stderr
 
 
 def test_without_a_stack_it_is_the_hosts(builder: Builder, base: Path, context: Path) -> None:
