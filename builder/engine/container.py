@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from builder.engine import accounts, mountpoints
 from builder.errors import BuildError, DockerfileError, SandboxError
+from builder.layers import owners
 from builder.layers.folder import set_root
 from builder.layers.ownerform import form, noted
 from builder.sandbox.resources import numbered
@@ -87,6 +88,8 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
     who = accounts.identity(process.user, known)
     if process.groups:
         who = who._replace(groups=(*who.groups, *(accounts.group_number(group, known) for group in process.groups)))
+    for gid in (who.gid, *who.groups):
+        owners.require(who.uid, gid)
     tree = roots.tree(root)
     upper = new_folder(scratch, "upper")
     # The upper's root *is* the command's `/`, so it needs the metadata of the image's.

@@ -20,7 +20,8 @@ def emulated(notes: tuple[str, ...]) -> list[str]:
         named = ", ".join(map(str, users[:5])) + (", ..." if len(users) > 5 else "")
         out.append(
             f"programs ran as another user (uid {named}), and were refused nothing that root may do: a sandbox with a single"
-            " uid cannot do that. Owners in the layer are right"
+            " uid cannot do that, and who asks a unix socket for the other end's user (as PostgreSQL does) is told root. Owners"
+            " in the layer are right"
         )
     if "32-bit" in notes:
         out.append("a 32-bit program was not run: a sandbox with a single uid cannot answer for it")

@@ -19,6 +19,8 @@ from builder.engine.unpacking import unpacker
 from builder.errors import BuildError, Interrupted, StepError, StoreError
 from builder.events import BuildWarning, Debug, SandboxChosen, StepLog, StepUsage
 from builder.layers.diff import commit_upper
+from builder.layers.ownerform import has_map
+from builder.layers.owners import MORE_IDS
 from builder.oci.platform import Platform
 from builder.plan.heredocs import PIPES
 from builder.sandbox.launcher import Launcher
@@ -410,6 +412,8 @@ def _failure(step: RunStep, outcome: Outcome, tail: _Tail, hint: str | None, mem
             message = f"the command {by} with exit code {outcome.code}"
             if step.argv[-1].startswith("['"):
                 hint = "it looks like the JSON form and is none, since that has double quotes: the shell got it as it is"
+            if has_map() and any("Invalid argument" in line for line in tail.lines()):
+                hint = f"the command may want an id that this user namespace lacks: {MORE_IDS}"
             hint = hint or _CODE_HINTS.get(outcome.code)
             if outcome.oom_kills:
                 message += f": {out_of_memory(outcome.oom_kills, memory)}"

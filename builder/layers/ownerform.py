@@ -25,3 +25,20 @@ def form() -> str:
 
 def noted() -> bool:
     return form() == "noted"
+
+
+def has_map() -> bool:
+    """Whether this is a user namespace with some ids."""
+    return form() not in ("", "noted")
+
+
+def outside(uid: int, gid: int) -> str:
+    """Which of the two no file and no process can have here, in words; empty where both can be had."""
+    if not has_map():
+        return ""
+    for what, id, path in (("user", uid, "/proc/self/uid_map"), ("group", gid, "/proc/self/gid_map")):
+        with open(path, "rb") as file:
+            extents = [tuple(map(int, line.split())) for line in file]
+        if not any(first <= id < first + count for first, _, count in extents):
+            return f"the {what} {id} is not among the ids of this user namespace: 0 to {max(f + n for f, _, n in extents) - 1}"
+    return ""

@@ -14,19 +14,26 @@ from __future__ import annotations
 import errno
 import os
 
+from builder.errors import SandboxError
 from builder.layers import nodes, xattrs
-from builder.layers.ownerform import noted
+from builder.layers.ownerform import noted, outside
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
 
 OWNER = b"user.pybuild.owner"
 _CAPABILITY = b"security.capability"
 _REVISION_2 = 0x02000000
 _MARK = 0x726E776F64627970
+MORE_IDS = "give this user more of them in /etc/subuid and /etc/subgid, or take --isolation=single-uid, which has all"
 
 
 def give(descriptor: int, uid: int, gid: int) -> None:
-    """An open file or folder to its owner. OSErrors propagate."""
+    """An open file or folder to its owner. OSErrors propagate; raises SandboxError for an owner that there is not."""
     if not noted():
-        os.fchown(descriptor, uid, gid)
+        with _possible(uid, gid):
+            os.fchown(descriptor, uid, gid)
     elif uid or gid:
         os.setxattr(descriptor, OWNER, b"%d:%d" % (uid, gid))
     else:
@@ -35,9 +42,10 @@ def give(descriptor: int, uid: int, gid: int) -> None:
 
 def give_name(folder: int, name: bytes, uid: int, gid: int) -> None:
     """What is called `name` in the open folder, no link being followed. Before its mode is set, and its other attributes: a
-    change of owner clears some. OSErrors propagate."""
+    change of owner clears some. Raises as `give`."""
     if not noted():
-        os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+        with _possible(uid, gid):
+            os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
         return
     mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     target = xattrs.child(folder, name)
@@ -58,7 +66,8 @@ def give_path(path: str, uid: int, gid: int) -> None:
         finally:
             os.close(descriptor)
     else:
-        os.chown(path, uid, gid)
+        with _possible(uid, gid):
+            os.chown(path, uid, gid)
 
 
 def give_like(folder: str, other: str) -> None:
@@ -78,6 +87,26 @@ def read(kind: str | None, uid: int, gid: int, attributes: xattrs.Xattrs) -> tup
         return *(_parse(dict(attributes.notes).get(OWNER, b"")) or (0, 0)), attributes
     kept = tuple(pair for pair in attributes.kept if pair[0] != _CAPABILITY)
     return *(_parse_node(dict(attributes.kept).get(_CAPABILITY, b"")) or (0, 0)), attributes._replace(kept=kept)
+
+
+class _possible:
+    """What the kernel refuses inside for want of an id is told as that."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self._ids = uid, gid
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            require(*self._ids)
+
+
+def require(uid: int, gid: int) -> None:
+    """Raises SandboxError for an owner that nothing can have in this user namespace."""
+    if told := outside(uid, gid):
+        raise SandboxError(told, hint=MORE_IDS)
 
 
 def _parse(value: bytes) -> tuple[int, int] | None:

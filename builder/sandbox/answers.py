@@ -268,7 +268,9 @@ class Answers:
     def _stat(self, pid: int, folder: int, address: int, place: int, flags: int) -> int | None:
         """Whatever goes wrong here goes wrong for the kernel, too, and it has the right error."""
         try:
-            descriptor = self._open(pid, folder, self._memory.path(pid, address), flags)
+            # Since Linux 6.11 no path is as good as an empty one.
+            path = self._memory.path(pid, address) if address else b""
+            descriptor = self._open(pid, folder, path, flags)
         except OSError:
             return None
         return self._show(pid, descriptor, place)

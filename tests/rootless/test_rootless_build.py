@@ -247,3 +247,37 @@ def test_a_cached_build_imports_little_more_than_roots(frozen: UserPybuild, base
     assert imported & TOO_SLOW == set()
     own = {"builder.cli.isolation", "builder.sandbox.namespace"}
     assert own <= imported and not imported & {"builder.cli.probing", "builder.sandbox.ladder", "builder.sandbox.subids", "pwd"}
+
+
+def test_an_id_that_the_user_does_not_have(
+    user: UserPybuild, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path
+) -> None:
+    """As OpenShift's and those of directories are: which it is, where, and what to do."""
+    hint = "  hint: give this user more of them in /etc/subuid and /etc/subgid, or take --isolation=single-uid, which has all\n"
+    (context / "f").write_text("f\n")
+
+    def refused(text: str, *flags: str | Path) -> str:
+        (context / "Dockerfile").write_text(text)
+        done = user("--build-context", f"base={base}", *flags, context)
+        assert done.returncode in (1, 6), done.stderr
+        return done.stderr
+
+    said = refused("FROM base\nCOPY --chown=1000660000 f /f\nRUN ls -ln /f\n")
+    assert "Dockerfile:2:1: error: the user 1000660000 is not among the ids of this user namespace: 0 to 6553" in said
+    assert said.endswith(hint)
+    said = refused("FROM base\nUSER 7:1000660000\nRUN id\n")
+    assert "Dockerfile:3:1: error: the group 1000660000 is not among the ids of this user namespace: 0 to 6553" in said
+    said = refused("FROM base\nRUN chown 100000 /tmp\n")
+    assert "the command may want an id that this user namespace lacks: give this user more of them" in said
+    # An image that has one: nothing is wrong before a command is to look into it.
+    tar = context / "big.tar"
+    with tarfile.open(tar, "w") as archive:
+        member = tarfile.TarInfo("big")
+        member.uid = 1000660000
+        archive.addfile(member)
+    done = user("import", tar, "big")
+    assert done.returncode == 6 and "error: the user 1000660000 is not among the ids" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and done.stderr.endswith(hint)
+    # No command looks into it: then nothing has to have the owner here, and the image is root's.
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY --chown=1000660000 f /f\n")
+    assert user("-q", context).stdout == pybuild("-q", context).stdout != ""

@@ -13,7 +13,8 @@ from tests.rootless.test_rootless_hardening import ESCAPES
 
 SWITCHED = (
     "programs ran as another user (uid {}), and were refused nothing that root may do: a sandbox with a single uid cannot do"
-    " that. Owners in the layer are right (Emulation)"
+    " that, and who asks a unix socket for the other end's user (as PostgreSQL does) is told root. Owners in the layer are"
+    " right (Emulation)"
 )
 
 
