@@ -11,7 +11,7 @@ from builder.cli.isolation import wanted
 from builder.engine import emulation
 from builder.errors import SandboxError, StoreError
 from builder.oci.platform import Platform
-from builder.sandbox import capabilities, cgroups, ladder, stack
+from builder.sandbox import capabilities, cgroups, ladder, limits, stack
 from builder.sandbox.rungs import choose
 from builder.store.store import Store
 from builder.values import NamedTuple
@@ -42,8 +42,10 @@ class Machine(NamedTuple):
     """What RUN can be for, the machine's own first, each with whether it needs no emulator."""
     network: Stack
     """What gives a RUN step a network of its own."""
-    limits: tuple[tuple[str, str], ...]
-    """Flags of limits that need a cgroup, each with why it cannot be enforced; empty where it can."""
+    limits: tuple[tuple[str, str, str], ...]
+    """Flags of limits that need a cgroup, each with why it cannot be enforced, and what to do; empty where it can."""
+    lowered: tuple[str, ...]
+    """Limits of the builder's own that RUN steps have, too, since it may not raise them: `NAME=hard`."""
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -72,7 +74,15 @@ def _machine(parsed: Parsed, environment: Environment) -> Machine:
     own = Platform.of_machine(os.uname().machine)
     platforms = tuple((str(one), native) for one, native in emulation.usable(own, emulation.abilities()))
     return Machine(
-        os.uname().release, taken, found.verdicts, found.fallbacks, withheld, platforms, network, cgroups.enforceable()
+        os.uname().release,
+        taken,
+        found.verdicts,
+        found.fallbacks,
+        withheld,
+        platforms,
+        network,
+        cgroups.enforceable(),
+        tuple(limits.lowered()) if "limits" in found.fallbacks else (),
     )
 
 
@@ -115,15 +125,20 @@ def _machine_text(machine: Machine) -> str:
         works = "works" if verdict.usable else "no"
         lines.append(f"  {verdict.rung + ':':<12} {works}{', taken' if verdict.rung == rung else ''}: {verdict.reason}")
         lines += [f"    hint: {verdict.hint}"] if verdict.hint and not verdict.usable else []
-    lines += [f"  this machine lacks '{name}'; the sandbox does without" for name in machine.lacks]
+    lines += [f"  this machine lacks '{name}'; the sandbox does without" for name in machine.lacks if name != "limits"]
+    if machine.lowered:
+        lines.append(f"  the builder may not raise its own limits, which RUN steps have, too: {', '.join(machine.lowered)}")
+        lines.append("    hint: start it with higher ones (ulimit -H, LimitNOFILE= of systemd, --ulimit of docker)")
     lines += [f"  {name} is withheld from the builder: a step that needs it fails" for name in machine.withheld]
     network = machine.network
     if network.program:
         lines.append(f"Network of RUN steps: their own, by {network.program}")
     else:
         lines += [f"Network of RUN steps: the host's: {network.reason}", f"  hint: {network.hint}"]
-    lines.append(f"Limits of RUN steps: {', '.join(flag for flag, reason in machine.limits if not reason) or 'no'}")
-    lines += [f"  {flag} cannot be enforced: {reason}" for flag, reason in machine.limits if reason]
+    lines.append(f"Limits of RUN steps: {', '.join(flag for flag, reason, _ in machine.limits if not reason) or 'no'}")
+    for flag, reason, hint in machine.limits:
+        lines += [f"  {flag} cannot be enforced: {reason}"] if reason else []
+        lines += [f"    hint: {hint}"] if hint else []
     lines.append("Each was tried. 'pybuild doctor --store' looks at the store.")
     return "".join(f"{line}\n" for line in lines)
 
@@ -140,6 +155,7 @@ def _machine_json(machine: Machine) -> str:
             "rungs": [verdict._asdict() for verdict in machine.rungs],
             "missing": list(machine.lacks),
             "withheld": list(machine.withheld),
+            "lowered": list(machine.lowered),
         },
         platforms=[{"platform": name, "emulated": not native} for name, native in machine.platforms],
         network={
@@ -148,7 +164,10 @@ def _machine_json(machine: Machine) -> str:
             "reason": machine.network.reason or None,
             "hint": machine.network.hint or None,
         },
-        limits=[{"flag": flag, "enforced": not reason, "reason": reason or None} for flag, reason in machine.limits],
+        limits=[
+            {"flag": flag, "enforced": not reason, "reason": reason or None, "hint": hint or None}
+            for flag, reason, hint in machine.limits
+        ],
     )
 
 

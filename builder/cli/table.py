@@ -413,6 +413,7 @@ _VERIFY = (
 )
 
 _DOCTOR = (
+    _ISOLATION,
     Flag("store", "", "bool", "", "compare all that the store holds with its digests"),
     _AS_JSON,
 )

@@ -52,17 +52,34 @@ def _parts(text: str, colors: bool, kept: list[str]) -> list[tuple[str, bool]]:
 def _plain(text: str) -> str:
     if text.isprintable():
         return text
+    text = text.expandtabs(8)
+    if "\b" not in text:
+        return text.translate(_SHOWN)
     out: list[str] = []
-    for char in text.expandtabs(8):
+    for char in text:
         if char == "\b":
             del out[-1:]
-        elif char.isprintable() or char in _SHAPING:
-            out.append(char)
-        elif char in "\n\r" or (char.isspace() and char > "\x9f" and char not in "\u2028\u2029"):
-            out.append(" ")
-        elif char != "\a":
-            out.append(char.encode("unicode_escape").decode())
+        elif shown := char.translate(_SHOWN):
+            out.append(shown)
     return "".join(out)
+
+
+class _Shown(dict[int, str]):
+    """How each character is shown; binary output has many of few."""
+
+    def __missing__(self, number: int) -> str:
+        char = chr(number)
+        if char.isprintable() or char in _SHAPING:
+            shown = char
+        elif char in "\n\r" or (char.isspace() and char > "\x9f" and char not in "\u2028\u2029"):
+            shown = " "
+        else:
+            shown = "" if char == "\a" else char.encode("unicode_escape").decode()
+        self[number] = shown
+        return shown
+
+
+_SHOWN = _Shown()
 
 
 def columns(text: str) -> int:

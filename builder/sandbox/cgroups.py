@@ -203,8 +203,9 @@ class Group:
             raise failure
 
 
-def enforceable() -> tuple[tuple[str, str], ...]:
-    """Each flag of a limit that needs a cgroup, with why it cannot be enforced here; empty where it can. All are tried."""
+def enforceable() -> tuple[tuple[str, str, str], ...]:
+    """Each flag of a limit that needs a cgroup, with why it cannot be enforced here, and what to do; both are empty where it
+    can. All are tried."""
     tried = (
         CgroupLimits(memory=64 << 20),
         CgroupLimits(cpu_quota=PERIOD),
@@ -216,9 +217,9 @@ def enforceable() -> tuple[tuple[str, str], ...]:
         try:
             Groups(limits).close()
         except SandboxError as error:
-            found.append((flag, error.message.removeprefix(f"{flag} cannot be enforced: ")))
+            found.append((flag, error.message.removeprefix(f"{flag} cannot be enforced: "), error.hint or ""))
         else:
-            found.append((flag, ""))
+            found.append((flag, "", ""))
     return tuple(found)
 
 
