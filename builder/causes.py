@@ -106,18 +106,27 @@ class Search:
             return ["random"]
         return found or [self._otherwise(fixed.day)]
 
-    def failing(self) -> tuple[str, ...]:
-        """What it fails by that did not fail the first time."""
-        if self._run(Circumstances()) is None:
+    def failing(self, said: str) -> tuple[str, ...]:
+        """What it fails by that did not fail the first time; `said` is what it wrote last."""
+        plain = Circumstances()
+        failed = [self._run(plain) is None for _ in range(self._tries() + 1)]
+        if any(failed) and not all(failed):
+            return ("random",)
+        if all(failed):
             # As it was, it fails too: what it needs is no more there.
             if self._situation.fresh_caches and _has_caches(self._step):
                 return ("caches",)
-            return ("network",) if self._step.network != "none" else ("random",)
-        return tuple(
+            return ("network",) if told_of_network(said) and self._step.network != "none" else ("since",)
+        found = [
             name
             for name in ordered(self._situation.variations - {"surroundings", "clock"})
-            if self._run(toggled(Circumstances(), name)) is None
-        )
+            if self._run(toggled(plain, name)) is None
+        ]
+        for name in found:
+            for _ in range(self._tries()):
+                if self._run(plain) is None or self._run(toggled(plain, name)) is not None:
+                    return ("random",)
+        return tuple(found) or ("random",)
 
     def _and_network(self, found: list[str]) -> tuple[str, ...]:
         needs = "random" in found and self._step.network != "none" and self._run(Circumstances(network=False)) is None
@@ -159,6 +168,9 @@ class Search:
             return "clock"
         first = self._situation.first
         if again.equal and again.first != first:
+            if self._ticks(plain, again.first):
+                # Nobody asked for it to be varied, and it is another time all the same.
+                return "clock"
             return "caches" if self._situation.fresh_caches and _has_caches(self._step) else "since"
         if any(self._run(self._situation.other) == first for _ in range(self._tries())):
             # What differed once need not.
@@ -198,6 +210,25 @@ class Search:
             return self._given(self._step, circumstances)
         finally:
             self._longest = max(self._longest, time.monotonic() - begun)
+
+
+_NETWORK = (
+    "resolve",
+    "resolving",
+    "network",
+    "connect",
+    "unreachable",
+    "timed out",
+    "timeout",
+    "refused",
+    "http",
+    "certificate",
+)
+
+
+def told_of_network(said: str) -> bool:
+    """Whether the last words of a command are about one, as far as words can be trusted."""
+    return any(word in said.lower() for word in _NETWORK)
 
 
 def toggled(circumstances: Circumstances, name: str) -> Circumstances:

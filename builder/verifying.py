@@ -179,8 +179,9 @@ class _Verifier:
                 except (Interrupted, StoreError):
                     raise
                 except BuildError as error:
-                    causes = self._search(step, all_other).failing() if isinstance(step, RunStep) else ()
-                    return same._replace(status="failed", b="", message=failure(error), causes=causes)
+                    told = failure(error)
+                    causes = self._search(step, all_other).failing(told) if isinstance(step, RunStep) else ()
+                    return same._replace(status="failed", b="", message=told, causes=causes)
                 if again.diff_id != first:
                     return self._different(step, same, before, first, again, all_other)
         other_day = self._other_day(step) if isinstance(step, RunStep) else None

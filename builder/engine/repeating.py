@@ -17,6 +17,7 @@ from builder.engine.executor import Executor
 from builder.engine.mountsources import FromStack
 from builder.engine.roots import Root, Use
 from builder.engine.shelf import Shelved, Stack
+from builder.errors import StepError
 from builder.layers.entry import FileSource, Item
 from builder.layers.folder import materialise
 from builder.layers.index import Tree
@@ -55,6 +56,8 @@ _SHARE = 2
 """The part of the memory's file system that copies may take: one half."""
 _LIBRARY = "/dev/verify/libfaketime.so.1"
 _DAY = "/dev/verify/day"
+_WORDS = 3
+"""Last lines of a command that are told."""
 _PLACES = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 
 
@@ -317,5 +320,7 @@ def library() -> bytes:
 
 
 def failure(error: BuildError) -> str:
-    """What a step that cannot be repeated is told with."""
-    return f"{error.message} ({error.hint})" if error.hint else error.message
+    """What a step that cannot be repeated is told with: a command's last words, too."""
+    tail = error.tail[-_WORDS:] if isinstance(error, StepError) else ()
+    text = f"{error.message} ({error.hint})" if error.hint else error.message
+    return "; it wrote last: ".join([text, *([" | ".join(tail)] if tail else [])])

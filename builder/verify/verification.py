@@ -30,7 +30,7 @@ CAUSES: dict[str, str] = {
     "random": "nothing that was varied: it is random even when all is fixed",
     "network": "the network: it fails without one",
     "caches": "what its cache mounts hold: they began empty the second time",
-    "since": "something outside of it that is another than at the first build: what it fetches, or a cache mount",
+    "since": "something outside of it that is another than at the first build: what it fetches, the day, or a cache mount",
     "unknown": "something that could not be found: it fails where all is held that can be",
     "together": "several things that were varied together, and none of them alone",
 }
