@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     Look = Callable[[bytes, bytes, bytes], Sequence[str]]
     """Another tool's lines about two contents of the file at a path; none where it has nothing to say."""
 
+_TOLD = 3
+"""Things that are not compared, of each image."""
 _COMMENT = "pybuild"
 _BUILDS = 50
 """Builds of the store that are looked through for the line of a Dockerfile."""
@@ -57,9 +59,11 @@ def compare(a: Opened, b: Opened, store: Store, roots: Roots, scratch: str, opti
     left, right = sides
     pairs = align(_lines(left), _lines(right))
     files: Iterable[FileChange] = ()
+    left_out: tuple[str, ...] = ()
     if left.diff_ids != right.diff_ids:
         shelf = Shelf(scratch, roots)
         stacks = shelf.stack(a), shelf.stack(b)
+        left_out = tuple(_left_out(shelf))
         pairs = [_with_form(pair, *stacks) for pair in pairs]
         files = explained(*stacks, options)
     fields = [*compare_configs(a.config, b.config), *compare_manifests(*manifests)]
@@ -81,7 +85,7 @@ def compare(a: Opened, b: Opened, store: Store, roots: Roots, scratch: str, opti
         tuple(looked_at(kept, *stacks, options) if kept else ()),
         len(fields) - len(counted),
         ignored,
-        tuple(_notes(a, b, *parsed)),
+        (*_notes(a, b, *parsed), *left_out),
     )
 
 
@@ -174,8 +178,11 @@ def _explain(change: FileChange, a: Stack, b: Stack, options: Options) -> explai
     if not any(aspect.name == "content" for aspect in change.aspects):
         return explain.Explained()
     assert change.a is not None and change.b is not None
-    if not options.content or max(change.a.size, change.b.size) > explain.LARGEST:
+    if not options.content:
         return explain.explain_unread(change.path)
+    if max(change.a.size, change.b.size) > explain.LARGEST:
+        found = explain.explain_unread(change.path)
+        return found._replace(diff=() if found.complete else (f"not looked into: larger than {explain.LARGEST >> 20} MiB",))
     return explain.explain(change.path, a.read(change.path), b.read(change.path))
 
 
@@ -197,6 +204,12 @@ def _notes(a: Opened, b: Opened, one: ParsedImage, other: ParsedImage) -> Iterat
             yield f"{image.name} is an index: its image for {parsed.config.platform.normal()} is compared (--platform)"
         if not any(str(line.get("comment", "")).startswith(_COMMENT) for line in parsed.history):
             yield f"{image.name} was not built by pybuild: {_without(parsed.history, len(parsed.diff_ids))}"
+
+
+def _left_out(shelf: Shelf) -> Iterator[str]:
+    for name, told in shelf.left_out.items():
+        more = f", and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+        yield f"{name} has what no layer of pybuild carries, and it is not compared: {'; '.join(told[:_TOLD])}{more}"
 
 
 def _without(history: Sequence[Mapping[str, Any]], layers: int) -> str:

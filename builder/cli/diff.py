@@ -122,6 +122,8 @@ def opened_image(
         return _remote(name, parsed, environment, platform, stack, with_request)
     transport, colon, rest = name.partition(":")
     place = path_and_name(rest) if colon and transport in FILES else None
+    if colon and transport in FILES and place is None and ("/" in rest or not find_all(name, store)):
+        raise UsageError(f"there is no file or folder '{rest}'", hint=f"as in {transport}:PATH, or {transport}:PATH:NAME")
     if place is not None:
         from builder.archives.images import choose, images
 

@@ -64,7 +64,9 @@ def _placed(folder: str, side: str, path: bytes, content: bytes) -> str:
     """Under the file's own name, as far as that is harmless: it goes by its ending, too."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path).decode("ascii", "replace")).lstrip(".-")[-100:] or "file"
     above = os.path.join(folder, side)
-    os.mkdir(above, 0o755)
+    os.mkdir(above)
+    # Whatever this process's mask is: verify varies it.
+    os.chmod(above, 0o755)
     place = os.path.join(above, name)
     with open(place, "xb") as file:
         file.write(content)

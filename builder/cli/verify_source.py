@@ -82,6 +82,8 @@ def _compared(
         platform = any_platform(platforms(parsed, environment))
         image = opened_image(name, parsed, environment, store, platform, folders[0], stack, asked=True, with_request=True)
         then = _said(image, store, emit)
+        if then is not None:
+            _require_contexts(then, parsed, image.name)
         request = request_of(with_recorded(parsed, folder, then) if then else parsed, environment, environ)
         if request.others:
             raise UsageError("one platform is verified at a time", hint="choose one by --platform")
@@ -95,9 +97,23 @@ def _compared(
         now = recorded.parse(built.request)
     others = recorded.differences(then, now) if then is not None else ()
     fields = {"request": _object(then, others)}
-    sys.stdout.write(formatted(found, require, limit, parsed.text("format"), _text(then, others), fields))
+    more = _text(then, others)
+    if then is not None and not others and found.verdict != "identical":
+        more += f"  so a step does not come out the same again: pybuild verify {folder} says which, and why\n"
+    sys.stdout.write(formatted(found, require, limit, parsed.text("format"), more, fields))
     sys.stdout.flush()
     return 0 if found.meets(require) else MismatchError.exit_code
+
+
+def _require_contexts(then: BuildRequest, parsed: Parsed, name: str) -> None:
+    """A name that was a folder then must not become an image of somebody's registry now. Raises UsageError."""
+    given = {context.partition("=")[0] for context in parsed.texts("build-context")}
+    missing = [context for context in then.contexts if context not in given]
+    if missing:
+        raise UsageError(
+            f"'{name}' was built with the build context '{missing[0]}', and this source has none of that name",
+            hint=f"say where it is: --build-context {missing[0]}=DIR",
+        )
 
 
 def _said(image: Opened, store: Store, emit: Emit) -> BuildRequest | None:

@@ -62,6 +62,8 @@ class Shelf:
         self._roots = roots
         self._known: dict[Digest, Shelved] = {}
         self._tars: dict[Digest, str] = {}
+        self.left_out: dict[str, list[str]] = {}
+        """By the name of an image, what its layers have that entries cannot say."""
 
     def stack(self, image: Opened) -> Stack:
         """Raises UsageError or RegistryError for an image that is not what it says, StoreError, and what fetching raises."""
@@ -93,7 +95,10 @@ class Shelf:
         order: list[bytes] = []
 
         def members() -> Iterator[Item]:
-            for item in read_tar(tar, whiteouts=True, name=str(descriptor.digest)):
+            def warn(message: str) -> None:
+                self.left_out.setdefault(image.name, []).append(message)
+
+            for item in read_tar(tar, whiteouts=True, name=str(descriptor.digest), warn=warn):
                 order.append(item.entry.path)
                 yield item
 

@@ -127,13 +127,16 @@ def parse(source: SourceFile) -> Lock:
         raise DockerfileError(
             "this is no lock file: it is nested too deeply",
             Span(1, 1, 1, 1),
-            hint="`pybuild lock` writes the file anew",
+            hint="remove it, and run `pybuild lock`",
             source=source,
         ) from None
     version = document.pop("version", None)
     if type(version) is not int or version < 1:
         raise _unusable(
-            "it does not say which version it is of", "version", source, "write `version = 1`, or run `pybuild lock`"
+            "it does not say which version it is of",
+            "version",
+            source,
+            "write `version = 1` on its first line; or remove it, and run `pybuild lock`",
         )
     if version != VERSION:
         raise _unusable(

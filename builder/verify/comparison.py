@@ -20,6 +20,7 @@ WORDS: dict[Verdict, str] = {
     "semantic": "semantically equal: the same files and config in other layers",
     "different": "different",
 }
+_MAKING = ("manifest.", "history", "config.created")
 
 
 class Instruction(NamedTuple):
@@ -91,5 +92,5 @@ def judge(a: Side, b: Side, fields: Sequence[FieldChange], files: Sequence[FileC
 
 
 def counted(fields: Sequence[FieldChange]) -> list[FieldChange]:
-    """The fields that say something of what the image is: not how its layers are packed and described."""
-    return [change for change in fields if not change.field.startswith("manifest.")]
+    """The fields that say something of what the image is: not how its layers are packed, described, and were made."""
+    return [change for change in fields if not change.field.startswith(_MAKING)]

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -236,6 +237,61 @@ def test_a_lock_counts_the_second_time_too(program: Pybuild, tmp_path: Path) -> 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         return
+
+
+def test_chance_that_takes_longer_than_a_second(program: Pybuild, debian_base: Path, tmp_path: Path) -> None:
+    """No two runs fit into one second then; the clock stands still on a day of libfaketime's."""
+    assert program("import", debian_base, "debian").returncode == 0
+    folder = context(tmp_path, "sleep 1.1; head -c 8 /dev/urandom > /noise", base="debian")
+    assert causes(verified(program, folder, "--vary=clock,surroundings")) == ["random"]
+
+
+def test_diffoscope_while_the_mask_is_another(program: Pybuild, tmp_path: Path) -> None:
+    """It runs as nobody, who must be able to read what it is asked about."""
+    folder = context(tmp_path, "head -c 300 /dev/urandom > /noise.bin")
+    done = program("verify", "-q", "--diffoscope", "--vary=pids,surroundings", folder)
+    assert (done.returncode, done.stderr) == (4, ""), done.stderr
+    assert "diffoscope" in done.stdout or "noise.bin" in done.stdout
+
+
+def test_a_step_that_fails_by_chance_or_by_the_day(program: Pybuild, tmp_path: Path) -> None:
+    """Its last words are told, and neither the network nor what was varied is blamed."""
+    coin = "echo once >&2; test $(head -c 1 /dev/urandom | od -An -tu1 | awk '{print $1 % 2}') = 0 || exit 7"
+    folder = context(tmp_path, coin)
+    for _ in range(40):
+        if program("-q", "--no-cache", folder).returncode == 0:
+            break
+    found = verified(program, folder, "--runs=20")
+    (step,) = found["steps"]
+    assert (step["status"], causes(found)) == ("failed", ["random"])
+    assert step["message"].startswith("the command failed with exit code 7") and step["message"].endswith("once")
+    # It may be the day, or what it needs from outside: nobody tried it with a network.
+    until = int(time.time()) + 4
+    folder = context(tmp_path, f"test $(date +%s) -lt {until}")
+    assert program("-q", folder).returncode == 0
+    time.sleep(max(0.0, until + 1 - time.time()))
+    assert causes(verified(program, folder)) == ["since"]
+
+
+def test_a_network_that_is_gone(program: Pybuild, tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (tmp_path / "file").write_text("served\n")
+        folder = context(tmp_path, f"wget -q -O /got http://127.0.0.1:{server.server_port}/file")
+        assert program("-q", "--network=host", folder).returncode == 0
+        server.shutdown()
+    found = verified(program, folder, "--network=host")
+    assert (found["steps"][0]["status"], causes(found)) == ("failed", ["network"])
+    assert "refused" in found["steps"][0]["message"]
+
+
+def test_what_is_left_out_of_the_variations(program: Pybuild, tmp_path: Path) -> None:
+    """The clock cannot be: it goes on, and it is that which is named."""
+    for vary in ("--vary=none", "--vary=-clock"):
+        assert causes(verified(program, context(tmp_path, "date > /d; sleep 1"), vary, "--no-cache")) in (
+            ["clock"],
+            ["clock", "random"],
+        )
 
 
 def test_parts_of_a_second(program: Pybuild, tmp_path: Path) -> None:

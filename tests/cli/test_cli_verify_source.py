@@ -120,6 +120,33 @@ def test_the_files_are_named_that_the_image_does_not_have(program: Pybuild, sour
     assert done.stdout.endswith("    added    tree/3/more16\n    and 13 more\n"), done.stdout
 
 
+def test_a_named_context_is_asked_for(program: Pybuild, source: Path, tmp_path: Path) -> None:
+    """Its name must not become that of an image in somebody's registry."""
+    lib = tmp_path / "lib"
+    lib.mkdir()
+    (lib / "part").write_text("part\n")
+    (source / "Dockerfile").write_text("FROM base\nCOPY --from=lib part /\n")
+    assert program("-q", "-t", "named", "--build-context", f"lib={lib}", source).returncode == 0
+    done = program("verify", "-q", "--context", source, "named")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: 'named' was built with the build context 'lib', and this source has none of that name\n"
+        "  hint: say where it is: --build-context lib=DIR\n",
+    )
+    assert program("verify", "-q", "--context", source, "--build-context", f"lib={lib}", "named").returncode == 0
+
+
+def test_the_same_source_and_another_image(program: Pybuild, source: Path) -> None:
+    """A step that gives something else each time: where to look is said."""
+    (source / "Dockerfile").write_text("FROM base\nRUN head -c 8 /dev/urandom > /noise\n")
+    assert program("-q", "-t", "noise", source).returncode == 0
+    done = program("verify", "-q", "--context", source, "noise")
+    assert done.returncode == 4
+    assert done.stdout.endswith(
+        f"  this one is the same\n  so a step does not come out the same again: pybuild verify {source} says which, and why\n"
+    )
+
+
 def test_another_base_is_told(program: Pybuild, source: Path, tmp_path: Path, busybox_base: Path) -> None:
     built(program, source)
     other = tmp_path / "other"
