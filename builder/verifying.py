@@ -16,6 +16,7 @@ from builder.causes import DAYS, Causes, Search, Situation, later, ordered, togg
 from builder.contexts import BuildContexts
 from builder.diff import Options, explained, looked_at
 from builder.engine.executor import Result
+from builder.engine.rendering import repacked
 from builder.engine.repeating import (
     Circumstances,
     Repeater,
@@ -69,6 +70,8 @@ class Wanted(NamedTuple):
     """Cache mounts are as the first build left them; else they begin anew."""
     runs: int = 1
     """How often a RUN is repeated, until it gives something else."""
+    packs: bool = True
+    """Layers that came out the same are compressed once more, as the manifest depends on that."""
 
 
 def verify(request: Request, store: Store, emit: Emit, wanted: Wanted) -> Verification:
@@ -126,7 +129,11 @@ class _Verifier:
         varied = tuple(name for name in ordered(self._wanted.variations) if name not in self._unvaried or name == "clock")
         unvaried = [(name, why) for name, why in self._unvaried.items() if name in self._wanted.variations]
         notes = (_SAME_DAY.format(_steps(self._same_day)),) if self._same_day else ()
-        return Verification(source.name, str(self._image.id), tuple(results), varied, tuple(unvaried), notes)
+        found = Verification(source.name, str(self._image.id), tuple(results), varied, tuple(unvaried), notes)
+        if not (self._wanted.packs and found.verdict == "identical"):
+            return found
+        root = self._done[plan.target].root
+        return found._replace(repacked=tuple(map(str, repacked(root, self._store, self._roots))))
 
     def _prepare(self, stack: ExitStack) -> None:
         """Find out what can be varied here."""

@@ -216,7 +216,9 @@ class _Parser:
             if command.name == "build" and (near := near_command(first)):
                 raise UsageError(f"unknown command '{first}'", hint=near)
             extra = self._arguments[command.most]
-            raise UsageError(f"'{command.name}' does not take the argument '{extra}'", hint=f"usage: {usage}")
+            bare = [flag.name for flag in command.flags if flag.implied and flag.implied in self._values[flag.name]]
+            hint = f"usage: {usage}" if not bare else f"--{bare[0]} takes a value with an equals sign: --{bare[0]}={first}"
+            raise UsageError(f"'{command.name}' does not take the argument '{extra}'", hint=hint)
 
 
 def _checked(flag: Flag, value: str, shown: str) -> str:

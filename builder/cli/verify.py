@@ -52,8 +52,15 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
     runs = parsed.number("runs")
     if runs is not None and not 0 < runs <= _MOST_RUNS:
         raise UsageError(f"--runs={runs} is no number of runs", hint=f"a number from 1 to {_MOST_RUNS}")
-    wanted = Wanted(variations, options, other_surroundings, parsed.flag("keep-cache-mounts"), runs or 1)
     require = parsed.text("require") or "identical"
+    wanted = Wanted(
+        variations,
+        options,
+        other_surroundings,
+        parsed.flag("keep-cache-mounts"),
+        runs or 1,
+        packs=require == "identical",
+    )
     with (
         Store(environment.store_root(parsed.text("root"), os.geteuid())) as store,
         shown(environment, quiet=parsed.flag("quiet")) as reporter,

@@ -21,6 +21,7 @@ VERSION = 1
 _MARKS = {"same": "=", "semantic": "~", "different": "!", "tainted": "?", "failed": "!"}
 _WORDS = {
     "identical": "every step gives the same again",
+    "diff-ids": "every step gives the same again, but its layers are compressed to other bytes",
     "semantic": "every step gives the same again but for what is ignored",
     "different": "it does not come out the same",
 }

@@ -73,7 +73,10 @@ def _compared(
     options: Options,
     limit: int,
 ) -> int:
-    require: Require = "semantic" if parsed.text("require") == "semantic" else "manifest"
+    require: Require = "manifest"
+    match parsed.text("require"):
+        case "diff-ids" | "semantic" as given:
+            require = given
     with ExitStack() as stack:
         scratch = stack.enter_context(store.scratch())
         folders = [os.path.join(scratch, each) for each in ("image", "layers")]

@@ -5,6 +5,7 @@ An image in the store has an id (its config) and no manifest; one exists as soon
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 
@@ -130,3 +131,21 @@ def _packed(tar: str, form: Form, store: Store, threads: int) -> tuple[Digest, i
         else:
             compression.zstd_file(tar, writer.write, threads=threads)
         return writer.commit()
+
+
+def repacked(root: Root, store: Store, roots: Roots) -> list[Digest]:
+    """The layers of ours that are other blobs when one thread compresses them once more."""
+    return [layer.diff_id for layer in root.layers if not roots.is_foreign(layer) and _differs(layer, store, roots)]
+
+
+def _differs(layer: Layer, store: Store, roots: Roots) -> bool:
+    descriptor, _ = layer_blob(layer, "gzip", store, roots, os.cpu_count() or 1)
+    digest = hashlib.sha256()
+    with store.scratch() as scratch:
+        tar = roots.tar_file(layer)
+        if tar is None:
+            tar = os.path.join(scratch, "layer.tar")
+            with open(tar, "wb") as file:
+                roots.tar(layer, file.write)
+        compression.gzip_file(tar, digest.update)
+    return digest.hexdigest() != descriptor.digest.hex

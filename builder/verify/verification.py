@@ -51,6 +51,10 @@ _FIXES: dict[str, str] = {
 }
 
 
+LEVELS = ("identical", "diff-ids", "semantic", "different")
+"""Verdicts, the strictest first."""
+
+
 class StepResult(NamedTuple):
     number: int
     name: str
@@ -79,17 +83,22 @@ class Verification(NamedTuple):
     unvaried: tuple[tuple[str, str], ...] = ()
     """What could not be varied, and why."""
     notes: tuple[str, ...] = ()
+    repacked: tuple[str, ...] = ()
+    """Diff IDs of layers that gave another blob when they were compressed again, and so another manifest."""
 
     @property
-    def verdict(self) -> Literal["identical", "semantic", "different"]:
+    def verdict(self) -> Literal["identical", "diff-ids", "semantic", "different"]:
+        """Equal steps give equal diff IDs, these an equal config, and equal blobs an equal manifest."""
         statuses = {step.status for step in self.steps}
         if statuses & {"different", "failed"}:
             return "different"
-        return "semantic" if "semantic" in statuses else "identical"
+        if "semantic" in statuses:
+            return "semantic"
+        return "diff-ids" if self.repacked else "identical"
 
     def meets(self, require: str) -> bool:
-        """Equal steps give equal diff IDs, and these an equal config and manifest."""
-        return self.verdict == "identical" or (require == "semantic" and self.verdict == "semantic")
+        """Whether this is what was asked for, one of `LEVELS`, or better."""
+        return LEVELS.index(self.verdict) <= LEVELS.index(require)
 
 
 def fix(cause: str) -> str:

@@ -759,3 +759,10 @@ print(*sorted(set(sys.modules) - before))
         "builder.cli.unlike_docker",
     ]
     assert done.stdout.split() == [*own, "builder.sandbox", "builder.sandbox.rungs"]
+
+
+def test_a_value_that_needs_an_equals_sign() -> None:
+    """As in `lock --upgrade debian .`, where the flag may also stand alone."""
+    with pytest.raises(UsageError) as caught:
+        parse(["lock", "--upgrade", "debian", "."])
+    assert caught.value.hint == "--upgrade takes a value with an equals sign: --upgrade=debian"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import threading
 import time
+from contextlib import closing
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -464,3 +467,20 @@ def test_the_flags_of_a_build(program: Pybuild, tmp_path: Path) -> None:
     done = program("verify", "-q", "--format=json", "--vary=pids", *results, *flags, folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert not [name for name in ("x", "id", "m") if (tmp_path / name).exists()]
+
+
+def test_a_blob_that_no_compressor_gives_again(program: Pybuild, tmp_path: Path) -> None:
+    """The same layers, and another manifest: as if the compressor of the store had been another."""
+    folder = context(tmp_path, "echo text > /f")
+    assert verified(program, folder, "--vary=pids", code=0)["verdict"] == "identical"
+    with closing(sqlite3.connect(program.store / "db.sqlite", isolation_level=None)) as database:
+        (digest,), *_ = database.execute("SELECT digest FROM renderings WHERE form LIKE 'gzip%'").fetchall()
+        blobs = program.store / "blobs/sha256"
+        other = gzip.compress(gzip.decompress((blobs / digest.removeprefix("sha256:")).read_bytes()), mtime=0)
+        name = hashlib.sha256(other).hexdigest()
+        (blobs / name).write_bytes(other)
+        database.execute("UPDATE renderings SET digest = ? WHERE digest = ?", (f"sha256:{name}", digest))
+    found = verified(program, folder, "--vary=pids")
+    assert (found["verdict"], found["steps"][0]["status"]) == ("diff-ids", "same")
+    assert verified(program, folder, "--vary=pids", "--require=diff-ids", code=0)["verdict"] == "identical", "not looked at"
+    assert "but its layers are compressed to other bytes" in program("verify", "-q", "--vary=pids", folder).stdout
