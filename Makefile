@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: corpus machine containers rungs help demo test test-pythons check docs setup clean web vertx bench bench-scale bench-registry times soak faults escapes kills
+.PHONY: corpus machine containers rungs help demo test test-pythons check docs setup clean web vertx bench profile bench-scale bench-registry times soak faults escapes kills
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -62,6 +62,11 @@ times: .venv/.ready ## the times of small builds, cold and cached, and of the la
 	@sample_projects/bases/busybox $(BASES)/busybox
 	@.venv/bin/python -m bench.times
 	@.venv/bin/python -m bench.language
+
+profile: .venv/.ready ## where the time of each workload goes, in percent (5 minutes)
+	@.ci/packages busybox
+	@sample_projects/bases/busybox $(BASES)/busybox
+	@.venv/bin/python -m bench.profile $(PROFILE)
 
 bench-scale: .venv/.ready ## what a build costs against its size: files, bytes, steps, stages, images (a quarter of an hour)
 	@.ci/packages busybox

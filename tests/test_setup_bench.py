@@ -85,3 +85,23 @@ def test_cost_against_size_in_its_short_form(busybox_base: Path, tmp_path: Path)
     wanted = ["COPY of small files: seconds", "COPY of small files: memory, MB", "images in the store: seconds"]
     assert [title for title in wanted if title not in titles] == []
     assert done.stdout.count("\n") == 2 + len(names)
+
+
+def test_where_the_time_goes(busybox_base: Path, tmp_path: Path) -> None:
+    """The shares of each kind of build, which make up all of it."""
+    shares = tmp_path / "shares.json"
+    flags = ["--workloads=W1", "--runs=1", f"--base={busybox_base}", f"--scratch={tmp_path}", f"--json={shares}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.profile", *flags],
+        cwd=ROOT,
+        env={**os.environ, "PATH": SEARCH_PATH},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(shares.read_text())
+    assert list(found) == ["W1 cold", "W1 cached"]
+    assert all(95 <= sum(each.values()) <= 105 for each in found.values())
+    assert found["W1 cold"]["running commands"] > 10 and "running commands" not in found["W1 cached"]
+    assert done.stdout.startswith("W1 cold (")
