@@ -131,6 +131,8 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
             process = networks.reconnect(process, outcome.exec_error)
             scratch = new_folder(scratch, "again")
             prepared, outcome = started(process, scratch)
+    if "network-ended" in outcome.notes:
+        warn("the program behind the network ended before the command did: it went on without one")
     if outcome.oom_kills:
         warn(f"out of memory: {resources.out_of_memory(outcome.oom_kills, request.limits.cgroup.memory)}")
     if (unmade := explain(outcome)) is not None:

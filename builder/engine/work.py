@@ -234,6 +234,12 @@ class Worker:
             self._report(step, emulated(outcome.notes) + devices_as_files(prepared.spec.emulate, devices))
             if prepared.spec.emulate == "mknod":
                 self._keep_apart(step, number, root, sources, made=bool(devices))
+            if "network-ended" in outcome.notes:
+                # It may have been refused what it asked for, and have made something of that.
+                self.crippled.add(number)
+                told = f"the program behind its network, {had_network(prepared.spec)}, ended before the command did"
+                told += ": it went on without one. The cache does not take what it gave"
+                self._emit(BuildWarning("NetworkEnded", told, step.span.line))
             if outcome.oom_kills and not outcome.code:
                 told = out_of_memory(outcome.oom_kills, self._memory())
                 self.crippled.add(number)

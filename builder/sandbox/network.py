@@ -137,9 +137,12 @@ class Wires:
         self._gives.close()
 
     def end(self) -> int:
-        """The command has ended: so does the stack, whose pid this is. The kernel takes some 20 ms to be rid of its interface,
-        for which nobody waits."""
+        """The command has ended: so does the stack, whose pid this is; 0 where it had ended before. The kernel takes some 20 ms
+        to be rid of its interface, for which nobody waits."""
         os.close(self._leave)
+        gone, _ = os.waitpid(self._pid, os.WNOHANG)
+        if gone:
+            return 0
         os.kill(self._pid, kernel.SIGKILL)
         return self._pid
 

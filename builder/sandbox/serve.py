@@ -213,9 +213,13 @@ class _Server:
             fd = running.hears
             self.stop_hearing(running)
             os.close(fd)
-        if running.network is not None:
-            self.ending.append(running.network.end())
         notes = _end_supervisor(running.supervisor, running.notes)
+        if running.network is not None:
+            stack = running.network.end()
+            if stack:
+                self.ending.append(stack)
+            elif not failed_at:
+                notes += (wire.NETWORK_ENDED,)
         _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing, notes, used)))
         self.poll.unregister(running.pidfd)
         del self.ended[running.pidfd]

@@ -168,7 +168,7 @@ class Outcome(NamedTuple):
     notes: tuple[str, ...] = ()
     """What the supervisor has to say: `switched:UID` (a program ran as another user and was refused nothing), `32-bit` (such a
     program was not run), `unresolved` (somebody's new file was not noted as his), `internal:...` (its own fault), and
-    `device:c 1:3`, which a command made."""
+    `device:c 1:3`, which a command made. And the server's: `network-ended` (what was behind the network ended first)."""
     cpu_seconds: float = 0.0
     """Processor time, in the kernel and outside, of the command and of all that it started, making the sandbox included."""
     peak_memory: int = 0

@@ -15,6 +15,8 @@ import marshal
 RUN = b"r"
 KILL = b"k"
 STARTED = b"s"
+NETWORK_ENDED = "network-ended"
+"""A note: what was behind a command's network ended before the command did."""
 END = 40
 """A real-time signal, which no command is sent: tells the keeper of a command (`chroot`) to end all and itself."""
 SOCKET = 3

@@ -7,7 +7,9 @@ machine's own network is asked or changed.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -280,3 +282,39 @@ def test_a_kernel_without_landlock_matters_to_the_hosts_network_alone(user: User
     assert warnings(user("--network=none", *flags, before=old)) == []
     (warning,) = warnings(user("--network=host", "--allow=network.host", *flags, before=old))
     assert warning.startswith("this kernel has no Landlock scopes: RUN steps with the host's network reach")
+
+
+def descendants(pid: int) -> list[int]:
+    """Of a process, itself included."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def test_a_stack_that_ends_too_early(pybuild: Pybuild, base: Path, context: Path) -> None:
+    """By the kernel, for want of memory, as it were: the step is told of it, and done again by the next build."""
+    (context / "Dockerfile").write_text("FROM base\nRUN echo begun; sleep 2\n")
+    flags = ("--progress=json", "--build-context", f"base={base}", context)
+    command = [*pybuild.command, *map(str, flags)]
+    process = subprocess.Popen(command, env=pybuild.environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(json.loads(line))
+        if said[-1]["type"] == "step.log" and "begun" in said[-1]["text"]:
+            names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in descendants(process.pid)}
+            (stack,) = [pid for pid, name in names.items() if name in ("slirp4netns", "pasta", "pasta.avx2")]
+            os.kill(stack, signal.SIGKILL)
+    assert process.wait(20) == 0
+    (warning,) = [event for event in said if event["type"] == "warning"]
+    assert (warning["code"], warning["line"]) == ("NetworkEnded", 2)
+    assert "ended before the command did: it went on without one" in warning["message"]
+    done = pybuild(*flags)
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [event["status"] for event in events if event["type"] == "step.finished" and event["line"] == 2] == ["done"]
+    assert not [event for event in events if event["type"] == "warning"]
