@@ -6,8 +6,6 @@ from builder.engine.rendering import flatten, render
 from builder.engine.roots import stored
 from builder.errors import UsageError
 from builder.events import Notice
-from builder.export.directory import write_local, write_tar
-from builder.export.docker_archive import write_docker_archive
 from builder.export.layout import Rendered, write_oci_layout
 from builder.layers.entry import EPOCH, Entry, Item
 from builder.oci.digest import Descriptor, Digest
@@ -78,11 +76,17 @@ class Export:
             case "oci":
                 return write_oci_layout(self._rendered(output), output.dest, tar=output.tar)
             case "docker":
+                from builder.export.docker_archive import write_docker_archive  # each for those who want it
+
                 return write_docker_archive(self._rendered(output), output.dest, tar=output.tar)
             case "local":
+                from builder.export.directory import write_local
+
                 with stored():
                     return write_local(self._files(), output.dest, mtime=None)
             case "tar":
+                from builder.export.directory import write_tar
+
                 with stored():
                     return write_tar(self._files(), output.dest, mtime=None)
             case "image":

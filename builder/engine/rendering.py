@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 
 from builder.engine.roots import Root
 from builder.export.layout import Rendered
@@ -18,7 +17,7 @@ from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Literal
 
     from builder.engine.roots import Layer, Roots
@@ -26,10 +25,8 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     Form = Literal["gzip", "zstd", "uncompressed"]
-
-
-Blobs = Sequence[Descriptor | None]
-"""The blobs that the lowest layers of an image came in (`BaseImage.blobs`)."""
+    Blobs = Sequence[Descriptor | None]
+    """The blobs that the lowest layers of an image came in (`BaseImage.blobs`)."""
 
 
 def render(

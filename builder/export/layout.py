@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 
+from builder import canonical
 from builder.errors import BuildError, StoreError, UsageError
 from builder.export.destination import Destination
-from builder.export.directory import write_local
 from builder.layers import tarwriter
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.order import sort_items
@@ -76,6 +75,8 @@ def write_oci_layouts(images: Sequence[Rendered], dest: str, *, tar: bool = True
 def write_files(files: Files, images: Sequence[Rendered], dest: str) -> int:
     """Write files into a folder; their bytes. Raises as `write_oci_layout`."""
     try:
+        from builder.export.directory import write_local  # for those who want no archive
+
         return write_local(_items(files), dest)
     except BuildError as error:
         raise _diagnosed(error, images) from error
@@ -123,12 +124,12 @@ def blob_path(digest: Digest) -> str:
 
 def to_json(value: object) -> bytes:
     """The same bytes for the same value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return canonical.dumps(value, ascii_only=False).encode()
 
 
 def _descriptors(image: Rendered) -> list[dict[str, Any]]:
     """The index's descriptors of the image: one for each name, one for an image without."""
-    manifest = json.loads(image.manifest)
+    manifest = canonical.loads(image.manifest.decode())
     base = {
         "mediaType": manifest.get("mediaType") or MANIFEST_TYPE,
         "digest": str(Digest.of(image.manifest)),
@@ -169,7 +170,7 @@ def _others(images: Sequence[Rendered], dest: str) -> list[dict[str, Any]]:
     with open(fd, "rb") as file:
         text = file.read(_INDEX_LIMIT + 1)
     try:
-        found = json.loads(text)["manifests"]
+        found = canonical.loads(text.decode())["manifests"]
         if len(text) > _INDEX_LIMIT or not all(isinstance(one, dict) for one in found):
             raise TypeError
         return [one for one in found if not any(_is_replaced(one, image) for image in images)]

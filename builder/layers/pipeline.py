@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from _queue import SimpleQueue
-from _thread import start_new_thread
-from threading import Lock, Semaphore
+from _thread import allocate_lock, start_new_thread  # `threading` costs 1 ms at start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable
+    from threading import Semaphore
     from types import TracebackType
 
 _INLINE = 4 << 20
@@ -31,8 +32,9 @@ class Pipeline:
         self._inline = _INLINE
         """Bytes to come that are worth no thread."""
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        self._places = Semaphore(_AHEAD)
-        self._ended: Lock | None = None
+        self._places: Semaphore | None = None
+        """There once the thread is."""
+        self._ended: LockType | None = None
         """Held while the thread runs."""
         self._is_over = False
         self._abandoned = False
@@ -46,6 +48,7 @@ class Pipeline:
             self._inline -= len(data)
             self._do(data)
             return
+        assert self._places is not None
         while not self._places.acquire(timeout=_TICK):
             continue
         if self._error is not None:
@@ -53,7 +56,10 @@ class Pipeline:
         self._queue.put(data)
 
     def _start(self) -> bool:
-        ended = Lock()
+        from threading import Semaphore  # for those who have much
+
+        self._places = Semaphore(_AHEAD)
+        ended = allocate_lock()
         ended.acquire()
         try:
             # No Thread object: its end runs callbacks of weak references, and Python drops a Ctrl-C that comes in one of those.
@@ -66,7 +72,8 @@ class Pipeline:
         self._ended = ended
         return True
 
-    def _work(self, ended: Lock) -> None:
+    def _work(self, ended: LockType) -> None:
+        assert self._places is not None
         try:
             while (data := self._queue.get()) is not None:
                 # After an error, or the end of who puts, pieces are taken and dropped: who waits for a place gets one.

@@ -9,7 +9,6 @@ blocks and nothing after them.
 from __future__ import annotations
 
 import hashlib
-import re
 
 from builder.cancellation import NEVER
 from builder.errors import BuildError
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from builder.layers.entry import FileSource, Item, Source
 
 _FLUSH = 256 * 1024
-_NOT_PLAIN = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)|\0")
 _TYPES = {
     "symlink": tarheader.SYMLINK,
     "fifo": tarheader.FIFO,
@@ -178,11 +176,13 @@ def _check(entry: Entry, source: Source | None) -> None:
 
 
 def _check_path(path: bytes) -> None:
-    if re.search(rb"(?:\A|/)\.wh\.", path):
+    if b"/.wh." in b"/" + path:
         raise BuildError(
             f"'{show(path)}' cannot be stored in an image: names that begin with '.wh.' mark removed files", hint="rename it"
         )
-    if _NOT_PLAIN.search(path):
+    whole = b"/%b/" % path
+    # No component may be empty, `.` or `..`. A regular expression would be no faster, and `re` costs 6 ms at start.
+    if b"//" in whole or b"/./" in whole or b"/../" in whole or b"\0" in path:
         raise ValueError(f"'{show(path)}' is not a canonical path")
 
 

@@ -75,5 +75,9 @@ def test_a_cached_build_imports_little(tmp_path: Path, busybox_base: Path) -> No
     bare = imported(["-c", "pass"], tmp_path)
     cached = imported(build, tmp_path) - bare
     assert cached & TOO_SLOW == set()
+    # Nor one that writes its image to an archive.
+    archive = [*build[:-1], "-o", "type=oci,dest=image.tar", "context"]
+    imported(archive, tmp_path)
+    assert (imported(archive, tmp_path) - bare) & TOO_SLOW == set()
     # Who has all bases in the store has no use for registries.
     assert [name for name in cached if name.startswith(("builder.registry", "builder.http"))] == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ import pytest
 from tests.conftest import ROOT
 from tests.rootless.rootless_users import UserPybuild
 
+_RELEASE = tuple(int(part) for part in os.uname().release.split(".")[:2])
+# What the kernel that the tests run on is too old for itself.
+LACKING = {"landlock-scope"} if _RELEASE < (6, 12) else set()
 # A namespace like a user's, but for its first id, which is root's own here: the probes make things of the host's.
 _CHILD = """
 import ctypes, json, os, sys
@@ -56,7 +60,7 @@ def test_each_line_holds(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     opened = json.loads(done.stdout)
-    assert len(opened) > 10 and [line for line in opened if opened[line]] == []
+    assert len(opened) > 10 and {line for line in opened if opened[line]} == LACKING & set(opened)
 
 
 ESCAPES = {
@@ -88,5 +92,5 @@ def test_attempts_of_a_command(user_name: str, user: UserPybuild, base: Path, co
     )
     done = user("--isolation=userns", "--no-cache", "--progress=plain", "--build-context", f"base={base}", context)
     assert done.returncode == 0, done.stderr
-    said = [line.split(" ", 2)[2] for line in done.stderr.splitlines() if line.startswith("#3 0.")]
+    said = [line.split(" ", 2)[2] for line in done.stderr.splitlines() if re.match(r"#3 \d+\.", line)]
     assert said == ["done", {"root": "0", "app": "5"}[user_name]]
