@@ -284,8 +284,8 @@ def test_a_kernel_without_landlock_matters_to_the_hosts_network_alone(user: User
     (context / "Dockerfile").write_text("FROM base\nRUN id\n")
     flags = ("--no-cache", "--progress=json", "--build-context", f"base={base}", context)
     old = refusing(444, 445, 446)
-    assert warnings(user("--network=none", *flags, before=old)) == []
-    (warning,) = warnings(user("--network=host", "--allow=network.host", *flags, before=old))
+    assert weaker(user("--network=none", *flags, before=old)) == []
+    (warning,) = weaker(user("--network=host", "--allow=network.host", *flags, before=old))
     assert warning.startswith("this kernel has no Landlock scopes: RUN steps with the host's network reach")
 
 
