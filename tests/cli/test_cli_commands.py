@@ -347,6 +347,10 @@ def test_run_is_interrupted(pybuild: Pybuild, app: str, number: signal.Signals, 
     with pybuild.start("run", "base", "sh", "-c", script) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
+        # A shell with -c catches SIGINT, and as the first process it cannot end itself by it: the signal would be lost.
+        last = f"sleep\0{ours}2\0".encode()
+        while not any(_read(path) == last for path in Path("/proc").glob("[0-9]*/cmdline")):
+            time.sleep(0.01)
         begun = time.monotonic()
         os.killpg(process.pid, number)
         rest, err = process.communicate(timeout=20)
