@@ -112,9 +112,9 @@ class _Verifier:
             self._prepare(stack)
             self._repeater = repeater = stack.enter_context(self._new_repeater(contexts, quiet, stop))
             repeater.memory, repeater.disk = self._memory, self._scratch
-            repeater.library = library() if "clock" in self._wanted.variations else b""
+            repeater.faketime = library() if "clock" in self._wanted.variations else b""
             if "clock" in self._wanted.variations:
-                if not repeater.library:
+                if not repeater.faketime:
                     self._unvaried["clock"] = "the day is the same: libfaketime is not installed; a second passes"
                 later()
             results = [self._step(step) for step in plan.steps if not isinstance(step, BaseStep)]
@@ -245,7 +245,7 @@ class _Verifier:
     def _other_day(self, step: RunStep) -> _Made | None:
         """What differs on two days of libfaketime's; None where nothing does, or they cannot be had."""
         if not self._has_fake_days(step):
-            if self._repeater.library and "clock" in self._wanted.variations:
+            if self._repeater.faketime and "clock" in self._wanted.variations:
                 self._same_day.append(step.id + 1)
             return None
         days = [Circumstances(day=day) for day in DAYS]
@@ -273,7 +273,7 @@ class _Verifier:
     def _has_fake_days(self, step: RunStep) -> bool:
         """Whether the programs of this file system take libfaketime's word: static ones, and those of another C library, do
         not."""
-        if not self._repeater.library or "clock" not in self._wanted.variations:
+        if not self._repeater.faketime or "clock" not in self._wanted.variations:
             return False
         shell = step.argv[:-1] if len(step.argv) > 2 else ("/bin/sh", "-c")
         probe = step._replace(argv=(*shell, "date +%Y > /.pybuild-verify"), script=None, mounts=(), user="")

@@ -88,10 +88,10 @@ class Repeated(NamedTuple):
 
 
 class Repeater(Executor):
-    """An executor that records nothing. `library` is a libfaketime of this machine, empty for none; `memory` a folder on a file
-    system in memory, `disk` one on the store's: layers are copied there that a command is to find otherwise, each once."""
+    """An executor that records nothing. `faketime` is a libfaketime of this machine, empty for none; `memory` a folder on a
+    file system in memory, `disk` one on the store's: layers are copied there that a command is to find otherwise, each once."""
 
-    library: bytes = b""
+    faketime: bytes = b""
     memory: str = ""
     disk: str = ""
 
@@ -146,7 +146,7 @@ class Repeater(Executor):
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                 "NO_FAKE_STAT": "1",
             }
-            mounts = (ScriptMount(_LIBRARY, self.library), FileMount(_DAY, circumstances.day.encode() + b"\n"))
+            mounts = (ScriptMount(_LIBRARY, self.faketime), FileMount(_DAY, circumstances.day.encode() + b"\n"))
             spec = spec._replace(env=(*spec.env, *faked.items()), mounts=(*spec.mounts, *mounts))
         return prepared._replace(spec=spec, folders=folders)
 

@@ -9,6 +9,7 @@ The readers and writers of layers are imported where they are used: a fully cach
 
 from __future__ import annotations
 
+import hashlib
 import os
 from _thread import RLock, _local, allocate_lock  # `threading` costs 1 ms at start
 
@@ -347,21 +348,29 @@ class Roots:
             known = self._unpacked.get(diff_id)
             if known is None:
                 known = self._store.temporary_path()
-                self._unpack(packed, known)
+                self._unpack(packed, diff_id, known)
                 self._unpacked[diff_id] = known
             return known
 
-    def _unpack(self, packed: Digest, path: str) -> None:
+    def _unpack(self, packed: Digest, diff_id: Digest, path: str) -> None:
+        """Write the tar that the blob holds. No bound, as for blobs of others: it was written, or compared, here before."""
         from builder.layers.compression import decompress
 
         self._store.verify_blob(packed)
+        digest = hashlib.new(diff_id.algorithm)
         with open(path, "wb") as file, stored():
 
             def write(data: bytes) -> None:
                 self._stop.check()
+                digest.update(data)
                 file.write(data)
 
             decompress(self._store.blob_path(packed), write, name=str(packed))
+        if digest.hexdigest() != diff_id.hex:
+            raise StoreError(
+                f"the blob {packed} is not the layer {diff_id} that it stands for",
+                hint=f"remove {self._store.blob_path(packed)}, then build or pull the image again",
+            )
 
     def tar(self, layer: Layer, write: Callable[[bytes], object]) -> None:
         """Write the layer's tar. For a layer of ours only; raises StoreError when the result is not what the diff ID says."""
@@ -415,7 +424,7 @@ class Roots:
         else:
             # The folder is to be made: the tar goes once it was.
             tar = os.path.join(scratch, "layer.tar")
-            self._unpack(packed, tar)
+            self._unpack(packed, layer.diff_id, tar)
             sources = self._sources(below, layer, tar)
         return [Item(entry, sources[entry.path] if entry.kind == "file" else None) for entry in self.entries(layer)]
 

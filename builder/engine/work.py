@@ -102,8 +102,8 @@ class Worker:
         self._mounting: MountTools | None = None
         self._closed = False
         self.crippled: set[int] = set()
-        """Numbers of steps that went on after this build's own limit of memory had ended a part of them: what they gave is no
-        result."""
+        """Numbers of steps that went on after a part of them, or their network, had been taken away: what they gave is no
+        result of theirs."""
         self.apart: set[int] = set()
         """Numbers of steps whose commands saw files where root's would have seen device nodes: what they gave is no result of
         root's."""

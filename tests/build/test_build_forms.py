@@ -442,6 +442,19 @@ def test_a_compressed_form_that_is_damaged(pybuild: Pybuild, busybox_base: Path,
     base = ("--build-context", f"base={busybox_base}")
     run_build(pybuild, context, "FROM base\nCOPY dir /d\n", *base, "-t", "packed", "-o", f"type=oci,dest={tmp_path}/1.tar")
     ((packed,),) = rows(pybuild, "SELECT digest FROM renderings WHERE diff_id = ?", layers(pybuild)[1])
+    # One that is whole, and another layer's, is not taken for it.
+    ((other,),) = rows(pybuild, "SELECT digest FROM renderings WHERE diff_id = ?", layers(pybuild)[0])
+    point = "UPDATE renderings SET digest = ? WHERE diff_id = ?"
+    for digest, code in ((other, 7), (packed, 0)):
+        with closing(sqlite3.connect(pybuild.store / "db.sqlite", isolation_level=None)) as database:
+            database.execute(point, (digest, layers(pybuild)[1]))
+        shutil.rmtree(pybuild.store / "snapshots")
+        (pybuild.store / "snapshots").mkdir()
+        done = pybuild("run", "packed", "cat", "/d/sub/f")
+        assert done.returncode == code, done.stderr
+        assert code == 0 or "is not the layer" in done.stderr
+    shutil.rmtree(pybuild.store / "snapshots")
+    (pybuild.store / "snapshots").mkdir()
     blob = pybuild.store / "blobs" / "sha256" / packed.partition(":")[2]
     data = bytearray(blob.read_bytes())
     data[len(data) // 2] ^= 1
