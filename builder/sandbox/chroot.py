@@ -32,6 +32,10 @@ _SET_CHILD_SUBREAPER = 36
 _SIGCHLD = 17
 _MOMENT = 0.0001
 """Seconds, in which what was killed ends."""
+_LISTS = 8
+"""How often all processes are listed until none is new: those that grow without end are stopped in two or three."""
+_TURN = 0.2
+"""Seconds, after which those below the keeper's children are listed again."""
 _HANDED_ON = (1, 2, 3, 10, 12, 15)
 """HUP, INT, QUIT, USR1, USR2, TERM."""
 _DEVICES = ((b"null", 1, 3), (b"zero", 1, 5), (b"full", 1, 7), (b"random", 1, 8), (b"urandom", 1, 9), (b"tty", 5, 0))
@@ -263,25 +267,48 @@ def _wait(child: int) -> int | None:
 
 def _end_all() -> None:
     """Kill what there is of the keeper's descendants, until there are none. They are stopped first, all of them, so that none
-    starts another one meanwhile. One that ends as soon as it has started another is never in a list for long enough: what is
-    left of such a chain comes to the keeper, and is killed as a child of its own."""
+    starts another one meanwhile. One that ends as soon as it has started another may be in every list and out of reach: what is
+    left of such a chain comes to the keeper, and is killed as a child of its own. Each way has its turn until nothing is left:
+    the first is for those that become more and more, the second for those that are gone when they are seen."""
     while True:
         stopped: set[int] = set()
-        while new := _descendants() - stopped:
+        for _ in range(_LISTS):
+            if not _reap():
+                return
+            new = _descendants() - stopped
+            if not new:
+                break
             for pid in new:
                 _tell(pid, _signal.SIGSTOP)
             stopped |= new
         for pid in stopped:
             _tell(pid, kernel.SIGKILL)
-        try:
-            while True:
-                for pid in _children():
-                    _tell(pid, kernel.SIGKILL)
-                if not os.waitpid(-1, os.WNOHANG)[0]:
-                    time.sleep(_MOMENT)
-        except ChildProcessError:
-            if not _descendants():
-                return
+        _end_children()
+
+
+def _end_children() -> None:
+    """Until there are none, or its turn is over."""
+    told: list[int] = []
+    until = time.monotonic() + _TURN
+    while _reap() and time.monotonic() < until:
+        children = _children()
+        # The last of a chain comes last.
+        for pid in reversed(children):
+            _tell(pid, kernel.SIGKILL)
+        if children == told:
+            time.sleep(_MOMENT)
+        told = children
+
+
+def _reap() -> bool:
+    """All that has ended, at once: who is looked for among thousands of the dead is gone when he is found. Whether there are
+    children still. Who has none has no descendants: they would have come to it."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _children() -> list[int]:

@@ -552,3 +552,35 @@ def test_a_chain_of_processes_ends(how: str, contained: Contained, base: Path, c
     done = contained("--build-context", f"base={base}", context, timeout=60)
     assert done.returncode == 0, done.stderr
     assert settled(f"chain {word}", 1)
+
+
+def test_a_chain_that_has_left_thousands_of_dead(contained: Contained, base: Path, context: Path) -> None:
+    """The keeper did not come to bury them, as on a machine that has much else to do."""
+    word = f"99{os.getpid()}"
+    compiled(_CHAIN, context / "chain")
+    (context / "Dockerfile").write_text(
+        f"FROM base\nCOPY chain /\nRUN /chain {word} own & echo begun; sleep 1\nRUN echo over\n"
+    )
+    process = contained.start("--progress=plain", "--build-context", f"base={base}", context)
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.rstrip().endswith(b"begun"):
+                break
+        (server,) = (pid for pid in _children(process.pid) if b"sandbox/main.py" in Path("/proc", pid, "cmdline").read_bytes())
+        (keeper,) = _children(int(server))
+        os.kill(int(keeper), signal.SIGSTOP)
+        time.sleep(1.5)
+        dead = len(_children(int(keeper)))
+        os.kill(int(keeper), signal.SIGCONT)
+        said = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, said
+    assert dead > 1000
+    assert settled(f"chain {word}", 1)
+
+
+def _children(pid: int) -> list[str]:
+    return [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
