@@ -260,8 +260,8 @@ def test_what_makes_the_result_of_a_copy_is_in_its_key(step: CopyStep, root: Dig
 
 def test_a_mounted_folder_shows_its_own_metadata_and_not_its_name() -> None:
     def changed(**values: Any) -> Picked:
-        top = TREE.items[0]
-        return TREE._replace(items=(top._replace(entry=top.entry._replace(**values)), *TREE.items[1:]))
+        top = TREE.top
+        return TREE._replace(items=(top._replace(entry=top.entry._replace(**values)), *TREE.inside()))
 
     for other in (changed(mode=0o755), changed(uid=0), changed(gid=0), changed(xattrs=XATTRS)):
         assert mounted_digest(other) != mounted_digest(TREE)
@@ -330,7 +330,7 @@ def changed(place: int, **values: Any) -> Picked:
     "picked",
     [
         TREE._replace(name=b"other"),
-        TREE._replace(items=TREE.items[:-1]),
+        TREE._replace(items=tuple(TREE.items)[:-1]),
         changed(1, path=b"A"),
         changed(1, mode=0o755),
         changed(1, uid=3),

@@ -24,23 +24,24 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from signal import SIGURG
     from typing import Protocol
 
-    from builder.context.seen import Info
+    from builder.context.seen import Row, Seen
 
     class Kept(Protocol):
         """Where hints are kept from build to build (`builder.store.hints.FileHints`): by the folder that was the context, and
         for each folder below it bytes of ours."""
 
-        def load(self, root: bytes) -> Mapping[bytes, bytes]: ...
-
         def load_folder(self, root: bytes, folder: bytes) -> bytes: ...
 
-        def save(self, root: bytes, folders: Mapping[bytes, bytes]) -> None: ...
+        def save(self, root: bytes, folders: Iterable[tuple[bytes, bytes]]) -> None: ...
 
         def forget(self, root: bytes) -> None: ...
+
+    Rows = Callable[[bytes], list[tuple[bytes, str]]]
+    """For a folder, the `key` and the sha256 in hex of each file that may be believed next time."""
 
 else:
     from _signal import SIGURG  # what `signal` makes enums of: 1 ms
@@ -61,6 +62,7 @@ MOST = 200_000
 SELECTIONS = 32
 """What COPY took from one context, for so many of them; the latest."""
 
+_HEX = b"0123456789abcdef"
 _SELECTIONS = b"\0"
 """No folder has this name."""
 
@@ -77,31 +79,26 @@ class Hints:
         self._kept = kept
         self._believed = believed
         self._device = _trusted_device(root)
-        self._folders: Mapping[bytes, bytes] | None = None
-        self._known: dict[bytes, dict[bytes, bytes]] = {}
-        self._used: dict[bytes, dict[bytes, str]] = {}
         self._changed: set[bytes] = set()
         self._new = self._bytes = 0
         self._selections: list[tuple[bytes, bytes, str]] | None = None
         self._chosen = False
+        self._rows: Rows | None = None
 
-    def recall(self, path: bytes, info: Info) -> str:
-        """The sha256 of the file, in hex, that lstat(2) says this of; empty where it is not known."""
-        if info.st_dev != self._device or not self._believed:
-            return ""
-        folder, _, name = path.rpartition(b"/")
-        known = self._known.get(folder)
-        if known is None:
-            known = self._known[folder] = self._read(folder)
-        row = key(name, info)
-        digest = known.get(row)
-        if digest is None:
-            return ""
-        found = digest.decode("ascii", "replace")
-        self._used.setdefault(folder, {})[row] = found
-        return found
+    def ask(self, rows: Rows) -> None:
+        """Whom to ask, once all is to be saved, for what is known of a folder's files."""
+        self._rows = rows
 
-    def holds(self, file: int, info: Info) -> bool:
+    def recall(self, folder: bytes) -> dict[bytes, str]:
+        """The sha256 in hex of the files in the folder, by what stat said of each (`key`)."""
+        if self._device < 0 or not self._believed:
+            return {}
+        parts = self._kept.load_folder(self._root, folder).split(b"\0")
+        pairs = zip(parts[::2], parts[1::2])
+        # Whatever somebody may have put there.
+        return {row: digest.decode() for row, digest in pairs if len(digest) == 64 and not digest.translate(None, _HEX)}
+
+    def holds(self, file: int, info: Seen) -> bool:
         """Whether what is read from the open file from now on is worth remembering: it is the one that lstat(2) told of, and
         no change of it would be missed. To be asked before it is read."""
         if info.st_dev != self._device or max(info.st_mtime_ns, info.st_ctime_ns) >= self._before:
@@ -113,22 +110,15 @@ class Hints:
         same = opened.st_ino == info.st_ino and opened.st_ctime_ns == info.st_ctime_ns and opened.st_size == info.st_size
         return same and not _may_be_written(file)
 
-    def remember(self, path: bytes, info: Info, digest: str) -> None:
-        """What was read of a file that holds still."""
-        folder, _, name = path.rpartition(b"/")
-        self._used.setdefault(folder, {})[key(name, info)] = digest
+    def learned(self, folder: bytes, size: int) -> None:
+        """A file in the folder, of so many bytes, was read, and holds still: `ask`ed for later, its row is there."""
         self._changed.add(folder)
         self._new += 1
-        self._bytes += info.st_size
+        self._bytes += size
 
-    def vouches(self, path: bytes, info: Info) -> bool:
-        """Whether the digest of the file was recalled or remembered by this build."""
-        folder, _, name = path.rpartition(b"/")
-        return key(name, info) in self._used.get(folder, ())
-
-    def is_old(self, info: Info) -> bool:
-        """Whether what is no regular file would have another ctime by now, had it changed since this look at it."""
-        return info.st_ctime_ns < self._before and bool(info.st_ctime_ns % 10**9)
+    def is_old(self, ctime: int) -> bool:
+        """Whether what is no regular file would have another ctime (ns) by now, had it changed since this look at it."""
+        return ctime < self._before and bool(ctime % 10**9)
 
     def device(self) -> int:
         """The device number of what can be trusted; -1 for none."""
@@ -166,23 +156,28 @@ class Hints:
         return self._selections
 
     def save(self) -> None:
-        """Keep what was remembered, if that is worth a write. Of a folder with news, what no longer counts is forgotten."""
-        rows: dict[bytes, bytes] = {}
-        if self._chosen and self._selections is not None:
-            rows[_SELECTIONS] = b"".join(spec + looks + content.encode() for spec, looks, content in self._selections)
-            self._chosen = False
-        if self._new < WORTH and self._bytes < LARGE:
-            if rows:
-                self._kept.save(self._root, rows)
+        """Keep what was learned, if that is worth a write. Of a folder with news, what no longer counts is forgotten."""
+        chosen = self._chosen and self._selections is not None
+        if chosen or self._is_worth_it():
+            self._kept.save(self._root, self._saved(self._selections if chosen else None))
+        self._chosen = False
+
+    def _is_worth_it(self) -> bool:
+        return self._new >= WORTH or self._bytes >= LARGE
+
+    def _saved(self, selections: list[tuple[bytes, bytes, str]] | None) -> Iterator[tuple[bytes, bytes]]:
+        """Row by row: there may be many."""
+        if selections is not None:
+            yield _SELECTIONS, b"".join(spec + looks + content.encode() for spec, looks, content in selections)
+        if self._rows is None or not self._is_worth_it():
             return
         total = 0
         for folder in sorted(self._changed):
-            used = self._used[folder]
-            total += len(used)
+            rows = self._rows(folder)
+            total += len(rows)
             if total > MOST:
                 break
-            rows[folder] = b"\0".join(part for key, digest in used.items() for part in (key, digest.encode()))
-        self._kept.save(self._root, rows)
+            yield folder, b"\0".join(part for row, digest in rows for part in (row, digest.encode()))
         self._changed.clear()
         self._new = self._bytes = 0
 
@@ -193,16 +188,11 @@ class Hints:
         self._selections, self._chosen = [], False
         self._new = self._bytes = 0
 
-    def _read(self, folder: bytes) -> dict[bytes, bytes]:
-        if self._folders is None:
-            self._folders = self._kept.load(self._root)
-        parts = self._folders.get(folder, b"").split(b"\0")
-        return dict(zip(parts[::2], parts[1::2]))
 
-
-def key(name: bytes, info: Info) -> bytes:
+def key(name: bytes, row: Row) -> bytes:
     """What stat says of a file. A name has no slash, and no number a NUL."""
-    return b"%b/%d %d %d %d %d" % (name, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_mode)
+    mode, _, inode, size, mtime, ctime = row
+    return b"%b/%d %d %d %d %d" % (name, size, mtime, ctime, inode, mode)
 
 
 def _may_be_written(file: int) -> bool:

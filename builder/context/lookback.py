@@ -15,58 +15,67 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from builder.context.seen import Info
+    from builder.context.seen import Row
 
-    Listing = Iterable[tuple[bytes, Info]]
+    Listing = Iterable[tuple[bytes, Row]]
     """Names in a folder, sorted, and what lstat(2) says of each."""
 
 VERSION = b"1"
+_PIECE = 2000
 
 
 class Unsure(Exception):
     """Something that stat does not tell enough of."""
 
 
-def digest(sources: Iterable[tuple[bytes, bytes, Info]], listing: Callable[[bytes], Listing], device: int) -> bytes:
+def digest(sources: Iterable[tuple[bytes, bytes, Row]], listing: Callable[[bytes], Listing], device: int) -> bytes:
     """Of each source its name, its path in the context and its stat; of folders all below, as `listing` gives it by the path.
 
     Raises Unsure for what lies on another file system than `device`, and for sockets, which are warned of.
     """
+    whole = hashlib.sha256()
     parts: list[bytes] = [VERSION]
-    for name, path, info in sources:
+    for name, path, row in sources:
         parts += (name, path)
-        if stat.S_ISDIR(info.st_mode):
-            _add_folder(parts, path, info, listing, device)
+        if stat.S_ISDIR(row[0]):
+            _add_folder(whole, parts, path, row, listing, device)
         else:
-            parts.append(_single(b"", info, device))
+            parts.append(_single(b"", row, device))
     # A NUL is in no name.
-    return hashlib.sha256(b"\0".join(parts)).digest()
+    whole.update(b"\0".join(parts))
+    return whole.digest()
 
 
-def _add_folder(parts: list[bytes], path: bytes, info: Info, listing: Callable[[bytes], Listing], device: int) -> None:
-    parts.append(_folder(b"", info))
+def _add_folder(
+    whole: hashlib._Hash, parts: list[bytes], path: bytes, row: Row, listing: Callable[[bytes], Listing], device: int
+) -> None:
+    parts.append(_folder(b"", row))
     # No recursion: folders may be nested more deeply than Python's calls.
     open_ = [(path, iter(listing(path)))]
     while open_:
         at, left = open_[-1]
         for name, found in left:
-            if stat.S_ISDIR(found.st_mode):
+            if stat.S_ISDIR(found[0]):
                 parts.append(_folder(name, found))
                 below = at + b"/" + name if at else name
                 open_.append((below, iter(listing(below))))
                 break
             parts.append(_single(name, found, device))
+            if len(parts) > _PIECE:
+                # There may be many files. The last one stays: what follows is parted from it.
+                whole.update(b"\0".join(parts[:-1]) + b"\0")
+                del parts[:-1]
         else:
             parts.append(b"")
             open_.pop()
 
 
-def _folder(name: bytes, info: Info) -> bytes:
+def _folder(name: bytes, row: Row) -> bytes:
     # Two slashes are in no file's key.
-    return b"%b//%o" % (name, info.st_mode)
+    return b"%b//%o" % (name, row[0])
 
 
-def _single(name: bytes, info: Info, device: int) -> bytes:
-    if info.st_dev != device or stat.S_ISSOCK(info.st_mode):
+def _single(name: bytes, row: Row, device: int) -> bytes:
+    if row[1] != device or stat.S_ISSOCK(row[0]):
         raise Unsure
-    return key(name, info)
+    return key(name, row)

@@ -15,7 +15,7 @@ from builder.context.hints import WORTH
 from builder.engine import selection
 from builder.engine.provided import Provided
 from builder.engine.roots import Root, damaged
-from builder.engine.sources import StackTree, Stoppable, Unread
+from builder.engine.sources import StackTree, Stoppable, Unread, is_much
 from builder.errors import BuildError, Interrupted, StoreError
 from builder.layers.ownerform import noted
 from builder.layers.source import ContentChanged
@@ -27,7 +27,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Self
 
     from builder.engine.imports import Imports
@@ -231,10 +231,11 @@ class Executor:
         folder = tree if isinstance(tree, DirectoryContext) else None
         if folder is not None and (known := self._recalled(step, number, folder, where, root, use)) is not None:
             return known
-        unread = Unread(folder) if folder is not None else None
-        picked = self._select(step, number, unread or Stoppable(tree, self.stop), where)
-        if folder is not None and unread is not None and unread.files:
-            if unread.is_much and not (step.unpack or use.as_folder):
+        view = Unread(folder) if folder is not None else Stoppable(tree, self.stop)
+        picked = self._select(step, number, view, where)
+        unread = selection.unread(picked) if folder is not None else (0, 0)
+        if folder is not None and unread[0]:
+            if is_much(*unread) and not (step.unpack or use.as_folder):
                 return self._written(step, number, picked, folder, root, use)
             picked = selection.digested(picked, folder.digest_of, self.stop)
         key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
@@ -271,7 +272,7 @@ class Executor:
         result = self._cached(step, keys.copy_key(step, below.chain, content), root)
         if result is not None and result.diff_id is not None and use.as_folder:
 
-            def again(scratch: str) -> list[Item]:
+            def again(scratch: str) -> Iterable[Item]:
                 picked = self._select(step, number, Stoppable(folder, self.stop), where)
                 if self._content(step, picked, None) != content:
                     raise ContentChanged(
@@ -297,7 +298,9 @@ class Executor:
         below = Root() if step.link else root
 
         def key() -> keys.Key:
-            return keys.copy_key(step, below.chain, self._content(step, picked, folder, unread=True))
+            # What was not read yet is read now.
+            read = selection.digested(picked, folder.digest_of, self.stop)
+            return keys.copy_key(step, below.chain, self._content(step, read, folder))
 
         with self._work().written(step, picked, below, use, folder) as layer:
             try:
@@ -311,44 +314,21 @@ class Executor:
             made = _Job(key(), step, number, below, root)
             return self._cached(step, made.key, root) or self._made(made, lambda: layer.keep(below))
 
-    def _content(
-        self,
-        step: CopyStep,
-        picked: tuple[Picked, ...],
-        folder: DirectoryContext | None,
-        *,
-        unread: bool = False,
-    ) -> str:
-        """The digest of what is copied; of `unread` files the folder says theirs."""
-
-        def missing(path: bytes) -> str:
-            self.stop.check()
-            assert folder is not None
-            return folder.digest_of(path)
-
+    def _content(self, step: CopyStep, picked: tuple[Picked, ...], folder: DirectoryContext | None) -> str:
+        """The digest of what is copied."""
         modes = not isinstance(step.chmod, int)
-        content = selection.content_digest(
-            picked, owners=not step.chown, modes=modes, unpacks=step.unpack, missing=missing if unread else None
-        )
+        content = selection.content_digest(picked, owners=not step.chown, modes=modes, unpacks=step.unpack)
         if folder is not None:
             self._keep(step, picked, folder, content)
-            self._list(content, picked, owners=not step.chown, modes=modes, missing=missing if unread else None)
+            self._list(content, picked, owners=not step.chown, modes=modes)
         return content
 
-    def _list(
-        self,
-        content: str,
-        picked: tuple[Picked, ...],
-        *,
-        owners: bool = True,
-        modes: bool = True,
-        missing: Callable[[bytes], str] | None = None,
-    ) -> None:
+    def _list(self, content: str, picked: tuple[Picked, ...], *, owners: bool = True, modes: bool = True) -> None:
         """Remember which files have this content digest: an image says it of its build."""
         if not self._store.listing(content):
             from builder.engine import listings  # for what is new
 
-            listings.keep(self._store, content, picked, owners=owners, modes=modes, missing=missing)
+            listings.keep(self._store, content, picked, owners=owners, modes=modes)
 
     def _source(self, step: CopyStep, done: Mapping[int, Result]) -> tuple[SourceTree, str]:
         match step.origin:

@@ -19,7 +19,7 @@ from builder.engine import foreign
 from builder.errors import BuildError, Interrupted, StoreError
 from builder.events import BuildWarning, CacheImported
 from builder.layers.compression import decompress
-from builder.layers.index import dump_index, load_index
+from builder.layers.index import load_index
 from builder.layers.names import show
 from builder.layers.tarreader import read_tar
 from builder.layers.tarwriter import write_layer
@@ -137,10 +137,9 @@ class Imports:
                 summary = write_layer(items, self._stoppable(writer.write))
                 if summary.diff_id != diff_id:
                     raise BuildError("it is not written as pybuild writes layers")
-                _check_place(summary.entries, key, below)
+                _check_place(list(summary.entries), key, below)
                 writer.commit(diff_id)
-        size = sum(entry.size for entry in summary.entries if entry.kind == "file")
-        self._store.put_layer(diff_id, dump_index(summary.entries), size)
+        self._store.put_layer(diff_id, summary.entries.dump(), summary.entries.size)
         return blob.size
 
     def _stoppable(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:

@@ -6,13 +6,12 @@ The listing is a matter of the content alone, so a build that finds all in the c
 from __future__ import annotations
 
 from builder import canonical
-from builder.layers.entry import FileSource
 from builder.layers.names import show
 from builder.plan.listing import FILES, listing, mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from builder.engine.selection import Picked
     from builder.store.store import Store
@@ -25,7 +24,6 @@ def keep(
     *,
     owners: bool = True,
     modes: bool = True,
-    missing: Callable[[bytes], str] | None = None,
 ) -> None:
     """Remember what a selection with this content digest holds; the flags are those of the digest
     (`builder.engine.selection.content_digest`). Nothing happens where it is too much to be listed."""
@@ -34,12 +32,10 @@ def keep(
     marks = {}
     for one in picked:
         read: dict[bytes, str] = {}
-        for entry, source in one.items:
+        for entry, _ in one.items:
             if entry.kind == "dir" and not entry.path:
                 continue
             path, kind, mode, uid, gid, _, digest, link, rdev, xattrs, _ = entry
-            if not digest and missing is not None and isinstance(source, FileSource):
-                digest = missing(source.path)
             read[path] = digest = digest or (read[link] if kind == "hardlink" else "")
             # Which of two names owns a hard link depends on both: what one of them holds is told by its digest.
             kind, link = ("file", b"") if kind == "hardlink" else (kind, link)

@@ -113,7 +113,7 @@ def _resolved(mount: BindMount | CacheMount, tree: SourceTree, where: str) -> by
 
 def digest(picked: Picked) -> str:
     """All that a command can see of it but the times: as for a COPY, and the folder's own metadata, which shows here."""
-    entry = picked.items[0].entry
+    entry = picked.top.entry
     own = (b"%o %d:%d" % (entry.mode, entry.uid, entry.gid), *(part for pair in entry.xattrs for part in pair))
     content = selection.content_digest((picked._replace(name=b""),), owners=True, modes=True)
     text = b"".join(b"%d:%s" % (len(part), part) for part in (*own, content.encode()))

@@ -10,21 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from builder.context.items import FolderItems
 from builder.engine.selection import Picked
 from builder.errors import BuildError
 from builder.layers import settle
 from builder.layers.draft import Draft, Node, join
 from builder.layers.entry import Entry, Item
-from builder.layers.names import MAX_NAME, MAX_PATH, show
+from builder.layers.names import MAX_PATH, show
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from builder.layers.entry import Source
     from builder.layers.index import Tree
 
+_new = tuple.__new__
 Unpack = Callable[[Picked], list[Item] | None]
 """The members of a local archive in archive order, None for a file that is none."""
 
@@ -54,7 +56,7 @@ class Dress(NamedTuple):
             uid, gid = self.owner
         if self.mode is not None and kind != "symlink":
             mode = self.mode
-        return Entry(path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime)
+        return _new(Entry, (path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime))
 
     def owned(self, entry: Entry) -> Entry:
         return entry if self.owner is None else entry._replace(uid=self.owner.uid, gid=self.owner.gid)
@@ -96,9 +98,26 @@ def place(
     return settle.fill(items, lower_source) if lower_source else items
 
 
-def place_alone(selection: tuple[Picked, ...], below: Tree, dest: str, dress: Dress) -> Iterator[Item] | None:
-    """What `place` gives, for one folder that goes where nothing is: each item is made when it is asked for, since there may be
-    many. None where it is not so simple. Raises as `place`, before the first item."""
+class Alone:
+    """The items of a folder that goes where nothing is, one at least and none of them a hard link. Each is made when it is
+    asked for, every time anew: there may be many."""
+
+    def __init__(self, folders: list[Item], picked: Picked, at: bytes, dress: Dress) -> None:
+        self._folders = folders
+        self._picked = picked
+        self._at = at
+        self._dress = dress
+
+    def __iter__(self) -> Iterator[Item]:
+        yield from self._folders
+        # Those of a selection are in order, and stay so below one folder.
+        at, copied = self._at, self._dress.copied
+        for entry, source in self._picked.inside():
+            yield _new(Item, (copied(entry, join(at, entry.path)), source))
+
+
+def place_alone(selection: tuple[Picked, ...], below: Tree, dest: str, dress: Dress) -> Alone | None:
+    """What `place` gives, where it is so simple. Raises as `place`."""
     if len(selection) != 1 or not selection[0].is_dir or selection[0].ways:
         return None
     draft = Draft(below)
@@ -107,20 +126,11 @@ def place_alone(selection: tuple[Picked, ...], below: Tree, dest: str, dress: Dr
     at = draft.resolve(path)
     _make_top(draft, at, dress)
     items = selection[0].items
-    room = MAX_PATH - len(at) - 1
-    if below.children(at) or any(entry.kind == "hardlink" or len(entry.path) > room for entry, _ in items):
+    # A folder of the host has no name that is too long for one.
+    if not isinstance(items, FolderItems) or items.has_links or below.children(at) or items.longest > MAX_PATH - len(at) - 1:
         return None
-    if any(len(entry.path) > MAX_NAME and len(entry.path.rpartition(b"/")[2]) > MAX_NAME for entry, _ in items):
-        return None
-    return _alone(draft.result(), items, at, dress)
-
-
-def _alone(folders: list[Item], items: Sequence[Item], at: bytes, dress: Dress) -> Iterator[Item]:
-    yield from folders
-    # Those of a selection are in order, and stay so below one folder.
-    for item in items[1:]:
-        entry, source = item
-        yield Item(dress.copied(entry, join(at, entry.path)), source)
+    folders = draft.result()
+    return Alone(folders, selection[0], at, dress) if folders or len(items) > 1 else None
 
 
 def make_folders(path: str, below: Tree, owner: Owner | None, *, now: int) -> list[Item]:
@@ -140,7 +150,7 @@ def _copy(draft: Draft, picked: Picked, dest: bytes, folder: bool, dress: Dress)
         if _is_dir(draft, at):
             at = join(at, picked.name)
     owners: dict[bytes, Node] = {}
-    for item in picked.items[1:] if picked.is_dir else picked.items:
+    for item in picked.inside() if picked.is_dir else picked.items:
         path = join(at, item.entry.path)
         entry = dress.copied(item.entry, path)
         if entry.kind == "dir":

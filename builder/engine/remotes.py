@@ -210,7 +210,7 @@ class Remotes:
                             blob.write(chunk)
                 contents, _ = blob.commit()
             found.tree.close()
-        entries = [_normal(item.entry, found.time) for item in picked.items[1:]]
+        entries = [_normal(item.entry, found.time) for item in picked.inside()]
         return Checkout(self._store.put_blob(dump_index(entries))[0], contents)
 
 

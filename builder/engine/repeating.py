@@ -119,10 +119,11 @@ class Repeater(Executor):
             return Repeated(None)
         summary = write_layer(items, None, stop=self.stop)
         sources = {item.entry.path: item.source for item in items if item.source is not None}
-        for entry in summary.entries:
+        entries = tuple(summary.entries)
+        for entry in entries:
             if entry.kind == "hardlink":
                 sources[entry.path] = sources[entry.link]
-        return Repeated(summary.diff_id, summary.entries, sources)
+        return Repeated(summary.diff_id, entries, sources)
 
     def _other(
         self, prepared: Prepared, circumstances: Circumstances, root: Root, sources: tuple[MountSource | None, ...]

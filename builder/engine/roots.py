@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from builder.cancellation import Cancellation
     from builder.context.directory import DirectoryContext
     from builder.engine.packing import Packing, Written
+    from builder.engine.placement import Alone
+    from builder.layers.codec import Columns
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
-    from builder.layers.tarwriter import LayerSum
+    from builder.layers.tarwriter import LayerSum, Reader
     from builder.oci.digest import Descriptor, Digest
     from builder.oci.platform import Platform
     from builder.store.store import Store
@@ -106,7 +108,7 @@ class Roots:
         self._entries: dict[Digest, list[Entry]] = {}
         self._tars: dict[Digest, dict[bytes, Source]] = {}
         self._unpacked: dict[Digest, str] = {}
-        self._pending: dict[Digest, Callable[[str], list[Item]]] = {}
+        self._pending: dict[Digest, Callable[[str], Iterable[Item]]] = {}
 
     # Looking
 
@@ -179,16 +181,16 @@ class Roots:
 
     # Keeping
 
-    def add(self, root: Root, items: list[Item], use: Use) -> Root:
+    def add(self, root: Root, items: list[Item] | Alone, use: Use) -> Root:
         """Put a layer of ours on `root`: hashed, indexed, and stored in one form. No items: the same root."""
         if not items:
             return root
         with self._packing(use, tar=not use.as_folder) as packing:
-            summary = self._packed(items, packing)
+            summary = self._packed(items, packing, links=isinstance(items, list))
             packing.commit(summary.diff_id)
         return self._added(root, items, use, summary, packing)
 
-    def written(self, items: Iterable[Item], use: Use, folder: DirectoryContext) -> Written:
+    def written(self, items: list[Item] | Alone, use: Use, folder: DirectoryContext) -> Written:
         """The tar of a layer, before it is known whether anybody wants it; not for one that is to be a folder. `folder` learns
         what was read of it. `items` are asked for once; a list of them is empty afterwards."""
         assert not use.as_folder
@@ -197,29 +199,17 @@ class Roots:
         packing = self._packing(use, tar=True)
 
         def write() -> LayerSum:
-            read: list[bytes | None] = []
-
-            def noted() -> Iterator[Item]:
-                for item in _drained(items) if isinstance(items, list) else items:
-                    source = item.source
-                    read.append(source.path if isinstance(source, FileSource) and source.root == folder.root else None)
-                    yield item
-
-            summary = self._packed(noted(), packing, folder.opened)
-            for path, entry in zip(read, summary.entries):
-                if path is not None:
-                    folder.learn(path, entry.digest)
-            return summary
+            if isinstance(items, list):
+                return self._packed(_drained(items), packing, folder)
+            return self._packed(items, packing, folder, links=False)
 
         return Written(packing, write, lambda root, summary: self._added(root, [], use, summary, packing))
 
-    def _added(self, root: Root, items: list[Item], use: Use, summary: LayerSum, packing: Packing) -> Root:
+    def _added(self, root: Root, items: list[Item] | Alone, use: Use, summary: LayerSum, packing: Packing) -> Root:
         result = root.on_top(summary.diff_id)
         layer = result.layers[-1]
         if use.as_folder and self._folder(layer) is None:
-            entries = {entry.path: entry for entry in summary.entries}
-            known = [item._replace(entry=entries[item.entry.path]) for item in items]
-            self._make_folder(root, layer, lambda _: known)
+            self._make_folder(root, layer, lambda _: _known(items, summary) if isinstance(items, list) else items)
         self._put_index(layer.diff_id, summary.entries)
         packing.record()
         return result
@@ -245,17 +235,16 @@ class Roots:
         # What an output asks for is a form, too: the tar can be had from it, and is not written beside.
         return Packing(self._store, tar=tar and not gzip, gzip=gzip)
 
-    def _packed(
-        self, items: Iterable[Item], packing: Packing, opened: Callable[[FileSource, int], object] | None = None
-    ) -> LayerSum:
+    def _packed(self, items: Iterable[Item], packing: Packing, reader: Reader | None = None, *, links: bool = True) -> LayerSum:
         from builder.layers.tarwriter import write_layer
 
-        return write_layer(items, packing.write, stop=self._stop, opened=opened)
+        return write_layer(items, packing.write, stop=self._stop, reader=reader, links=links)
 
     def add_foreign(self, root: Root, diff_id: Digest, tar: str, *, name: str, packed: bool = False) -> Root:
         """Put a layer that others packed on `root`. `tar` is uncompressed and holds what `diff_id` says (checked before);
         errors call it `name`. `packed`: the blob that it came in is in the store, and stays."""
         from builder.engine.indexing import indexed
+        from builder.layers.codec import Columns
         from builder.layers.folder import materialise
         from builder.layers.tarreader import read_tar
 
@@ -275,7 +264,10 @@ class Roots:
                 folder = _new_folder(scratch)
                 materialise(items, folder, below, stop=self._stop)
                 self._store.add_snapshot(folder, diff_id, layer.chain)
-        self._put_index(_foreign_name(layer), [item.entry for item in items])
+        columns = Columns()
+        for item in items:
+            columns.add(item.entry)
+        self._put_index(_foreign_name(layer), columns)
         return result
 
     def _keep_tar(self, tar: str, diff_id: Digest) -> None:
@@ -327,7 +319,7 @@ class Roots:
             raise StoreError(f"the folder of layer {layer.diff_id} vanished", hint="another process changed the store")
         return folder
 
-    def remember(self, layer: Layer, items: Callable[[str], list[Item]]) -> None:
+    def remember(self, layer: Layer, items: Callable[[str], Iterable[Item]]) -> None:
         """A cached COPY whose sources are at hand: should its folder be needed, it is made from these (true times).
 
         `items` is called with a scratch folder that lives until the layer's folder is complete.
@@ -394,10 +386,8 @@ class Roots:
     def layer_size(self, layer: Layer) -> int:
         return self._store.layer_size(self._index_name(layer))
 
-    def _put_index(self, name: Digest, entries: Sequence[Entry]) -> None:
-        from builder.layers.index import dump_index
-
-        self._store.put_layer(name, dump_index(entries), sum(entry.size for entry in entries if entry.kind == "file"))
+    def _put_index(self, name: Digest, columns: Columns) -> None:
+        self._store.put_layer(name, columns.dump(), columns.size)
 
     def _index_name(self, layer: Layer) -> Digest:
         return _foreign_name(layer) if self.is_foreign(layer) else layer.diff_id
@@ -406,7 +396,7 @@ class Roots:
         found = self._store.find_snapshot(layer.diff_id, layer.chain)
         return self._store.snapshot_path(found) if found else None
 
-    def _make_folder(self, below: Root, layer: Layer, items: Callable[[str], list[Item]]) -> None:
+    def _make_folder(self, below: Root, layer: Layer, items: Callable[[str], Iterable[Item]]) -> None:
         from builder.layers.folder import materialise
 
         with self._store.scratch() as scratch:
@@ -414,7 +404,7 @@ class Roots:
             tied = materialise(items(scratch), folder, self.tree(below), stop=self._stop) or self.is_foreign(layer)
             self._store.add_snapshot(folder, layer.diff_id, layer.chain if tied else None)
 
-    def _reader(self, below: Root, layer: Layer) -> Callable[[str], list[Item]]:
+    def _reader(self, below: Root, layer: Layer) -> Callable[[str], Iterable[Item]]:
         return lambda scratch: self._from_tar(below, layer, scratch)
 
     def _from_tar(self, below: Root, layer: Layer, scratch: str) -> list[Item]:
@@ -477,6 +467,12 @@ def damaged(error: BuildError) -> StoreError:
     hint = "remove its folder 'snapshots' and build again with --no-cache"
     what = f"the content of '{error.name}' is not what was put there" if isinstance(error, ContentChanged) else error.message
     return StoreError(f"the store is damaged: {what}", hint=hint)
+
+
+def _known(items: list[Item], summary: LayerSum) -> list[Item]:
+    """The items as they were written, with the digests of what was read; their times are what no index may have room for."""
+    entries = {entry.path: entry for entry in summary.entries}
+    return [Item(entries[item.entry.path]._replace(mtime=item.entry.mtime), item.source) for item in items]
 
 
 def _drained(items: list[Item]) -> Iterator[Item]:

@@ -226,10 +226,10 @@ class RunMounts:
 
     def _items(self, source: MountSource) -> tuple[Item, ...]:
         if isinstance(source, FromContext):
-            return source.picked.items
+            return tuple(source.picked.items)
         roots, root = self._tools.roots, source.root
         tree = StackTree(roots.tree(root), lambda entry, layer: roots.locate(root, entry, layer))
-        return picked_folder(source.path, tree).items
+        return tuple(picked_folder(source.path, tree).items)
 
     # secret and ssh
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import time
 
+from builder.context.items import FolderItems
+from builder.engine.sources import folder_items
 from builder.errors import BuildError, DockerfileError, Interrupted, StoreError, did_you_mean
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.names import show
@@ -19,7 +21,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
     from builder.cancellation import Cancellation
     from builder.engine.filtering import Filter
@@ -29,12 +31,15 @@ if TYPE_CHECKING:
     from builder.plan.steps import CopyStep, GitSource, Source, UrlSource
 
 
+_new = tuple.__new__
+
+
 class Picked(NamedTuple):
     """One source. The paths of its items are relative to it: `b""` is the source itself, a file or a folder."""
 
     name: bytes
     """Its last component as it was named, before links were followed."""
-    items: tuple[Item, ...]
+    items: Collection[Item]
     span: Span | None = None
     """Where the Dockerfile names it."""
     unpack: bool = True
@@ -43,8 +48,19 @@ class Picked(NamedTuple):
     """Folders among the items that only hold what is copied: where they are there already, they keep their owner."""
 
     @property
+    def top(self) -> Item:
+        """The source itself."""
+        return next(iter(self.items))
+
+    @property
     def is_dir(self) -> bool:
-        return self.items[0].entry.kind == "dir"
+        return self.top.entry.kind == "dir"
+
+    def inside(self) -> Iterator[Item]:
+        """All but the source itself."""
+        items = iter(self.items)
+        next(items)
+        return items
 
 
 def select(
@@ -127,30 +143,20 @@ def content_digest(
     owners: bool,
     modes: bool,
     unpacks: bool = False,
-    missing: Callable[[bytes], str] | None = None,
 ) -> str:
     """sha256, in hex, over all that makes the result: names, types, modes (unless --chmod), owners (unless --chown), sizes,
     content, link targets, hard-link groups, devices and xattrs; no times, no place, and nothing of a source folder itself.
-    `unpacks`: archives among them are unpacked, but those that must not be. `missing` gives the digests that files lack, by
-    their paths in the context."""
+    `unpacks`: archives among them are unpacked, but those that must not be."""
     digest = hashlib.sha256(b"pybuild-selection-v1\0")
     for picked in selection:
         digest.update(b"%d:%s%d\n" % (len(picked.name), picked.name, len(picked.items)))
         if unpacks and not picked.unpack:
             digest.update(b"packed\n")
-        # A hard link repeats the digest of the file that it names, which comes before it.
-        named = {entry.link: "" for entry, _ in picked.items if entry.kind == "hardlink"}
-        for entry, source in picked.items:
+        for entry, _ in picked.items:
             if entry.kind == "dir" and not entry.path:
                 # Of a folder the contents are copied: its own metadata reaches nothing.
                 entry = Entry(b"", "dir")
             path, kind, mode, uid, gid, size, content, link, rdev, xattrs, _ = entry
-            if missing is not None and not content and kind == "hardlink":
-                content = named[link]
-            elif missing is not None and not content and isinstance(source, FileSource):
-                content = missing(source.path)
-            if path in named:
-                named[path] = content
             if kind == "file" and not xattrs and len(content) == 64 and rdev == (0, 0) and not link:
                 # The same row, in one piece: there may be many files.
                 octal, owner, digits = b"%o" % mode if modes else b"", b"%d:%d" % (uid, gid) if owners else b"", b"%d" % size
@@ -193,6 +199,19 @@ def with_modes(selection: tuple[Picked, ...], mode: SymbolicMode) -> tuple[Picke
     return tuple(picked._replace(items=tuple(map(changed, picked.items))) for picked in selection)
 
 
+def unread(selection: tuple[Picked, ...]) -> tuple[int, int]:
+    """How many files have no digest, and their bytes."""
+    files = size = 0
+    for picked in selection:
+        if isinstance(picked.items, FolderItems):
+            files, size = files + picked.items.unread, size + picked.items.unread_bytes
+            continue
+        for entry, source in picked.items:
+            if entry.kind == "file" and not entry.digest and isinstance(source, FileSource):
+                files, size = files + 1, size + entry.size
+    return files, size
+
+
 def digested(selection: tuple[Picked, ...], digest: Callable[[bytes], str], stop: Cancellation) -> tuple[Picked, ...]:
     """The selection with the digests that it lacks; `digest` gives them by the paths in the context."""
 
@@ -205,7 +224,16 @@ def digested(selection: tuple[Picked, ...], digest: Callable[[bytes], str], stop
         found = digest(item.source.path)
         return Item(Entry(path, kind, mode, uid, gid, size, found, link, rdev, xattrs, mtime), item.source)
 
-    return tuple(picked._replace(items=_linked(map(known, picked.items))) for picked in selection)
+    out = []
+    for picked in selection:
+        if isinstance(picked.items, FolderItems):
+            # Its tree knows them from now on.
+            for item in picked.items:
+                known(item)
+            out.append(picked)
+        else:
+            out.append(picked._replace(items=_linked(map(known, picked.items))))
+    return tuple(out)
 
 
 def _linked(items: Iterable[Item]) -> tuple[Item, ...]:
@@ -230,7 +258,7 @@ def folder(path: bytes, tree: SourceTree) -> Picked:
 def whole(tree: SourceTree) -> Picked:
     """Everything in the tree but the root itself: a folder that stands for an image."""
     picked = _pick(b"", tree)
-    return picked._replace(items=picked.items[1:])
+    return picked._replace(items=tuple(picked.inside()))
 
 
 def _without(paths: list[bytes], tree: SourceTree, exclude: tuple[str, ...]) -> list[Picked]:
@@ -342,12 +370,15 @@ def _has_meta(path: str) -> bool:
 
 def _pick(path: bytes, tree: SourceTree, kept: Filter | None = None) -> Picked:
     target = tree.resolve(path)
-    if tree.lookup(target) is None:
+    top = tree.lookup(target)
+    if top is None:
         raise BuildError(
             f"'{show(path)}' is a link to '{show(target)}', which is not there", hint="copy the file that is meant"
         )
     owners: dict[Hashable, bytes] = {}
     name = path.rpartition(b"/")[2]
+    if kept is None and top.kind == "dir" and (items := folder_items(target, tree)) is not None:
+        return Picked(name, items)
     if kept is None:
         return Picked(name, tuple(_item(entry, target, tree, owners) for entry in _walk(target, tree)))
     entries, ways = kept.apply(target, tree)
@@ -383,7 +414,7 @@ def _item(entry: Entry, root: bytes, tree: SourceTree, owners: dict[Hashable, by
         # All of the context: there may be many files, and an entry for each is enough.
         return Item(entry, tree.source(entry))
     # `_replace` would cost twice as much.
-    return Item(Entry(relative, "file", mode, uid, gid, size, digest, b"", rdev, xattrs, mtime), tree.source(entry))
+    return Item(_new(Entry, (relative, "file", mode, uid, gid, size, digest, b"", rdev, xattrs, mtime)), tree.source(entry))
 
 
 def near(source: str, tree: SourceTree, where: str) -> str | None:

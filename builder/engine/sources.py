@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from builder.context.directory import DirectoryContext
+from builder.context.items import FolderItems
 from builder.errors import BuildError
 from builder.values import NamedTuple
 
@@ -11,7 +13,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from builder.cancellation import Cancellation
-    from builder.context.directory import DirectoryContext
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
 
@@ -94,6 +95,7 @@ class Stoppable:
     """A tree whose content is read only as long as it is wanted."""
 
     def __init__(self, tree: SourceTree, stop: Cancellation) -> None:
+        self.tree = tree
         self._digest = tree.digest
         self._stop = stop
         self.lookup = tree.lookup
@@ -107,6 +109,12 @@ class Stoppable:
         self._stop.check()
         return self._digest(entry)
 
+    def read(self, path: bytes) -> str:
+        """As `digest`, of a folder of the host."""
+        assert isinstance(self.tree, DirectoryContext)
+        self._stop.check()
+        return self.tree.digest_of(path)
+
 
 class Unread:
     """The same of a folder of the host, without the digests of what would have to be read for them."""
@@ -119,18 +127,23 @@ class Unread:
         self.ignored = folder.ignored
         self.source = folder.source
         self.inode = folder.inode
-        self.files = 0
-        """How many have no digest."""
-        self._bytes = 0
 
     def digest(self, entry: Entry) -> str:
-        known = self.folder.known(entry.path)
-        if not known:
-            self.files += 1
-            self._bytes += entry.size
-        return known
+        return self.folder.known(entry.path)
 
-    @property
-    def is_much(self) -> bool:
-        """Whether to read it twice would cost more than to write what may not be wanted."""
-        return self.files >= _MANY or self._bytes >= _LARGE
+
+def is_much(files: int, size: int) -> bool:
+    """Whether to read so many files, of so many bytes together, twice would cost more than to write what may not be wanted."""
+    return files >= _MANY or size >= _LARGE
+
+
+def folder_items(path: bytes, tree: SourceTree) -> FolderItems | None:
+    """The folder at `path` of a folder of the host, and all below it; None for other trees."""
+    match tree:
+        case DirectoryContext():
+            return FolderItems(path, tree, tree.digest_of)
+        case Unread():
+            return FolderItems(path, tree.folder, None)
+        case Stoppable() if isinstance(tree.tree, DirectoryContext):
+            return FolderItems(path, tree.tree, tree.read)
+    return None

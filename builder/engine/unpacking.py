@@ -36,7 +36,7 @@ def unpacker(scratch: str, warn: Callable[[str], None], stop: Cancellation = NEV
 
     def unpack(picked: Picked) -> list[Item] | None:
         nonlocal count
-        if picked.items[0].source is None or not _may_be_archive(picked):
+        if picked.top.source is None or not _may_be_archive(picked):
             return None
         count += 1
         name = show(picked.name)
@@ -53,14 +53,14 @@ def unpacker(scratch: str, warn: Callable[[str], None], stop: Cancellation = NEV
 
 
 def _may_be_archive(picked: Picked) -> bool:
-    assert picked.items[0].source is not None
-    head = next(open_source(picked.items[0].source), b"")
+    assert picked.top.source is not None
+    head = next(open_source(picked.top.source), b"")
     return bool(sniff(head)) or is_tar(head[:_HEADER])
 
 
 def _copied(picked: Picked, path: str, stop: Cancellation) -> bytes:
     """Copy the archive, checked, so that nobody changes it while its members are read; its first bytes."""
-    item = picked.items[0]
+    item = picked.top
     assert item.source is not None
     head = b""
     digest = hashlib.sha256()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from builder.engine.container import Prepared
     from builder.engine.mountsources import MountSource
     from builder.engine.packing import Written
+    from builder.engine.placement import Alone
     from builder.engine.provided import Provided
     from builder.engine.roots import Root, Roots, Use
     from builder.engine.runmounts import MountTools
@@ -131,14 +132,9 @@ class Worker:
 
     def written(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, use: Use, folder: DirectoryContext) -> Written:
         """The layer of a COPY, written before it is known whether it is wanted; `folder` learns what was read of it."""
-        with _at(step.chown_span):
-            owner = self._owner(step.chown, root)
-        with _at(step.dest_span):
-            dress = Dress(owner, step.chmod if isinstance(step.chmod, int) else None, time.time_ns())
-            alone = place_alone(picked, self._roots.tree(root), step.dest, dress) if not step.unpack else None
-        return self._roots.written(alone or self.place(step, picked, root, ""), use, folder)
+        return self._roots.written(self.place(step, picked, root, ""), use, folder)
 
-    def place(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, scratch: str) -> list[Item]:
+    def place(self, step: CopyStep, picked: tuple[Picked, ...], root: Root, scratch: str) -> list[Item] | Alone:
         """The items of the layer. What archives hold is unpacked in the folder `scratch`, which must outlive their use."""
         with _at(step.chown_span):
             owner = self._owner(step.chown, root)
@@ -147,6 +143,9 @@ class Worker:
         with _at(step.dest_span):
             # A symbolic mode was applied to what was picked.
             dress = Dress(owner, step.chmod if isinstance(step.chmod, int) else None, time.time_ns())
+            alone = place_alone(picked, below, step.dest, dress) if not step.unpack else None
+            if alone is not None:
+                return alone
             lower = partial(self._roots.content, root)
             return place(picked, below, step.dest, dress, unpack=unpack, lower_source=lower)
 

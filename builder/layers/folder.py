@@ -23,7 +23,7 @@ from builder.layers.source import Sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
     from typing import NoReturn
 
     from builder.cancellation import Cancellation
@@ -42,7 +42,7 @@ def default_folder(path: bytes) -> Entry:
 
 
 def materialise(
-    items: Sequence[Item],
+    items: Iterable[Item],
     folder: str,
     below: Tree,
     *,

@@ -13,7 +13,7 @@ import hashlib
 from builder.cancellation import NEVER
 from builder.errors import BuildError
 from builder.layers import tarheader
-from builder.layers.entry import EPOCH, Entry
+from builder.layers.entry import EPOCH, Entry, FileSource
 from builder.layers.names import member, show
 from builder.layers.order import link_to
 from builder.layers.pipeline import Pipeline
@@ -24,9 +24,19 @@ from builder.values import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Protocol
 
     from builder.cancellation import Cancellation
-    from builder.layers.entry import FileSource, Item, Source
+    from builder.layers.codec import Columns
+    from builder.layers.entry import Item, Source
+
+    class Reader(Protocol):
+        """Who wants to know what was read (`builder.context.directory.DirectoryContext`)."""
+
+        def opened(self, source: FileSource, file: int) -> None: ...
+
+        def learn(self, source: FileSource, digest: str) -> None: ...
+
 
 _FLUSH = 256 * 1024
 _TYPES = {
@@ -42,7 +52,7 @@ class LayerSum(NamedTuple):
 
     diff_id: Digest
     size: int
-    entries: tuple[Entry, ...]
+    entries: Columns
 
 
 def write_layer(
@@ -51,18 +61,23 @@ def write_layer(
     *,
     mtime: int | None = EPOCH,
     stop: Cancellation = NEVER,
-    opened: Callable[[FileSource, int], object] | None = None,
+    reader: Reader | None = None,
+    links: bool = True,
 ) -> LayerSum:
     """Write the items, which are in canonical order, as one tar; `write=None` only hashes, and `write` may be called on another
-    thread. `opened` is called with each `FileSource` and its descriptor, before that is read. `mtime` is in seconds; None: each
-    entry's own time, which is for outputs and never for a layer.
+    thread. `reader` is told of each `FileSource` when it is open, and of what was in it. Without `links` no item is a hard
+    link, and nothing is kept of what one might name. `mtime` is in seconds; None: each entry's own time, which is for outputs
+    and never for a layer.
 
     The entries come back as they were written: digests filled in, hard links repeating the entry that they name. Raises
     BuildError where a content's size or known digest is not the entry's, and for names that begin with `.wh.`;
     ValueError for items that break the contract of `Item` or the order; Interrupted once `stop` was cancelled; OSError of
     `write` and of reading propagates.
     """
+    from builder.layers.codec import Columns  # for those who make layers
+
     digest = hashlib.sha256()
+    entries = Columns()
 
     def take(data: bytes) -> None:
         digest.update(data)
@@ -71,7 +86,8 @@ def write_layer(
 
     with Pipeline(take) as pipeline:
         tar = _Tar(pipeline.put)
-        entries = _put_all(tar, items, mtime, Sources(stop, opened))
+        opened = reader.opened if reader is not None else None
+        _put_all(tar, items, mtime, Sources(stop, opened), entries, reader, links=links)
         tar.finish()
     return LayerSum(Digest("sha256", digest.hexdigest()), tar.size, entries)
 
@@ -83,13 +99,25 @@ def write_archive(items: Iterable[Item], write: Callable[[bytes], object], *, mt
     tar.finish()
 
 
-def digested(items: Iterable[Item], *, stop: Cancellation = NEVER) -> tuple[Entry, ...]:
+def digested(items: Iterable[Item], *, stop: Cancellation = NEVER) -> Columns:
     """The entries that `write_layer` gives, without a tar: for a layer whose diff ID is known. Raises as `write_layer`."""
-    return _put_all(_Nowhere(bytes), items, EPOCH, Sources(stop))
+    from builder.layers.codec import Columns  # for those who make layers
+
+    entries = Columns()
+    _put_all(_Nowhere(bytes), items, EPOCH, Sources(stop), entries)
+    return entries
 
 
-def _put_all(tar: _Tar, items: Iterable[Item], mtime: int | None, sources: Sources) -> tuple[Entry, ...]:
-    entries: list[Entry] = []
+def _put_all(
+    tar: _Tar,
+    items: Iterable[Item],
+    mtime: int | None,
+    sources: Sources,
+    entries: Columns | None = None,
+    reader: Reader | None = None,
+    *,
+    links: bool = True,
+) -> None:
     owners: dict[bytes, Entry] = {}
     last: bytes | None = None
     with sources:
@@ -102,22 +130,27 @@ def _put_all(tar: _Tar, items: Iterable[Item], mtime: int | None, sources: Sourc
             last = name
             _check(entry, item.source)
             time = entry.mtime // 10**9 if mtime is None else mtime
+            digest = entry.digest
             if entry.kind == "file" and item.source is not None:
                 digest = _write_file(tar, sources, entry, item.source, time)
-                if entry.digest != digest:
+                if reader is not None and isinstance(item.source, FileSource):
+                    reader.learn(item.source, digest)
+                if links and entry.digest != digest:
+                    # A hard link repeats it.
                     entry = _with_digest(entry, digest)
             elif entry.kind == "hardlink":
                 owner = owners.get(entry.link)
                 if owner is None:
                     raise ValueError(f"hard link '{show(entry.path)}' names no earlier entry")
                 entry = link_to(owner, entry.path)
+                digest = entry.digest
                 tar.put(_header(entry, tarheader.HARDLINK, time))
             else:
                 tar.put(_other(entry, name, time))
-            if entry.kind not in ("dir", "hardlink", "whiteout"):
+            if links and entry.kind not in ("dir", "hardlink", "whiteout"):
                 owners[entry.path] = entry
-            entries.append(entry)
-    return tuple(entries)
+            if entries is not None:
+                entries.add(entry, digest)
 
 
 class _Tar:

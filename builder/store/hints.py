@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from builder.store.database import Database
 
@@ -20,19 +20,14 @@ class FileHints:
         self._database = database
         self._boot = boot
 
-    def load(self, root: bytes) -> Mapping[bytes, bytes]:
-        """By folder, what was saved for the context at `root`."""
-        sql = "SELECT folder, files FROM hints WHERE place = (SELECT id FROM hinted WHERE boot = ? AND root = ?)"
-        return dict(self._database.all(sql, self._boot, root))
-
     def load_folder(self, root: bytes, folder: bytes) -> bytes:
         """What was saved for one of its folders; empty for none."""
         sql = "SELECT files FROM hints WHERE place = (SELECT id FROM hinted WHERE boot = ? AND root = ?) AND folder = ?"
         row = self._database.one(sql, self._boot, root, folder)
         return b"" if row is None else bytes(row[0])
 
-    def save(self, root: bytes, folders: Mapping[bytes, bytes]) -> None:
-        """Replace the rows of these folders."""
+    def save(self, root: bytes, folders: Iterable[tuple[bytes, bytes]]) -> None:
+        """Replace the rows of these folders, each given with its bytes."""
         with self._database.write() as connection:
             connection.execute(
                 "INSERT INTO hinted (boot, root, used) VALUES (?, ?, (SELECT coalesce(max(used), 0) + 1 FROM hinted))"
@@ -42,7 +37,7 @@ class FileHints:
             (place,) = connection.execute("SELECT id FROM hinted WHERE boot = ? AND root = ?", (self._boot, root)).fetchone()
             connection.executemany(
                 "INSERT OR REPLACE INTO hints (place, folder, files) VALUES (?, ?, ?)",
-                [(place, folder, files) for folder, files in folders.items()],
+                ((place, folder, files) for folder, files in folders),
             )
             gone = connection.execute(
                 "DELETE FROM hinted WHERE boot <> ? OR id NOT IN (SELECT id FROM hinted ORDER BY used DESC LIMIT ?)",

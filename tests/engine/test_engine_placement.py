@@ -16,8 +16,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from builder.context.directory import DirectoryContext
+from builder.context.directory import DirectoryContext, NothingIgnored
 from builder.dockerfile.ignore import Matcher
+from builder.engine import selection
 from builder.engine.placement import Dress, Owner, make_folders, place, place_alone
 from builder.engine.selection import Picked, select
 from builder.errors import BuildError, Span
@@ -362,17 +363,22 @@ def test_many_sources_need_a_folder() -> None:
             place(picked, tree_of(*BELOW), dest, Dress(None, None, 0))
 
 
-def test_one_folder_that_goes_where_nothing_is_needs_no_draft() -> None:
-    folder, file = Item(Entry(b"", "dir", 0o755)), Item(Entry(b"x", "file", 0o644, size=1), BytesSource(b"1"))
-    picked = (Picked(b"", (folder, file)),)
+def test_one_folder_that_goes_where_nothing_is_needs_no_draft(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("1")
+    picked = (selection.folder(b"", DirectoryContext(str(tmp_path), NothingIgnored(), pytest.fail)),)
     dress = Dress(None, None, 0)
     alone = place_alone(picked, Tree(), "/new/", dress)
-    assert alone is not None and [item.entry.path for item in alone] == [b"new", b"new/x"]
+    assert alone is not None and list(alone) == place(picked, Tree(), "/new/", dress)
+    assert [item.entry.path for item in alone] == [b"new", b"new/x"]
     # Whatever asks for more does not get it so.
     below = tree_of(Entry(b"new", "dir", 0o755), Entry(b"new/x", "symlink", 0o777, link=b"y"))
     assert place_alone(picked, below, "/new/", dress) is None
-    linked = Item(Entry(b"y", "hardlink", 0o644, size=1, link=b"x"))
-    assert place_alone((Picked(b"", (folder, file, linked)),), Tree(), "/new/", dress) is None
     assert place_alone((*picked, *picked), Tree(), "/new/", dress) is None
-    long = Item(Entry(b"x" * 256, "file", 0o644, size=1), BytesSource(b"1"))
-    assert place_alone((Picked(b"", (folder, long)),), Tree(), "/new/", dress) is None
+    assert place_alone((picked[0]._replace(items=tuple(picked[0].items)),), Tree(), "/new/", dress) is None
+    os.link(tmp_path / "x", tmp_path / "y")
+    linked = (selection.folder(b"", DirectoryContext(str(tmp_path), NothingIgnored(), pytest.fail)),)
+    assert place_alone(linked, Tree(), "/new/", dress) is None
+    far = "/new" * 1023
+    assert place_alone(picked, Tree(), far, dress) is not None
+    assert place_alone(picked, Tree(), f"{far}/", dress) is not None
+    assert place_alone(picked, Tree(), f"{far}/abc", dress) is None

@@ -233,7 +233,7 @@ def test_an_image_as_a_source_keeps_owners_and_finds_hard_links_across_layers() 
         (b"b", "file", b"", BytesSource(b"b of 0")),
         (b"c", "hardlink", b"b", None),
     ]
-    assert {(item.entry.uid, item.entry.gid) for item in picked.items[2:]} == {(5, 6)}
+    assert {(item.entry.uid, item.entry.gid) for item in tuple(picked.items)[2:]} == {(5, 6)}
 
 
 def test_a_file_that_changes_while_it_is_copied(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_damage_is_told_with_the_name_and_the_place(tmp_path: Path) -> None:
 
 def test_an_archive_that_changed_since_it_was_chosen(tmp_path: Path) -> None:
     picked = a_file(a_tar("one"))
-    changed = picked._replace(items=(picked.items[0]._replace(source=BytesSource(a_tar("two"))),))
+    changed = picked._replace(items=(picked.top._replace(source=BytesSource(a_tar("two"))),))
     with pytest.raises(BuildError, match="changed while it was read"):
         unpacker(str(tmp_path), pytest.fail)(changed)
 

@@ -181,7 +181,7 @@ def test_xattrs_are_repeated_on_hard_links() -> None:
     data, layer = written([Item(entry, BytesSource(b"")), Item(Entry(b"ping6", "hardlink", link=b"ping"))])
     assert data.count(b"SCHILY.xattr.security.capability=" + caps + b"\n") == 2
     assert data.count(b"SCHILY.xattr.user.\xff=a\nb=c\n") == 2
-    assert layer.entries[1].xattrs == entry.xattrs
+    assert tuple(layer.entries)[1].xattrs == entry.xattrs
 
 
 def test_large_files_are_cut_anywhere_and_stay_whole(tmp_path: Path) -> None:

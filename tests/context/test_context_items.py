@@ -1,0 +1,117 @@
+"""What a COPY takes of a folder of the host: in the order of a layer, and little memory for each file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.context.directory import DirectoryContext, NothingIgnored
+from builder.context.items import FolderItems
+from builder.layers.entry import FileSource
+from tests.conftest import Pybuild
+
+# Around the slash, whose place in the order matters.
+NAMES = st.text("a.-0~", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
+LATE = 12 * 10**18
+"""Nanoseconds: the year 2350. 63 bits hold those up to 2262, and ext4 ends in 2446."""
+
+
+def folder(root: Path) -> DirectoryContext:
+    return DirectoryContext(str(root), NothingIgnored(), pytest.fail)
+
+
+@settings(max_examples=60, deadline=None)
+@given(paths=st.lists(PATHS, max_size=12), start=st.sampled_from(["", "top"]), links=st.booleans())
+def test_they_are_all_there_is_bytewise_by_path(paths: list[str], start: str, links: bool) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name, start) if start else Path(name)
+        root.mkdir(exist_ok=True)
+        for number, path in enumerate(paths):
+            place = root / path
+            if not any(above.is_file() for above in (place, *place.parents)) and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(str(number // 2))
+                if links and not (root / f"{path}~").exists():
+                    os.link(place, root / f"{path}~")
+        expected = sorted(os.fsencode(path.relative_to(root)) for path in root.rglob("*"))
+        context = folder(Path(name))
+        items = FolderItems(os.fsencode(start), context, context.digest_of)
+        assert [item.entry.path for item in items] == [b"", *expected]
+        assert (len(items), items.longest) == (len(expected) + 1, max(map(len, expected), default=0))
+        seen: dict[int, bytes] = {}
+        for entry, source in list(items)[1:]:
+            info = (root / os.fsdecode(entry.path)).lstat()
+            assert (entry.mode, entry.size, entry.mtime) == (
+                stat.S_IMODE(info.st_mode),
+                0 if stat.S_ISDIR(info.st_mode) else info.st_size,
+                info.st_mtime_ns,
+            )
+            if stat.S_ISREG(info.st_mode):
+                owner = seen.setdefault(info.st_ino, entry.path)
+                assert entry.digest == hashlib.sha256((root / os.fsdecode(entry.path)).read_bytes()).hexdigest()
+                if owner == entry.path:
+                    assert (entry.kind, source) == (
+                        "file",
+                        FileSource(name, os.fsencode(start) + b"/" * bool(start) + entry.path),
+                    )
+                else:
+                    assert (entry.kind, entry.link, source) == ("hardlink", owner, None)
+        assert items.has_links == (len(seen) < sum(path.is_file() for path in root.rglob("*")))
+
+
+def test_what_is_not_read_has_no_digest_until_somebody_reads_it(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name * 3)
+    (tmp_path / "link").symlink_to("a")
+    context = folder(tmp_path)
+    items = FolderItems(b"", context, None)
+    assert (items.unread, items.unread_bytes) == (3, 9)
+    assert {item.entry.digest for item in items} == {""}
+    context.digest_of(b"b")
+    assert [item.entry.path for item in items if item.entry.digest] == [b"b"]
+    again = FolderItems(b"", context, None)
+    assert (again.unread, again.unread_bytes) == (2, 6)
+    # The same items each time, and what they are made from stays where it is.
+    assert list(items) == list(items) == list(again)
+
+
+def test_times_that_fit_no_row(tmp_path: Path) -> None:
+    for name, time in (("early", -(10**9)), ("late", LATE), ("other", 5)):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, ns=(time, time))
+    assert (tmp_path / "late").stat().st_mtime_ns == LATE, "the file system of the tests keeps such times"
+    context = folder(tmp_path)
+    items = FolderItems(b"", context, context.digest_of)
+    assert [(entry.path, entry.mtime) for entry, _ in list(items)[1:]] == [
+        (b"early", -(10**9)),
+        (b"late", LATE),
+        (b"other", 5),
+    ]
+    late = context.lookup(b"late")
+    assert late is not None and late.mtime == LATE
+
+
+@pytest.mark.parametrize("then", ["", "RUN ls /many | wc -l > /number\n"], ids=["nobody looks into it", "a command does"])
+def test_memory_for_many_files(then: str, pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
+    """Some 300 bytes for each; it was 1.4 KB."""
+    many = tmp_path / "context" / "many"
+    for number in range(60):
+        (many / str(number)).mkdir(parents=True)
+        for other in range(500):
+            (many / str(number) / f"a-file-with-a-name-{other}").touch()
+    (tmp_path / "context" / "Dockerfile").write_text(f"FROM base\nCOPY many /many\n{then}")
+    words = [*pybuild.command, "-q", "--build-context", f"base={busybox_base}", str(tmp_path / "context")]
+    process = subprocess.Popen(words, env=pybuild.environment(), stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert usage.ru_maxrss < 72 << 10, f"{usage.ru_maxrss >> 10} MB"
