@@ -2,7 +2,7 @@
 
 A keeper, forked from the server, makes the copy, runs the command in it, ends all that the command has left, moves what it
 changed into the upper folder and ends as the command did. Processes that lose their parent come to the keeper
-(PR_SET_CHILD_SUBREAPER), so that all of them can be found.
+(PR_SET_CHILD_SUBREAPER), so that all of them can be found; and to the server, should the keeper itself be killed.
 
 It keeps files apart and nothing else: the command is root of the builder's own processes, network and machine, less some
 capabilities. Without CAP_SYS_CHROOT it does not leave its root by itself (a process outside that works with it can hand it a
@@ -55,7 +55,7 @@ def keep(
     try:
         _signal.pthread_sigmask(_signal.SIG_BLOCK, (_SIGCHLD, wire.END, *_HANDED_ON))
         kernel.prctl(kernel.PR_SET_PDEATHSIG, wire.END)
-        kernel.prctl(_SET_CHILD_SUBREAPER, 1)
+        adopt()
         if kernel.has_ended(server):
             os._exit(0)
         # Those of other commands above all: what is open here would not end with them.
@@ -90,7 +90,7 @@ def keep(
 
 def _give_up(errors: int, code: int, said: str) -> None:
     os.write(errors, wire.pack_failure(code, said))
-    _end_all()
+    end_all()
 
 
 class _Place:
@@ -261,15 +261,20 @@ def _wait(child: int) -> int | None:
                 status = ended
             if pid in (0, child):
                 break
-    _end_all()
+    end_all()
     return status
 
 
-def _end_all() -> None:
-    """Kill what there is of the keeper's descendants, until there are none. They are stopped first, all of them, so that none
+def adopt() -> None:
+    """What loses its parent comes to this process."""
+    kernel.prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def end_all() -> None:
+    """Kill what there is of this process' descendants, until there are none. They are stopped first, all of them, so that none
     starts another one meanwhile. One that ends as soon as it has started another may be in every list and out of reach: what is
-    left of such a chain comes to the keeper, and is killed as a child of its own. Each way has its turn until nothing is left:
-    the first is for those that become more and more, the second for those that are gone when they are seen."""
+    left of such a chain comes to this process, and is killed as a child of its own. Each way has its turn until nothing is
+    left: the first is for those that become more and more, the second for those that are gone when they are seen."""
     while True:
         stopped: set[int] = set()
         for _ in range(_LISTS):

@@ -117,6 +117,8 @@ class _Server:
             job.emulate = ""
             missing += ("mknod",)
         if job.chroot:
+            # Should the keeper be killed, what it kept comes here.
+            chroot.adopt()
             flags = 0
             missing += chroot.beyond(self.permitted)
         hears = asks = -1
@@ -220,6 +222,9 @@ class _Server:
                 self.ending.append(stack)
             elif not failed_at:
                 notes += (wire.NETWORK_ENDED,)
+        if running.job.chroot and len(self.ended) == 1:
+            # Commands take turns there: who is left now is what a keeper kept that was killed.
+            chroot.end_all()
         _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing, notes, used)))
         self.poll.unregister(running.pidfd)
         del self.ended[running.pidfd]
