@@ -129,7 +129,7 @@ def _single_uid(folder: str, machine: troubles.Machine) -> tuple[Verdict, Maps |
 
 def _chroot(folder: str) -> Verdict:
     if os.geteuid() != 0:
-        return Verdict("chroot", False, "the builder is not root")
+        return Verdict("chroot", False, "the builder is not root", "leave --isolation out: it is for root in a container")
     if lacking := capabilities.absent(_CHROOT_NEEDS, "CapEff"):
         names = " ".join(f"--cap-add={name.removeprefix('CAP_')}" for name in lacking)
         return Verdict("chroot", False, f"root lacks {', '.join(lacking)}", f"in a container, start it with {names}")

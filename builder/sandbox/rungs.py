@@ -21,8 +21,8 @@ RUNGS: tuple[Rung, ...] = ("root", "userns", "single-uid", "chroot")
 
 CHROOT_WARNING = (
     "--isolation=chroot keeps nothing apart but files: commands see and can end the processes of this machine or container,"
-    " have its network and its name, no /proc and no limit of /dev/shm, and what they write to caches is dropped. Run nothing"
-    " with it that you do not trust"
+    " have its network and its name, no /proc, no limit of /dev/shm and of a tmpfs, and what they write to caches is dropped."
+    " Run nothing with it that you do not trust"
 )
 
 

@@ -178,6 +178,7 @@ def test_a_rung_that_is_not_there(user: UserPybuild, pybuild: Pybuild, base: Pat
         6,
         "error: --isolation=chroot does not work here: the builder is not root",
     )
+    assert "hint: leave --isolation out: it is for root in a container" in done.stderr
     done = user(*flags, env={"PYBUILD_ISOLATION": "usrens"})
     assert done.returncode == 2 and "'usrens' is not a value of PYBUILD_ISOLATION" in done.stderr
     assert "did you mean 'userns'?" in done.stderr
