@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from builder.errors import SandboxError
+from builder.errors import SandboxError, StepError
 from builder.sandbox import capabilities
 from builder.sandbox.rungs import Isolation
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from builder.sandbox.spec import Outcome
 
 _OLDEST = (5, 11)
+_KERNELS = ("/proc/", "/sys/", "/dev/")
+_OWN_FILES = ("hosts", "resolv.conf", "hostname")
+"""Of the sandbox's own, in the image's /etc."""
 # What a failed step means for the person who reads it; others are told as they are.
 _HINTS = {
     "clone": "let this machine make namespaces: in a container, start it with --privileged",
@@ -53,14 +56,20 @@ def require_terminal(isolation: Isolation) -> None:
         )
 
 
-def explain(outcome: Outcome) -> SandboxError | None:
-    """The error for an outcome whose sandbox could not be made; None when it is the command's own (also `exec` and `cwd`)."""
+def explain(outcome: Outcome) -> SandboxError | StepError | None:
+    """The error for an outcome whose sandbox could not be made, of this machine's or the image's fault; None when it is the
+    command's own (also `exec` and `cwd`)."""
     if not outcome.failed_at or outcome.failed_at in ("exec", "cwd"):
         return None
     stage = outcome.failed_at.split(" ")[0]
     reason = os.strerror(outcome.exec_error)
+    place = outcome.failed_at.partition(" ")[2]
+    if stage == "mount" and place.startswith(_KERNELS) and os.path.basename(place) in _OWN_FILES:
+        return StepError(
+            f"the image's own links lead /etc to {os.path.dirname(place)}, where nothing can be mounted: {reason}",
+            hint="let /etc be a folder of the image, or a link to one",
+        )
     if stage == "collect":
-        place = outcome.failed_at.partition(" ")[2]
         return SandboxError(
             f"what the command changed cannot be kept: {place}: {reason}",
             hint="--isolation=chroot has no mounts: what is one elsewhere (/dev, /etc/hosts, a --mount), or a device of the"

@@ -118,3 +118,18 @@ def test_paths_that_are_not_there_in_folders_that_the_user_may_not_list(pybuild:
             done = subprocess.run(command, env=pybuild.environment(), capture_output=True, text=True, timeout=30)
             assert done.returncode == 2
             assert told in done.stderr and f"'{closed}/nothing'" in done.stderr
+
+
+def test_an_etc_that_leads_into_the_kernels_own_is_the_images_fault(
+    pybuild: Pybuild, busybox_base: Path, tmp_path: Path
+) -> None:
+    context = context_of(tmp_path, "FROM base AS base\nFROM scratch\nCOPY --from=base /bin /bin\nCOPY root /\nRUN echo hi\n")
+    (context / "root").mkdir()
+    (context / "root" / "etc").symlink_to("/proc/self")
+    done = pybuild("--build-context", f"base={busybox_base}", context)
+    assert done.returncode == 1
+    assert (
+        "Dockerfile:5:1: error: the image's own links lead /etc to /proc/self, where nothing can be mounted: No such"
+        in done.stderr
+    )
+    assert "hint: let /etc be a folder of the image, or a link to one" in done.stderr

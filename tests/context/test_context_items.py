@@ -1,11 +1,10 @@
-"""What a COPY takes of a folder of the host: in the order of a layer, and little memory for each file."""
+"""What a COPY takes of a folder of the host, in the order of a layer."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from builder.context.directory import DirectoryContext, NothingIgnored
 from builder.context.items import FolderItems
 from builder.layers.entry import FileSource
-from tests.conftest import Pybuild
 
 # Around the slash, whose place in the order matters.
 NAMES = st.text("a.-0~", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
@@ -98,20 +96,3 @@ def test_times_that_fit_no_row(tmp_path: Path) -> None:
     ]
     late = context.lookup(b"late")
     assert late is not None and late.mtime == LATE
-
-
-@pytest.mark.parametrize("then", ["", "RUN ls /many | wc -l > /number\n"], ids=["nobody looks into it", "a command does"])
-def test_memory_for_many_files(then: str, pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
-    """Some 300 bytes for each; it was 1.4 KB."""
-    many = tmp_path / "context" / "many"
-    for number in range(60):
-        (many / str(number)).mkdir(parents=True)
-        for other in range(500):
-            (many / str(number) / f"a-file-with-a-name-{other}").touch()
-    (tmp_path / "context" / "Dockerfile").write_text(f"FROM base\nCOPY many /many\n{then}")
-    words = [*pybuild.command, "-q", "--build-context", f"base={busybox_base}", str(tmp_path / "context")]
-    process = subprocess.Popen(words, env=pybuild.environment(), stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    assert usage.ru_maxrss < 72 << 10, f"{usage.ru_maxrss >> 10} MB"
