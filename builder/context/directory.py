@@ -205,14 +205,14 @@ class DirectoryContext:
                         folder.vouched[place] = 1
             folder.is_recalled = True
 
-    def opened(self, source: FileSource, file: int) -> None:
+    def opened(self, source: FileSource, file: int, info: os.stat_result) -> None:
         """Somebody else is about to read a file of the context, and will say what was in it (`learn`)."""
         found = self._find(source.path) if source.root == self.root else None
         if found is None:
             return
         folder, place = found
         # Before it is read: what changes it from here on changes its times.
-        if self._hints is not None and self._hints.holds(file, folder.seen(place)):
+        if self._hints is not None and self._hints.holds(file, info, folder.seen(place)):
             folder.held[place] = 1
         else:
             folder.unsteady[place] = 1
@@ -239,7 +239,7 @@ class DirectoryContext:
         with self._sources.borrowed() as sources:
             file = sources.open(source)
             try:
-                self.opened(source, file)
+                self.opened(source, file, os.fstat(file))
                 while chunk := os.read(file, CHUNK):
                     self._stop.check()
                     digest.update(chunk)

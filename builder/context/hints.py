@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from signal import SIGURG
     from typing import Protocol
 
-    from builder.context.seen import Row, Seen
+    from builder.context.seen import Row
 
     class Kept(Protocol):
         """Where hints are kept from build to build (`builder.store.hints.FileHints`): by the folder that was the context, and
@@ -55,6 +55,9 @@ WORTH = 200
 
 LARGE = 4 << 20
 """Bytes, of all that is new together: those of some milliseconds."""
+
+_SMALL = 1 << 16
+"""Bytes."""
 
 MOST = 200_000
 """Files of one context that are remembered."""
@@ -98,17 +101,15 @@ class Hints:
         # Whatever somebody may have put there.
         return {row: digest.decode() for row, digest in pairs if len(digest) == 64 and not digest.translate(None, _HEX)}
 
-    def holds(self, file: int, info: Seen) -> bool:
-        """Whether what is read from the open file from now on is worth remembering: it is the one that lstat(2) told of, and
-        no change of it would be missed. To be asked before it is read."""
-        if info.st_dev != self._device or max(info.st_mtime_ns, info.st_ctime_ns) >= self._before:
+    def holds(self, file: int, opened: os.stat_result, row: Row) -> bool:
+        """Whether what is read from the open file from now on is worth remembering: it is the one that lstat(2) told of
+        (`row`), and no change of it would be missed. To be asked before it is read; a small one is to be closed right after."""
+        _, device, inode, size, mtime, ctime = row
+        if device != self._device or mtime >= self._before or ctime >= self._before or not ctime % 10**9:
             return False
-        if not info.st_ctime_ns % 10**9:
-            return False
-        opened = os.fstat(file)
         # A folder above may have been another one for a moment: then the name led to another file.
-        same = opened.st_ino == info.st_ino and opened.st_ctime_ns == info.st_ctime_ns and opened.st_size == info.st_size
-        return same and not _may_be_written(file)
+        same = opened.st_ino == inode and opened.st_ctime_ns == ctime and opened.st_size == size
+        return same and not _may_be_written(file, briefly=size <= _SMALL)
 
     def learned(self, folder: bytes, size: int) -> None:
         """A file in the folder, of so many bytes, was read, and holds still: `ask`ed for later, its row is there."""
@@ -195,7 +196,7 @@ def key(name: bytes, row: Row) -> bytes:
     return b"%b/%d %d %d %d %d" % (name, size, mtime, ctime, inode, mode)
 
 
-def _may_be_written(file: int) -> bool:
+def _may_be_written(file: int, *, briefly: bool) -> bool:
     """Whether somebody may have the file open for writing, or mapped so.
 
     A read lease is granted only where nobody has (fcntl(2), "Leases"). Who opens it for writing while we have the lease, some
@@ -204,7 +205,9 @@ def _may_be_written(file: int) -> bool:
     try:
         fcntl.fcntl(file, fcntl.F_SETSIG, SIGURG)
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        if not briefly:
+            # Else it ends with the descriptor: who opens the file waits for one read.
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError:
         # EAGAIN: somebody has. EACCES: it is another user's file. EINVAL: no leases there. The last two say nothing.
         return True

@@ -44,8 +44,10 @@ class Sources:
     or not to be read by this user, and Interrupted between two pieces once `stop` was cancelled; other OSErrors propagate.
     """
 
-    def __init__(self, stop: Cancellation = NEVER, opened: Callable[[FileSource, int], object] | None = None) -> None:
-        """`opened` is called with each file and its descriptor, before that is read."""
+    def __init__(
+        self, stop: Cancellation = NEVER, opened: Callable[[FileSource, int, os.stat_result], object] | None = None
+    ) -> None:
+        """`opened` is called with each file, its descriptor and what fstat(2) says of that, before it is read."""
         self.stop = stop
         self._opened = opened
         self._roots: dict[str, _Root] = {}
@@ -105,10 +107,10 @@ class Sources:
             if len(self._roots) >= _OPEN_ROOTS:
                 self._roots.pop(next(iter(self._roots))).close()
             root = self._roots[source.root] = _Root(source.root)
-        descriptor = root.open(source.path)
+        descriptor, info = root.open(source.path)
         if self._opened is not None:
             try:
-                self._opened(source, descriptor)
+                self._opened(source, descriptor, info)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -191,7 +193,7 @@ class _Root:
             self._folder = -1
         os.close(self._root)
 
-    def open(self, path: bytes) -> int:
+    def open(self, path: bytes) -> tuple[int, os.stat_result]:
         folder, _, name = path.rpartition(b"/")
         _check(name)
         try:
@@ -203,10 +205,11 @@ class _Root:
                 descriptor = os.open(name, _FILE, dir_fd=self._folder)
         except OSError as error:
             _explain(error, path)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode):
             os.close(descriptor)
             raise changed(path)
-        return descriptor
+        return descriptor, info
 
     def _descend(self, folder: bytes) -> None:
         start, rest = self._root, folder

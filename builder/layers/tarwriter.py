@@ -23,6 +23,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
     from typing import Protocol
 
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
     class Reader(Protocol):
         """Who wants to know what was read (`builder.context.directory.DirectoryContext`)."""
 
-        def opened(self, source: FileSource, file: int) -> None: ...
+        def opened(self, source: FileSource, file: int, info: os.stat_result) -> None: ...
 
         def learn(self, source: FileSource, digest: str) -> None: ...
 
 
 _FLUSH = 256 * 1024
+_PADDING = bytes(tarheader.BLOCK)
 _TYPES = {
     "symlink": tarheader.SYMLINK,
     "fifo": tarheader.FIFO,
@@ -168,6 +170,14 @@ class _Tar:
         if self._waiting >= _FLUSH:
             self._flush()
 
+    def put_file(self, header: bytes, data: bytes) -> None:
+        """A small file, padded."""
+        padding = -len(data) % tarheader.BLOCK
+        self._parts += (header, data, _PADDING[:padding])
+        self._waiting += len(header) + len(data) + padding
+        if self._waiting >= _FLUSH:
+            self._flush()
+
     def put_large(self, part: bytes) -> None:
         """The same without joining it to others: a copy saved."""
         self._flush()
@@ -191,6 +201,9 @@ class _Nowhere(_Tar):
     """Nothing is written, nor hashed as a whole."""
 
     def put(self, part: bytes) -> None:
+        pass
+
+    def put_file(self, header: bytes, data: bytes) -> None:
         pass
 
     def put_large(self, part: bytes) -> None:
@@ -222,13 +235,14 @@ def _check_path(path: bytes) -> None:
 def _write_file(tar: _Tar, sources: Sources, entry: Entry, source: Source, mtime: int) -> str:
     """Write header, content and padding; returns the content's sha256 in hex."""
     size = entry.size
-    tar.put(_header(entry, tarheader.FILE, mtime))
+    header = _header(entry, tarheader.FILE, mtime)
     if size <= CHUNK:
         data = sources.small(source, size)
         seen = len(data)
         digest = hashlib.sha256(data).hexdigest()
-        tar.put(data)
+        tar.put_file(header, data)
     else:
+        tar.put(header)
         content = hashlib.sha256()
         seen = 0
         for chunk in sources.chunks(source):
@@ -239,10 +253,10 @@ def _write_file(tar: _Tar, sources: Sources, entry: Entry, source: Source, mtime
             content.update(chunk)
             tar.put_large(chunk)
         digest = content.hexdigest()
+        if size % tarheader.BLOCK:
+            tar.put(bytes(-size % tarheader.BLOCK))
     if seen != size or (entry.digest and entry.digest != digest):
         raise changed(entry.path)
-    if size % tarheader.BLOCK:
-        tar.put(bytes(-size % tarheader.BLOCK))
     return digest
 
 

@@ -154,9 +154,9 @@ def test_a_file_that_changes_between_two_reads(tmp_path: Path, monkeypatch: pyte
         contexts: list[DirectoryContext] = []
         opened = DirectoryContext.opened
 
-        def changing(self: DirectoryContext, source: FileSource, file: int) -> None:
+        def changing(self: DirectoryContext, source: FileSource, file: int, info: os.stat_result) -> None:
             """At the second read another content is there, of the same size."""
-            opened(self, source, file)
+            opened(self, source, file, info)
             contexts.append(self)
             if len(contexts) == 2:
                 with open(context / "file", "r+b") as other:
