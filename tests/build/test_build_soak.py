@@ -13,6 +13,9 @@ def test_kills_and_removals_lose_nothing(busybox_base: Path, tmp_path: Path) -> 
     print(f"seed {seed}")
     soak = Soak(tmp_path / "soak", busybox_base, seed)
     soak.run(20)
+    while not any(name.startswith("prune") for name in soak.figures) and soak.figures["kills"] < 80:
+        # On a slow machine few others came to their turn.
+        soak.run(soak.figures["kills"] + 10)
     soak.settle()
     # The control: builders were killed, others did end, and things were removed meanwhile.
     assert soak.figures["kills"] >= 20 and soak.figures["finished builds"]
