@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
     from builder.context.directory import DirectoryContext
+    from builder.context.seen import Folder
+
+    Owners = dict[Hashable, tuple[bytes, Folder, int]]
+    """By inode the path of the file, its folder and its place there."""
 
 _new = tuple.__new__
 
@@ -28,7 +32,7 @@ class FolderItems:
         self._read = read
         self._count = 1
         self.unread = self.unread_bytes = 0
-        """Files without a digest."""
+        """Names of files without a digest."""
         self.longest = 0
         """Bytes of a relative path, at most."""
         self.has_links = False
@@ -49,6 +53,7 @@ class FolderItems:
                 if stat.S_ISDIR(mode):
                     folders.append(prefix + name)
                 elif stat.S_ISREG(mode):
+                    # Each name, since which of them is read is a matter of their order.
                     if not known:
                         self.unread += 1
                         self.unread_bytes += row[3]
@@ -67,7 +72,7 @@ class FolderItems:
         assert top is not None
         yield Item(top._replace(path=b""))
         # No recursion: folders may be nested more deeply than Python's calls.
-        owners: dict[Hashable, bytes] = {}
+        owners: Owners = {}
         open_ = [self._inside(self._path, owners)]
         while open_:
             for found in open_[-1]:
@@ -78,7 +83,7 @@ class FolderItems:
             else:
                 open_.pop()
 
-    def _inside(self, path: bytes, owners: dict[Hashable, bytes]) -> Iterator[Item | bytes]:
+    def _inside(self, path: bytes, owners: Owners) -> Iterator[Item | bytes]:
         """What is in the folder; and the path alone of each folder in it, where all that it holds comes."""
         context, read = self._context, self._read
         folder = context.listed(path)
@@ -94,13 +99,15 @@ class FolderItems:
             if not stat.S_ISREG(row[0]):
                 yield _new(Item, (context.entry(whole, relative + name, row, ""), None))
                 continue
+            if context.inodes and (inode := context.inodes.get(whole)) is not None:
+                owner, owned_in, owner_place = owners.setdefault(inode, (relative + name, folder, place))
+                if owner != relative + name:
+                    # Only the file itself is ever read.
+                    link = context.entry(whole, relative + name, row, owned_in.digest(owner_place))
+                    yield Item(link._replace(kind="hardlink", link=owner))
+                    continue
             digest = folder.digest(place) if known else read(whole) if read is not None else ""
             entry = context.entry(whole, relative + name, row, digest)
-            if context.inodes and (inode := context.inodes.get(whole)) is not None:
-                owner = owners.setdefault(inode, entry.path)
-                if owner != entry.path:
-                    yield Item(entry._replace(kind="hardlink", link=owner))
-                    continue
             yield _new(Item, (entry, _new(FileSource, (context.root, whole))))
         while inner:
             yield prefix + inner.pop()[:-1]

@@ -3,9 +3,11 @@ is made. What comes of it must be what the long way makes, and nothing may stay 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,34 @@ def test_the_short_way_and_the_long_one_give_the_same_bytes(
     assert ship(added, context, text.replace("COPY", "ADD"), *base) == ship(pybuild, context, text, *base)
     for one in (pybuild, later, folder):
         assert_valid(one.store)
+
+
+def test_each_way_makes_the_same_keys(pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path) -> None:
+    """What is written before it was read, what is read first, and the same files in an archive, in which a link is one."""
+
+    def key(one: Pybuild, text: str, context: str | Path, stdin: bytes | None = None) -> str:
+        metadata = tmp_path / "metadata"
+        done = (
+            one("-f", "-", context, "--metadata-file", metadata, stdin=text.encode())
+            if stdin is None
+            else one("-", "--metadata-file", metadata, stdin=stdin)
+        )
+        assert done.returncode == 0, done.stderr
+        _, copy, *_ = json.loads(metadata.read_text())["pybuild.steps"]
+        return str(copy["key"])
+
+    text = f"FROM scratch\n{COPY}\n"
+    short = key(pybuild, text, context)
+    (context / "bin").mkdir()
+    (context / "bin" / "busybox").write_bytes((busybox_base / "bin" / "busybox").read_bytes())
+    (context / "bin" / "busybox").chmod(0o755)
+    looks = f'{text}COPY bin /bin\nRUN ["/bin/busybox", "true"]\n'
+    assert key(another(pybuild, tmp_path, "folder"), looks, context) == short
+    (context / "Dockerfile").write_text(text)
+    archive = tmp_path / "context.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(context, ".")
+    assert key(another(pybuild, tmp_path, "archive"), text, "-", archive.read_bytes()) == short
 
 
 def test_images_for_several_platforms_are_written_in_one_pass(

@@ -82,6 +82,28 @@ def test_what_is_not_read_has_no_digest_until_somebody_reads_it(tmp_path: Path) 
     assert list(items) == list(items) == list(again)
 
 
+def test_a_hard_link_has_the_digest_of_its_file_as_soon_as_that_was_read(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "b").write_text("text")
+    os.link(tmp_path / "b", tmp_path / "d" / "a")
+    os.link(tmp_path / "b", tmp_path / "z")
+    context = folder(tmp_path)
+    items = FolderItems(b"", context, None)
+    assert items.unread == 3
+    # Which name is read matters: the others say nothing of the one that comes first.
+    context.digest_of(b"z")
+    assert {entry.digest for entry, _ in items} == {""}
+    assert FolderItems(b"", context, None).unread == 2
+    read = context.digest_of(b"b")
+    assert [(entry.path, entry.kind, entry.digest) for entry, _ in items] == [
+        (b"", "dir", ""),
+        (b"b", "file", read),
+        (b"d", "dir", ""),
+        (b"d/a", "hardlink", read),
+        (b"z", "hardlink", read),
+    ]
+
+
 def test_times_that_fit_no_row(tmp_path: Path) -> None:
     for name, time in (("early", -(10**9)), ("late", LATE), ("other", 5)):
         (tmp_path / name).write_text(name)
