@@ -10,8 +10,9 @@ import os
 from _thread import RLock, allocate_lock  # `threading` costs 1 ms at start
 
 from builder.cancellation import NEVER
-from builder.context.directory import DirectoryContext, NothingIgnored
+from builder.context.directory import DirectoryContext
 from builder.context.hints import Hints
+from builder.context.ignoring import NothingIgnored
 from builder.dockerfile.text import decode
 from builder.engine.sources import Contexts
 from builder.errors import BuildError, StoreError, UsageError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.cancellation import Cancellation
-    from builder.context.directory import Ignore
+    from builder.context.ignoring import Ignore
     from builder.engine.fetching import Fetched, Fetcher, Remote
     from builder.engine.sources import SourceTree
     from builder.errors import SourceFile

@@ -6,14 +6,15 @@ import errno
 import os
 import stat
 
-from builder.context.directory import DirectoryContext, NothingIgnored
+from builder.context.directory import DirectoryContext
+from builder.context.ignoring import NothingIgnored
 from builder.dockerfile.text import decode
 from builder.errors import UsageError, did_you_mean
 from builder.layers.names import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from builder.context.directory import Ignore
+    from builder.context.ignoring import Ignore
     from builder.engine.sources import SourceTree
     from builder.errors import SourceFile
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import stat
 
 from builder.layers.entry import FileSource, Item
+from builder.values import new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     Owners = dict[Hashable, tuple[bytes, Folder, int]]
     """By inode the path of the file, its folder and its place there."""
-
-_new = tuple.__new__
 
 
 class FolderItems:
@@ -97,7 +96,7 @@ class FolderItems:
                 yield prefix + inner.pop()[:-1]
             whole = prefix + name
             if not stat.S_ISREG(row[0]):
-                yield _new(Item, (context.entry(whole, relative + name, row, ""), None))
+                yield new(Item, (context.entry(whole, relative + name, row, ""), None))
                 continue
             if context.inodes and (inode := context.inodes.get(whole)) is not None:
                 owner, owned_in, owner_place = owners.setdefault(inode, (relative + name, folder, place))
@@ -108,6 +107,6 @@ class FolderItems:
                     continue
             digest = folder.digest(place) if known else read(whole) if read is not None else ""
             entry = context.entry(whole, relative + name, row, digest)
-            yield _new(Item, (entry, _new(FileSource, (context.root, whole))))
+            yield new(Item, (entry, new(FileSource, (context.root, whole))))
         while inner:
             yield prefix + inner.pop()[:-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from builder.context.directory import MAX_IGNORED_DEPTH, NothingIgnored, too_deep
+from builder.context.ignoring import MAX_IGNORED_DEPTH, NothingIgnored, too_deep
 from builder.errors import BuildError, UsageError
 from builder.layers.index import Tree
 from builder.layers.resolve import resolve
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    from builder.context.directory import Ignore
+    from builder.context.ignoring import Ignore
     from builder.layers.entry import Entry, Item, Source
 
 

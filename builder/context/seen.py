@@ -3,11 +3,11 @@ a build knows of each is some 150 bytes here, a fifth of what objects of their o
 
 from __future__ import annotations
 
-from _struct import Struct
-from _struct import error as StructError  # type: ignore[attr-defined]
+from _struct import Struct  # of which `struct` is the public name: a module more at start
+from _struct import error as StructError  # type: ignore[attr-defined]  # typeshed knows it in `struct` alone
 from bisect import bisect_left
 
-from builder.values import NamedTuple
+from builder.values import NamedTuple, new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 
 
 _ROW = Struct("=IQQqqq")
-_new = tuple.__new__
+_NO_ROW = bytes(_ROW.size)
 
 
 def row_of(info: os.stat_result) -> Row:
@@ -55,7 +55,7 @@ class Folder:
         """The names are sorted; of each its row."""
         self.names = names
         self._odd = {place: row for place, row in enumerate(rows) if isinstance(row, Seen)}
-        self._rows = b"".join([bytes(_ROW.size) if isinstance(row, Seen) else row for row in rows] if self._odd else rows)  # type: ignore[arg-type]
+        self._rows = b"".join([_NO_ROW if isinstance(row, Seen) else row for row in rows])
         self._digests = bytearray()
         # A byte for each name: several threads set them.
         self.known = bytearray(len(names))
@@ -77,7 +77,7 @@ class Folder:
     def seen(self, place: int) -> Seen:
         if self._odd and place in self._odd:
             return self._odd[place]
-        return _new(Seen, _ROW.unpack_from(self._rows, place * _ROW.size))
+        return new(Seen, _ROW.unpack_from(self._rows, place * _ROW.size))
 
     def all(self) -> Iterator[Row]:
         """The fields of a `Seen` for each name, in order."""

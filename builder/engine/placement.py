@@ -17,7 +17,7 @@ from builder.layers import settle
 from builder.layers.draft import Draft, Node, join
 from builder.layers.entry import Entry, Item
 from builder.layers.names import MAX_PATH, show
-from builder.values import NamedTuple
+from builder.values import NamedTuple, new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from builder.layers.entry import Source
     from builder.layers.index import Tree
 
-_new = tuple.__new__
 Unpack = Callable[[Picked], list[Item] | None]
 """The members of a local archive in archive order, None for a file that is none."""
 
@@ -56,7 +55,7 @@ class Dress(NamedTuple):
             uid, gid = self.owner
         if self.mode is not None and kind != "symlink":
             mode = self.mode
-        return _new(Entry, (path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime))
+        return new(Entry, (path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime))
 
     def owned(self, entry: Entry) -> Entry:
         return entry if self.owner is None else entry._replace(uid=self.owner.uid, gid=self.owner.gid)
@@ -113,7 +112,7 @@ class Alone:
         # Those of a selection are in order, and stay so below one folder.
         at, copied = self._at, self._dress.copied
         for entry, source in self._picked.inside():
-            yield _new(Item, (copied(entry, join(at, entry.path)), source))
+            yield new(Item, (copied(entry, join(at, entry.path)), source))
 
 
 def place_alone(selection: tuple[Picked, ...], below: Tree, dest: str, dress: Dress) -> Alone | None:

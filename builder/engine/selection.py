@@ -17,7 +17,7 @@ from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.names import show
 from builder.plan import fields
 from builder.plan.steps import CopySource, InlineSource
-from builder.values import NamedTuple
+from builder.values import NamedTuple, new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from builder.errors import Span
     from builder.plan.modes import SymbolicMode
     from builder.plan.steps import CopyStep, GitSource, Source, UrlSource
-
-
-_new = tuple.__new__
 
 
 class Picked(NamedTuple):
@@ -414,7 +411,7 @@ def _item(entry: Entry, root: bytes, tree: SourceTree, owners: dict[Hashable, by
         # All of the context: there may be many files, and an entry for each is enough.
         return Item(entry, tree.source(entry))
     # `_replace` would cost twice as much.
-    return Item(_new(Entry, (relative, "file", mode, uid, gid, size, digest, b"", rdev, xattrs, mtime)), tree.source(entry))
+    return Item(new(Entry, (relative, "file", mode, uid, gid, size, digest, b"", rdev, xattrs, mtime)), tree.source(entry))
 
 
 def near(source: str, tree: SourceTree, where: str) -> str | None:

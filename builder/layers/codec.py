@@ -83,8 +83,6 @@ class Columns:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Columns) and self.dump() == other.dump()
 
-    __hash__ = None  # type: ignore[assignment]  # it grows
-
     def dump(self) -> bytes:
         """As `dump_index`."""
         self._pack()

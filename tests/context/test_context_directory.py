@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.context.directory import DirectoryContext, NothingIgnored
+from builder.context.directory import DirectoryContext
+from builder.context.ignoring import NothingIgnored
 from builder.dockerfile.ignore import Matcher
 from builder.engine.selection import Picked, content_digest, select
 from builder.errors import BuildError, DockerfileError, Span

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from builder.context import hints as hints_module
-from builder.context.directory import DirectoryContext, NothingIgnored
+from builder.context.directory import DirectoryContext
 from builder.context.hints import GRAIN, WORTH, Hints
+from builder.context.ignoring import NothingIgnored
 from builder.store.hints import PLACES
 from builder.store.store import Store
 from tests.build.build_shipped import read

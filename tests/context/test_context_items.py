@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.context.directory import DirectoryContext, NothingIgnored
+from builder.context.directory import DirectoryContext
+from builder.context.ignoring import NothingIgnored
 from builder.context.items import FolderItems
 from builder.layers.entry import FileSource
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.context.directory import DirectoryContext, NothingIgnored
+from builder.context.directory import DirectoryContext
 from builder.context.hints import WORTH, Hints
+from builder.context.ignoring import NothingIgnored
 from builder.store.store import Store
 from tests.build.build_shipped import read
 from tests.conftest import Pybuild

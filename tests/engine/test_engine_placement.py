@@ -16,7 +16,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from builder.context.directory import DirectoryContext, NothingIgnored
+from builder.context.directory import DirectoryContext
+from builder.context.ignoring import NothingIgnored
 from builder.dockerfile.ignore import Matcher
 from builder.engine import selection
 from builder.engine.placement import Dress, Owner, make_folders, place, place_alone
