@@ -66,8 +66,8 @@ def explain(outcome: Outcome) -> SandboxError | StepError | None:
     place = outcome.failed_at.partition(" ")[2]
     if stage == "mount" and place.startswith(_KERNELS) and os.path.basename(place) in _OWN_FILES:
         return StepError(
-            f"the image's own links lead /etc to {os.path.dirname(place)}, where nothing can be mounted: {reason}",
-            hint="let /etc be a folder of the image, or a link to one",
+            f"the image's own links lead its /etc/{os.path.basename(place)} to {place}, where nothing can be mounted: {reason}",
+            hint="let /etc, and what is in it, stay among the image's own files",
         )
     if stage == "collect":
         return SandboxError(
