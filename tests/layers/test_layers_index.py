@@ -7,12 +7,14 @@ import os
 import shutil
 import struct
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.errors import BuildError, StoreError
+from builder.layers import codec
 from builder.layers.entry import BytesSource, Entry, Item
 from builder.layers.index import Tree, dump_index, load_index
 from builder.layers.names import member
@@ -343,6 +345,20 @@ def test_an_index_comes_back(entries: list[Entry]) -> None:
     data = dump_index(entries)
     assert load_index(data) == entries
     assert dump_index(iter(entries)) == data
+
+
+@settings(max_examples=100, deadline=None)
+@given(entries=st.lists(BASIC, max_size=9), some=st.integers(1, 4))
+def test_an_index_that_is_packed_piece_by_piece_is_the_same(entries: list[Entry], some: int) -> None:
+    whole = dump_index(entries)
+    with mock.patch.object(codec, "_ROWS", some):
+        columns = codec.Columns()
+        for entry in entries:
+            columns.add(entry._replace(digest=""), entry.digest)
+        assert len(columns) == len(entries)
+        assert columns.dump() == whole
+        assert list(columns) == entries
+    assert columns.size == sum(entry.size for entry in entries if entry.kind == "file")
 
 
 def test_the_bytes_of_an_index_are_pinned() -> None:
