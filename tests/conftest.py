@@ -218,7 +218,8 @@ def _machine_left_as_it_was(tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """At the end of the session nothing that a test made is still mounted or running."""
     yield
     places = [str(tmp_path_factory.getbasetemp()), str(CACHE)]
-    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if any(p in line for p in places)]
+    # A path begins after a space: another checkout's may end like ours.
+    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if any(f" {p}" in line for p in places)]
     assert not mounts, "still mounted:\n" + "\n".join(mounts)
     # What was told to end may take a moment to be gone.
     deadline = time.monotonic() + 5
