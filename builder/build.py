@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 
@@ -19,6 +18,7 @@ from builder.engine.roots import BuiltImage, Roots
 from builder.engine.times import created
 from builder.errors import BuildError
 from builder.events import BuildFinished, BuildStarted, BuildWarning
+from builder.hashing import sha256
 from builder.layers.entry import EPOCH
 from builder.oci.image import assemble
 from builder.plan import checking
@@ -231,7 +231,7 @@ def _parse_trigger(text: str, store: Store | None) -> Instruction:
 
 
 def _cached_tree(kind: str, source: SourceFile, store: Store, parse: Callable[[], Dockerfile]) -> Dockerfile:
-    key = f"{codec.VERSION}:{kind}{hashlib.sha256(source.text.encode()).hexdigest()}"
+    key = f"{codec.VERSION}:{kind}{sha256(source.text.encode()).hexdigest()}"
     data = store.ast(key)
     if data is not None:
         try:

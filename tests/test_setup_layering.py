@@ -10,18 +10,19 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "builder"
 
-_VALUES = {"errors", "values", "canonical", "redact", "oci", "cancellation"}
+_VALUES = {"errors", "values", "canonical", "hashing", "redact", "oci", "cancellation"}
 _PURE = _VALUES | {"dockerfile", "plan", "events"}
 _DISK = {"archives", "cache", "docker", "layers", "store", "context", "export", "sandbox", "registry", "http"}
 ALLOWED = {
     "values": set[str](),
     "canonical": set[str](),
+    "hashing": set[str](),
     "redact": set[str](),
     "cancellation": {"errors"},
     "errors": {"values", "redact"},
     "events": {"errors", "values"},
-    "oci": {"errors", "values", "canonical"},
-    "dockerfile": {"errors", "values", "canonical"},
+    "oci": {"errors", "values", "canonical", "hashing"},
+    "dockerfile": {"errors", "values", "canonical", "hashing"},
     "plan": _VALUES | {"dockerfile"},
     "layers": _VALUES,
     "http": {"errors"},

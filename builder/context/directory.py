@@ -6,7 +6,6 @@ extended attributes stay behind: a checkout does not carry them, and a desktop's
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from _thread import RLock  # `threading` costs 1 ms at start
@@ -16,6 +15,7 @@ from builder.context import lookback
 from builder.context.folders import Folders
 from builder.context.hints import key
 from builder.context.seen import row_of
+from builder.hashing import sha256
 from builder.layers.entry import FileSource
 from builder.layers.resolve import resolve
 from builder.layers.source import CHUNK, SourcesPool, changed
@@ -147,12 +147,12 @@ class DirectoryContext:
                 self._hints.learned(source.path.rpartition(b"/")[0], folder.seen(place).st_size)
 
     def _read(self, path: bytes) -> str:
-        digest = hashlib.sha256()
         source = FileSource(self.root, path)
         with self._sources.borrowed() as sources:
             file = sources.open(source)
             try:
                 self.opened(source, file, os.fstat(file))
+                digest = sha256(os.read(file, CHUNK))
                 while chunk := os.read(file, CHUNK):
                     self._stop.check()
                     digest.update(chunk)

@@ -53,8 +53,8 @@ looked); ext3, and ext4 with small inodes, keep whole seconds alone."""
 WORTH = 200
 """Files: to read so many again, some 6 us each, costs no more than to remember them; unless they are large."""
 
-LARGE = 4 << 20
-"""Bytes, of all that is new together: those of some milliseconds."""
+LARGE = 1 << 19
+"""Bytes, of all that is new together: to hash them takes as long as to load OpenSSL."""
 
 _SMALL = 1 << 16
 """Bytes."""

@@ -6,16 +6,17 @@ that `builder.context.hints` remembers, by the same rules. Of a folder its mode 
 
 from __future__ import annotations
 
-import hashlib
 import stat
 
 from builder.context.hints import key
+from builder.hashing import hasher, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from builder.context.seen import Row
+    from builder.hashing import Hash
 
     Listing = Iterable[tuple[bytes, Row]]
     """Names in a folder, sorted, and what lstat(2) says of each."""
@@ -33,22 +34,26 @@ def digest(sources: Iterable[tuple[bytes, bytes, Row]], listing: Callable[[bytes
 
     Raises Unsure for what lies on another file system than `device`, and for sockets, which are warned of.
     """
-    whole = hashlib.sha256()
     parts: list[bytes] = [VERSION]
+    whole: Hash | None = None
     for name, path, row in sources:
         parts += (name, path)
         if stat.S_ISDIR(row[0]):
-            _add_folder(whole, parts, path, row, listing, device)
+            whole = _add_folder(whole, parts, path, row, listing, device)
         else:
             parts.append(_single(b"", row, device))
     # A NUL is in no name.
-    whole.update(b"\0".join(parts))
+    rest = b"\0".join(parts)
+    if whole is None:
+        return sha256(rest).digest()
+    whole.update(rest)
     return whole.digest()
 
 
 def _add_folder(
-    whole: hashlib._Hash, parts: list[bytes], path: bytes, row: Row, listing: Callable[[bytes], Listing], device: int
-) -> None:
+    whole: Hash | None, parts: list[bytes], path: bytes, row: Row, listing: Callable[[bytes], Listing], device: int
+) -> Hash | None:
+    """What was too much to be held is hashed."""
     parts.append(_folder(b"", row))
     # No recursion: folders may be nested more deeply than Python's calls.
     open_ = [(path, iter(listing(path)))]
@@ -63,11 +68,13 @@ def _add_folder(
             parts.append(_single(name, found, device))
             if len(parts) > _PIECE:
                 # There may be many files. The last one stays: what follows is parted from it.
+                whole = whole or hasher("sha256")
                 whole.update(b"\0".join(parts[:-1]) + b"\0")
                 del parts[:-1]
         else:
             parts.append(b"")
             open_.pop()
+    return whole
 
 
 def _folder(name: bytes, row: Row) -> bytes:

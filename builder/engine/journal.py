@@ -6,7 +6,6 @@ the cache does not know.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from _thread import allocate_lock  # `threading` costs 1 ms at start
@@ -14,6 +13,7 @@ from _thread import allocate_lock  # `threading` costs 1 ms at start
 import builder
 from builder.errors import Interrupted, StoreError
 from builder.events import BuildWarning, StepExplained, StepFinished, StepUsage
+from builder.hashing import sha256
 from builder.plan.steps import BaseStep, CopyStep, RunStep
 from builder.redact import redact
 from builder.store.builds import Build, BuiltStep
@@ -186,7 +186,7 @@ def identity(subject: Subject) -> tuple[str, str]:
     """What makes two builds runs of one, as a hash, and the absolute path of the Dockerfile, empty where it has none."""
     path = "" if subject.no_path else _absolute(subject.dockerfile)
     place = "\0".join((path, _absolute(subject.context), subject.target))
-    return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest(), path
+    return sha256(place.encode("utf-8", "surrogateescape")).hexdigest(), path
 
 
 def _absolute(name: str) -> str:

@@ -5,11 +5,11 @@ An image in the store has an id (its config) and no manifest; one exists as soon
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from builder.engine.roots import Root
 from builder.export.layout import Rendered
+from builder.hashing import hasher
 from builder.layers import compression
 from builder.layers.entry import EPOCH, Item
 from builder.oci.digest import Descriptor, Digest
@@ -137,7 +137,7 @@ def repacked(root: Root, store: Store, roots: Roots) -> list[Digest]:
 
 def _differs(layer: Layer, store: Store, roots: Roots) -> bool:
     descriptor, _ = layer_blob(layer, "gzip", store, roots, os.cpu_count() or 1)
-    digest = hashlib.sha256()
+    digest = hasher("sha256")
     with store.scratch() as scratch:
         tar = roots.tar_file(layer)
         if tar is None:

@@ -9,12 +9,12 @@ The readers and writers of layers are imported where they are used: a fully cach
 
 from __future__ import annotations
 
-import hashlib
 import os
 from _thread import RLock, _local, allocate_lock  # `threading` costs 1 ms at start
 
 from builder.cancellation import NEVER
 from builder.errors import BuildError, StoreError
+from builder.hashing import hasher
 from builder.layers.entry import EPOCH, FileSource, Item
 from builder.layers.names import show
 from builder.layers.source import ContentChanged
@@ -349,7 +349,7 @@ class Roots:
         from builder.layers.compression import decompress
 
         self._store.verify_blob(packed)
-        digest = hashlib.new(diff_id.algorithm)
+        digest = hasher(diff_id.algorithm)
         with open(path, "wb") as file, stored():
 
             def write(data: bytes) -> None:

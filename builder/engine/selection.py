@@ -7,12 +7,12 @@ Go's filepath.Match and do not look through links.
 
 from __future__ import annotations
 
-import hashlib
 import time
 
 from builder.context.items import FolderItems
 from builder.engine.sources import folder_items
 from builder.errors import BuildError, DockerfileError, Interrupted, StoreError, did_you_mean
+from builder.hashing import hasher, sha256
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.names import show
 from builder.plan import fields
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from builder.errors import Span
     from builder.plan.modes import SymbolicMode
     from builder.plan.steps import CopyStep, GitSource, Source, UrlSource
+
+_MANY = 2000
+"""Items whose rows are worth OpenSSL's sha256."""
 
 
 class Picked(NamedTuple):
@@ -131,7 +134,7 @@ def plain(step: CopyStep, tree: SourceTree) -> tuple[bytes, list[tuple[bytes, by
         return None
     mode = "a number" if isinstance(step.chmod, int) else step.chmod
     spec = repr((paths, not step.chown, mode, step.unpack)).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(spec).digest(), found
+    return sha256(spec).digest(), found
 
 
 def content_digest(
@@ -144,11 +147,13 @@ def content_digest(
     """sha256, in hex, over all that makes the result: names, types, modes (unless --chmod), owners (unless --chown), sizes,
     content, link targets, hard-link groups, devices and xattrs; no times, no place, and nothing of a source folder itself.
     `unpacks`: archives among them are unpacked, but those that must not be."""
-    digest = hashlib.sha256(b"pybuild-selection-v1\0")
+    few = sum(len(picked.items) for picked in selection) < _MANY
+    version = b"pybuild-selection-v1\0"
+    whole = sha256(version) if few else hasher("sha256", version)
     for picked in selection:
-        digest.update(b"%d:%s%d\n" % (len(picked.name), picked.name, len(picked.items)))
+        whole.update(b"%d:%s%d\n" % (len(picked.name), picked.name, len(picked.items)))
         if unpacks and not picked.unpack:
-            digest.update(b"packed\n")
+            whole.update(b"packed\n")
         for entry, _ in picked.items:
             if entry.kind == "dir" and not entry.path:
                 # Of a folder the contents are copied: its own metadata reaches nothing.
@@ -158,7 +163,7 @@ def content_digest(
                 # The same row, in one piece: there may be many files.
                 octal, owner, digits = b"%o" % mode if modes else b"", b"%d:%d" % (uid, gid) if owners else b"", b"%d" % size
                 head = (len(path), path, len(octal), octal, len(owner), owner, len(digits), digits, content.encode())
-                digest.update(b"%d:%s4:file%d:%s%d:%s%d:%s64:%s0:3:0:0\n" % head)
+                whole.update(b"%d:%s4:file%d:%s%d:%s%d:%s64:%s0:3:0:0\n" % head)
                 continue
             row = [
                 path,
@@ -174,12 +179,12 @@ def content_digest(
                 row += pair
             if path in picked.ways:
                 row.append(b"way")
-            digest.update(b"".join([b"%d:%s" % (len(part), part) for part in row]) + b"\n")
-    return digest.hexdigest()
+            whole.update(b"".join([b"%d:%s" % (len(part), part) for part in row]) + b"\n")
+    return whole.hexdigest()
 
 
 def _inline(source: InlineSource) -> Picked:
-    digest = hashlib.sha256(source.data).hexdigest()
+    digest = sha256(source.data).hexdigest()
     entry = Entry(b"", "file", 0o644, size=len(source.data), digest=digest, mtime=time.time_ns())
     return Picked(_encode(source.name), (Item(entry, BytesSource(source.data)),), source.span, unpack=False)
 

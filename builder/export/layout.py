@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from builder import canonical
@@ -196,6 +195,8 @@ def _diagnosed(error: BuildError, images: Sequence[Rendered]) -> BuildError:
     """The same error, or what is behind it: a blob of the store whose content is not its digest's."""
     for descriptor, path in (layer for image in images for each in image.all for layer in each.layers):
         try:
+            import hashlib  # for what went wrong
+
             with open(path, "rb") as file:
                 damaged = hashlib.file_digest(file, descriptor.digest.algorithm).hexdigest() != descriptor.digest.hex
         except OSError:

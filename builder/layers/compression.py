@@ -7,14 +7,13 @@ therefore part of the form's name. Nothing is replaced by another encoder in sil
 from __future__ import annotations
 
 import os
-from collections import deque
-from functools import partial
 
 from builder.errors import BuildError
 from builder.layers.decompression import decompress, is_tar, sniff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
     from concurrent.futures import Future, ThreadPoolExecutor
     from types import TracebackType
@@ -55,6 +54,8 @@ def gzip_file(path: str, write: Callable[[bytes], object], *, threads: int = 1) 
     Each block of 1 MiB is a raw deflate stream of its own, all but the last ended by a full flush. Raises BuildError when
     isal is not the pinned version or the file changed while it was read.
     """
+    from functools import partial  # for those who compress
+
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
@@ -83,6 +84,8 @@ class GzipStream:
     """
 
     def __init__(self, write: Callable[[bytes], object], *, threads: int = 1) -> None:
+        from collections import deque  # for those who compress
+
         from isal import isal_zlib
 
         _require("isal", ISAL_VERSION)
@@ -119,7 +122,7 @@ class GzipStream:
         while view:
             # The last block is another one, so that it is known only at the end.
             if self._pending == BLOCK:
-                self.submit(partial(b"".join, self._parts), BLOCK, last=False)
+                self._submit_parts(BLOCK, last=False)
                 self._parts, self._pending = [], 0
             part = view[: BLOCK - self._pending]
             self._parts.append(part)
@@ -129,10 +132,14 @@ class GzipStream:
     def end(self) -> None:
         """All was added: write what is left."""
         if not self._ended:
-            self.submit(partial(b"".join, self._parts), self._pending, last=True)
+            self._submit_parts(self._pending, last=True)
         while self._waiting:
             self._take(*self._waiting.popleft().result())
         self._write(self._checksum.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little"))
+
+    def _submit_parts(self, size: int, *, last: bool) -> None:
+        parts = self._parts
+        self.submit(lambda: b"".join(parts), size, last=last)
 
     def submit(self, read: Callable[[], bytes], size: int, *, last: bool) -> None:
         """Append a block of `size` bytes, 1 MiB for all but the last, that a thread reads. What `read` gives must have that

@@ -8,8 +8,7 @@ blocks and nothing after them.
 
 from __future__ import annotations
 
-import hashlib
-
+from builder import hashing
 from builder.cancellation import NEVER
 from builder.errors import BuildError
 from builder.layers import tarheader
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from builder.cancellation import Cancellation
+    from builder.hashing import Hash
     from builder.layers.codec import Columns
     from builder.layers.entry import Item, Source
 
@@ -76,9 +76,11 @@ def write_layer(
     ValueError for items that break the contract of `Item` or the order; Interrupted once `stop` was cancelled; OSError of
     `write` and of reading propagates.
     """
-    from builder.layers.codec import Columns  # for those who make layers
+    from hashlib import sha256  # for those who make layers
 
-    digest = hashlib.sha256()
+    from builder.layers.codec import Columns
+
+    digest = sha256()
     entries = Columns()
 
     def take(data: bytes) -> None:
@@ -87,7 +89,7 @@ def write_layer(
             write(data)
 
     with Pipeline(take) as pipeline:
-        tar = _Tar(pipeline.put)
+        tar = _Tar(pipeline.put, sha256)
         opened = reader.opened if reader is not None else None
         _put_all(tar, items, mtime, Sources(stop, opened), entries, reader, links=links)
         tar.finish()
@@ -96,17 +98,19 @@ def write_layer(
 
 def write_archive(items: Iterable[Item], write: Callable[[bytes], object], *, mtime: int | None = EPOCH) -> None:
     """The same tar, for outputs: nobody asks for its digest."""
-    tar = _Tar(write)
+    tar = _Tar(write, hashing.sha256)
     _put_all(tar, items, mtime, Sources())
     tar.finish()
 
 
 def digested(items: Iterable[Item], *, stop: Cancellation = NEVER) -> Columns:
     """The entries that `write_layer` gives, without a tar: for a layer whose diff ID is known. Raises as `write_layer`."""
-    from builder.layers.codec import Columns  # for those who make layers
+    from hashlib import sha256  # for those who make layers
+
+    from builder.layers.codec import Columns
 
     entries = Columns()
-    _put_all(_Nowhere(bytes), items, EPOCH, Sources(stop), entries)
+    _put_all(_Nowhere(bytes, sha256), items, EPOCH, Sources(stop), entries)
     return entries
 
 
@@ -158,8 +162,10 @@ def _put_all(
 class _Tar:
     """The archive so far. Small parts are gathered: a call of the hash and of `write` costs more than joining them."""
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
+    def __init__(self, write: Callable[[bytes], object], sha256: Callable[[bytes], Hash]) -> None:
+        """`sha256` is for the content of files."""
         self._write = write
+        self.sha256 = sha256
         self._parts: list[bytes] = []
         self._waiting = 0
         self.size = 0
@@ -239,11 +245,11 @@ def _write_file(tar: _Tar, sources: Sources, entry: Entry, source: Source, mtime
     if size <= CHUNK:
         data = sources.small(source, size)
         seen = len(data)
-        digest = hashlib.sha256(data).hexdigest()
+        digest = tar.sha256(data).hexdigest()
         tar.put_file(header, data)
     else:
         tar.put(header)
-        content = hashlib.sha256()
+        content = hashing.hasher("sha256")
         seen = 0
         for chunk in sources.chunks(source):
             seen += len(chunk)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from builder.errors import BuildError
+from builder.hashing import sha256
 from builder.values import NamedTuple
 
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
@@ -30,7 +29,7 @@ class Digest(NamedTuple):
     @classmethod
     def of(cls, data: bytes) -> Digest:
         """The sha256 digest of `data`."""
-        return cls("sha256", hashlib.sha256(data).hexdigest())
+        return cls("sha256", sha256(data).hexdigest())
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"

@@ -7,9 +7,8 @@ that an equal result anywhere stops the rebuilding. A field's meaning never chan
 
 from __future__ import annotations
 
-import hashlib
-
 from builder import canonical
+from builder.hashing import sha256
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -108,4 +107,4 @@ def _key(op: str, root: Digest | None, **fields: object) -> Key:
 
 def hex_of(preimage: bytes) -> str:
     """The key whose preimage this is."""
-    return hashlib.sha256(VERSION.encode() + b"\0" + preimage).hexdigest()
+    return sha256(VERSION.encode() + b"\0" + preimage).hexdigest()

@@ -6,7 +6,7 @@ stand for all that is in them, and a longer listing can be brought to the depth 
 
 from __future__ import annotations
 
-import hashlib
+from builder.hashing import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ FILES = 20_000
 
 def mark(text: bytes) -> str:
     """Of all that is known of one file."""
-    return hashlib.sha256(text).hexdigest()[:16]
+    return sha256(text).hexdigest()[:16]
 
 
 def listing(marks: Mapping[str, str]) -> Rows:

@@ -7,9 +7,8 @@ an agent or a cache holds is not in it, nor a build argument whose value has cre
 
 from __future__ import annotations
 
-import hashlib
-
 from builder import canonical
+from builder.hashing import sha256
 from builder.plan import listing
 from builder.values import NamedTuple
 
@@ -82,7 +81,7 @@ def dump(request: BuildRequest) -> str:
 
 def digest_of(text: str) -> str:
     """``sha256:`` and 64 digits."""
-    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return f"sha256:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def parse(text: str) -> BuildRequest:

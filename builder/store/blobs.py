@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 
 from builder.errors import BuildError, StoreError
+from builder.hashing import hasher, hexdigest
 from builder.oci.digest import Digest
 from builder.store.files import make_folder, read_file, sync_folder, write_all
 
@@ -61,22 +61,22 @@ class Blobs:
         finally:
             os.close(fd)
         data = b"".join(chunks)
-        if hashlib.new(digest.algorithm, data).hexdigest() != digest.hex:
+        if hexdigest(digest.algorithm, data) != digest.hex:
             raise self._corrupt(digest)
         return data
 
     def verify(self, digest: Digest) -> None:
         """Raises StoreError where the blob is missing or its content is not its digest's."""
-        hasher = hashlib.new(digest.algorithm)
+        hash_ = hasher(digest.algorithm)
         buffer = bytearray(_CHUNK)
         view = memoryview(buffer)
         fd = self._open(digest)
         try:
             while count := os.readv(fd, [buffer]):
-                hasher.update(view[:count])
+                hash_.update(view[:count])
         finally:
             os.close(fd)
-        if hasher.hexdigest() != digest.hex:
+        if hash_.hexdigest() != digest.hex:
             raise self._corrupt(digest)
 
     def writer(self, algorithm: str) -> BlobWriter:
@@ -119,7 +119,7 @@ class BlobWriter:
         self._algorithm = algorithm
         self._lease = lease
         self._faults = faults
-        self._hasher = hashlib.new(algorithm) if algorithm else None
+        self._hasher = hasher(algorithm) if algorithm else None
         self._size = 0
         self._path = ""
         self._fd = -1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from builder.errors import StoreError
+from builder.hashing import sha256
 from builder.layers.ownerform import form
 from builder.oci.digest import Descriptor, Digest
 from builder.store.files import move_folder, read_file, write_file
@@ -58,7 +58,7 @@ class Layers:
             os.rename(temporary, self._index(str(diff_id)))
             connection.execute(
                 "INSERT OR REPLACE INTO layers (diff_id, size, index_digest) VALUES (?, ?, ?)",
-                (str(diff_id), size, hashlib.sha256(index).hexdigest()),
+                (str(diff_id), size, sha256(index).hexdigest()),
             )
             self._durability.mark(connection, "layer", str(diff_id))
 
@@ -83,7 +83,7 @@ class Layers:
             row = None
         if row is None:
             raise StoreError(f"the index of layer {diff_id} is missing from the store", hint=hint)
-        if hashlib.sha256(data).hexdigest() != row[0]:
+        if sha256(data).hexdigest() != row[0]:
             raise StoreError(f"the index of layer {diff_id} is corrupt", hint=f"remove {path}, then {hint}")
         return data
 
