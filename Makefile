@@ -1,6 +1,6 @@
 # make demo, make test: each sets up all that it needs (see .ci/) and touches nothing outside this folder but Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: corpus machine containers rungs help demo test test-pythons check docs setup clean web vertx bench profile bench-scale bench-registry times soak faults escapes kills
+.PHONY: grammar corpus machine containers rungs help demo test test-pythons check docs setup clean web vertx bench profile bench-scale bench-registry times soak faults escapes kills
 MAKEFLAGS += --no-print-directory
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -40,6 +40,9 @@ vertx: .venv/.ready ## build sample_projects/vertx, a classic first Dockerfile, 
 	@sample_projects/vertx/prepare
 	$(PYBUILD) -t vertx --build-context example/vertx3:3.3.1=$(BASES)/vertx sample_projects/vertx
 	$(PYBUILD) run vertx
+
+grammar: .venv/.ready ## make the parser's tables of grammar/dockerfile.lark anew
+	@.venv/bin/python -c "from builder.dockerfile import grammar; open(grammar.tables_path(), 'w').write(grammar.generated())"
 
 test: setup ## run the whole test suite
 	@.ci/suite .venv/bin/python

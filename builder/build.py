@@ -199,22 +199,11 @@ def _parse(source: SourceFile, store: Store, new: Callable[[], None] = lambda: N
     def parse() -> Dockerfile:
         if "RUN" in source.text.upper():
             new()
-        _warm_parser(store)
         from builder.dockerfile.syntax import parse
 
         return parse(source)
 
     return _cached_tree("", source, store, parse)
-
-
-def _warm_parser(store: Store) -> None:
-    """Give the parser the tables that an earlier build kept, or keep those of this one."""
-    from builder.dockerfile import grammar
-
-    key = f"grammar:{grammar.version()}"
-    kept = store.ast(key)
-    if kept is None or not grammar.restore(kept):
-        store.put_ast(key, grammar.tables())
 
 
 def _parse_trigger(text: str, store: Store | None) -> Instruction:

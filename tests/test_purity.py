@@ -49,7 +49,7 @@ COMPUTES = {
     *("difflib", "lzma", "unicodedata", "urllib.parse", "zlib"),
 }
 READS_A_FILE = {"dockerfile/grammar.py": ("os", "open")}
-"""The grammar comes with the program; lark is imported when the first Dockerfile is parsed."""
+"""The grammar comes with the program, and so do its tables; lark is imported where those are not the grammar's."""
 
 
 def sources() -> list[Path]:

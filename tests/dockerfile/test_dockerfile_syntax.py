@@ -398,23 +398,22 @@ def _python(code: str, path: str) -> str:
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def test_lark_is_imported_by_the_first_parse_alone() -> None:
+def test_no_parse_imports_lark() -> None:
     code = (
         "import sys\n"
         "from builder.dockerfile import codec, printer, source, syntax\n"
         "from builder.errors import SourceFile\n"
-        "print('lark' in sys.modules)\n"
         "syntax.parse(SourceFile('D', 'FROM a'))\n"
         "print('lark' in sys.modules)\n"
     )
-    assert _python(code, ROOT) == "False\nTrue\n"
+    assert _python(code, ROOT) == "False\n"
 
 
 def test_the_grammar_is_found_inside_an_installed_package(tmp_path: object) -> None:
     site = os.path.join(str(tmp_path), "site")
     for folder in ("dockerfile", "grammar"):
         os.makedirs(os.path.join(site, "builder", folder))
-    for name in ("__init__.py", "errors.py", "values.py"):
+    for name in ("__init__.py", "canonical.py", "errors.py", "hashing.py", "values.py"):
         shutil.copy(os.path.join(ROOT, "builder", name), os.path.join(site, "builder", name))
     folder = os.path.join(ROOT, "builder", "dockerfile")
     for name in os.listdir(folder):
@@ -427,25 +426,3 @@ def test_the_grammar_is_found_inside_an_installed_package(tmp_path: object) -> N
         "print(grammar.path(), len(syntax.parse(SourceFile('D', 'FROM a')).instructions))\n"
     )
     assert _python(code, site) == f"{site}/builder/grammar/dockerfile.lark 1\n"
-
-
-def test_tables_that_were_kept_parse_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A parser made of kept tables gives the same tokens and the same mismatches; damaged tables make none."""
-    lines = ["FROM --platform=a b AS c", 'RUN --mount=type=bind,x=y echo "a b" d', "COPY --from=x a b ", "RUN --", "FROM"]
-
-    def read() -> list[object]:
-        found: list[object] = []
-        for line in lines:
-            try:
-                found.append(grammar.tokens(line.partition(" ")[2], "\\"))
-            except grammar.SyntaxMismatch as error:
-                found.append(error.offset)
-        return found
-
-    expected = read()
-    kept = grammar.tables()
-    monkeypatch.setattr(grammar, "_made", {})
-    assert not grammar.restore(kept[:-1])
-    assert not grammar.restore(b"")
-    assert grammar.restore(kept)
-    assert read() == expected
