@@ -60,8 +60,11 @@ def compare(a: Opened, b: Opened, store: Store, roots: Roots, scratch: str, opti
     pairs = align(_lines(left), _lines(right))
     files: Iterable[FileChange] = ()
     left_out: tuple[str, ...] = ()
-    if left.diff_ids != right.diff_ids:
-        shelf = Shelf(scratch, roots)
+    shelf = Shelf(scratch, roots)
+    differ = left.diff_ids != right.diff_ids
+    for image in (a, b):
+        shelf.check(image, keep=differ)
+    if differ:
         stacks = shelf.stack(a), shelf.stack(b)
         left_out = tuple(_left_out(shelf))
         pairs = [_with_form(pair, *stacks) for pair in pairs]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from shlex import quote
 
 from builder.build import build
 from builder.cli import diff_formats
@@ -22,6 +23,7 @@ from builder.engine.roots import Roots
 from builder.errors import MismatchError, UsageError
 from builder.events import BuildWarning
 from builder.plan import recorded
+from builder.reading import NAMES
 from builder.store.store import Store
 
 TYPE_CHECKING = False
@@ -34,7 +36,11 @@ if TYPE_CHECKING:
     from builder.engine.sides import Opened
     from builder.events import Emit
     from builder.plan.recorded import BuildRequest, Difference
+    from builder.request import Request
     from builder.verify.comparison import Require
+
+    Flags = tuple[tuple[str, str], ...]
+    """Names and values."""
 
 _SHM_SIZE = 64 << 20
 _SHOWN = 20
@@ -82,27 +88,34 @@ def _compared(
         folders = [os.path.join(scratch, each) for each in ("image", "layers")]
         for each in folders:
             os.mkdir(each)
+        asked = bool(platforms(parsed, environment))
         platform = any_platform(platforms(parsed, environment))
-        image = opened_image(name, parsed, environment, store, platform, folders[0], stack, asked=True, with_request=True)
+        image = opened_image(name, parsed, environment, store, platform, folders[0], stack, asked=asked, with_request=True)
         then = _said(image, store, emit)
         if then is not None:
             _require_contexts(then, parsed, image.name)
-        request = request_of(with_recorded(parsed, folder, then) if then else parsed, environment, environ)
+        flags: Flags = ()
+        request = request_of(parsed, environment, environ)
+        if then is not None:
+            flags = recorded_flags(parsed, folder, then)
+            request = _requested(parsed, flags, image.name, environment, environ)
         if request.others:
             raise UsageError("one platform is verified at a time", hint="choose one by --platform")
         # The image may well be the same: then it goes on saying what it said.
         built = build(request._replace(is_recorded=False, no_cache=True), store, emit)
         record = chosen(str(built.id), find_all(str(built.id), store), store, request.platform, asked=False)
-        # What a tag of the store stands for has no manifest before an output is asked for: the config is the proof.
         found = compare(image, sides.of_store(request.context, record, store), store, Roots(store), folders[1], options)
         if image.config == store.read_blob(record.config, CONFIG_LIMIT):
-            found = found._replace(verdict="identical", fields=())
+            # The config is the proof, as the layers are what it says: how they are packed is the output's, not the source's.
+            found = found._replace(verdict="identical")
         now = recorded.parse(built.request)
     others = recorded.differences(then, now) if then is not None else ()
-    fields = {"request": _object(then, others)}
-    more = _text(then, others)
+    fields = {"request": _object(then, others, flags)}
+    more = _text(then, others, flags)
     if then is not None and not others and found.verdict != "identical":
         more += f"  so a step does not come out the same again: pybuild verify {folder} says which, and why\n"
+    if any(each.kind == "base" for each in others) and not parsed.flag("locked") and _has_lock(folder, request.dockerfile):
+        more += "  a lock file lies beside the Dockerfile: with --locked the images are those that it names\n"
     sys.stdout.write(formatted(found, require, limit, parsed.text("format"), more, fields))
     sys.stdout.flush()
     return 0 if found.meets(require) else MismatchError.exit_code
@@ -134,8 +147,40 @@ def _said(image: Opened, store: Store, emit: Emit) -> BuildRequest | None:
         return None
 
 
-def with_recorded(parsed: Parsed, folder: str, said: BuildRequest) -> Parsed:
-    """The command line with the flags of the image's own build, where they are not given."""
+def _has_lock(folder: str, dockerfile: str) -> bool:
+    return any(os.path.isfile(f"{name}.lock") for name in [dockerfile or os.path.join(folder, each) for each in NAMES])
+
+
+def _requested(parsed: Parsed, flags: Flags, name: str, environment: Environment, environ: Mapping[str, str]) -> Request:
+    """What the image says that it was built by. Raises UsageError where that cannot be, or is not to be had for the asking."""
+    if ("network", "host") in flags and "network.host" not in parsed.texts("allow"):
+        raise UsageError(
+            f"'{name}' was built with the host's network, which no image gets by its own word",
+            hint="say --allow network.host to build it so, or --network=default to build it without",
+        )
+    try:
+        return request_of(with_flags(parsed, flags), environment, environ)
+    except UsageError as error:
+        # The flags that were given have been looked at: it is one of the image's.
+        raise UsageError(f"what '{name}' says of its build cannot be: {error.message}", hint=error.hint) from error
+
+
+def with_flags(parsed: Parsed, flags: Flags) -> Parsed:
+    """The command line with these flags and their values, too."""
+    values = dict(parsed.values)
+    for flag, value in flags:
+        if flag != "build-arg":
+            values[flag] = (*values[flag], value)
+    # Of arguments a later one of the same name wins: those that were given.
+    args = (*(value for flag, value in flags if flag == "build-arg"), *parsed.values["build-arg"])
+    return parsed._replace(values={**values, "build-arg": args})
+
+
+def recorded_flags(parsed: Parsed, folder: str, said: BuildRequest) -> Flags:
+    """The flags of the image's own build, with their values, that are not given otherwise."""
+    given = parsed.pairs("build-arg")
+    # Without -f a Dockerfile counts before a Containerfile.
+    named = said.path not in ("", NAMES[0]) and (said.path != NAMES[1] or os.path.lexists(os.path.join(folder, said.path)))
     wanted: dict[str, tuple[str, ...]] = {
         "target": (said.target,) if said.target else (),
         "label": tuple(f"{name}={value}" for name, value in said.labels),
@@ -145,18 +190,18 @@ def with_recorded(parsed: Parsed, folder: str, said: BuildRequest) -> Parsed:
         "add-host": tuple(f"{name}:{address}" for name, address in said.hosts),
         "shm-size": (str(said.shm_size),) if said.shm_size != _SHM_SIZE else (),
         "ulimit": tuple(f"{name}={soft}:{hard}" for name, soft, hard in said.ulimits),
-        "file": (os.path.join(folder, said.path),) if said.path not in ("", "Dockerfile", "Containerfile") else (),
+        "file": (os.path.join(folder, said.path),) if named else (),
     }
-    values = {name: parsed.values[name] or value for name, value in wanted.items()}
-    # A later one of the same name wins.
-    args = (*(f"{name}={value}" for name, value in said.args), *parsed.values["build-arg"])
-    return parsed._replace(values={**parsed.values, **values, "build-arg": args})
+    args = tuple(("build-arg", f"{name}={value}") for name, value in said.args if name not in given)
+    return (*((flag, value) for flag, values in wanted.items() if not parsed.values[flag] for value in values), *args)
 
 
-def _text(then: BuildRequest | None, others: tuple[Difference, ...]) -> str:
+def _text(then: BuildRequest | None, others: tuple[Difference, ...], flags: Flags) -> str:
     if then is None:
         return ""
     head = f"\nthe request of the image is {then.digest}, made of the contents {then.root}\n"
+    if told := [f"--{flag}={value}" for flag, value in flags if flag not in ("platform", "file")]:
+        head += f"  with the flags of its own build: {diff_formats.safe(' '.join(map(quote, told)))}\n"
     if not others:
         return f"{head}  this one is the same\n"
     return head + "".join(map(_told, others))
@@ -172,11 +217,12 @@ def _told(each: Difference) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _object(then: BuildRequest | None, others: tuple[Difference, ...]) -> dict[str, object] | None:
+def _object(then: BuildRequest | None, others: tuple[Difference, ...], flags: Flags) -> dict[str, object] | None:
     if then is None:
         return None
     differences = [
         {"kind": each.kind, "text": each.text, "files": [{"path": path, "change": how} for path, how in each.files]}
         for each in others
     ]
-    return {"digest": then.digest, "root": then.root, "differences": differences}
+    taken = [f"--{flag}={value}" for flag, value in flags]
+    return {"digest": then.digest, "root": then.root, "flags": taken, "differences": differences}

@@ -287,6 +287,10 @@ class Roots:
         is_known = self.is_foreign(top) or self._store.has_layer(top.diff_id)
         return is_known and (self._folder(top) is not None or self._store.has_tar(top.diff_id))
 
+    def is_known_as(self, diff_id: Digest, blob: Digest) -> bool:
+        """Whether the store has seen that a blob of this digest is the layer."""
+        return blob == diff_id or self._store.is_packed_in(diff_id, blob)
+
     def is_foreign(self, layer: Layer) -> bool:
         """Whether others packed it: then its times are its own."""
         return self._store.has_layer(_foreign_name(layer))

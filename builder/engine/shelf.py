@@ -1,7 +1,8 @@
-"""The layers of images that are looked into and not kept: indexed once each, and their files found where they are.
+"""The layers of images that are looked into and not kept: compared with what their config says, indexed once each, and their
+files found where they are.
 
-A layer that the store has is not read: its index is there. Any other is fetched, unpacked and indexed in a scratch folder, with
-the bounds of a pull, and once for all images that have it on the same layers.
+Of a layer that the store has, the index is there. Any other is unpacked and indexed in a scratch folder, with the bounds of a
+pull, and once for all images that have it on the same layers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from builder.engine.foreign import check_layers
 from builder.engine.indexing import indexed
 from builder.engine.roots import Root
 from builder.engine.unpacked import unpack_blob
-from builder.errors import BuildError
+from builder.errors import BuildError, UsageError
 from builder.layers.index import Tree
 from builder.layers.source import open_source
 from builder.layers.tarreader import read_tar
@@ -64,6 +65,28 @@ class Shelf:
         self._tars: dict[Digest, str] = {}
         self.left_out: dict[str, list[str]] = {}
         """By the name of an image, what its layers have that entries cannot say."""
+
+    def check(self, image: Opened, *, keep: bool) -> None:
+        """Read all layers of an image that is not the store's, and compare them with what its manifest and config say. `keep`
+        them for `stack`. Raises as `stack`."""
+        if image.fetch is None:
+            return
+        diff_ids = parse_config(image.config).diff_ids
+        check_layers(image.name, parse_config(image.config), image.layers)
+        root = Root()
+        for descriptor, diff_id in zip(image.layers, diff_ids):
+            root = root.on_top(diff_id)
+            if image.where == "registry" and self._roots.is_known_as(diff_id, descriptor.digest):
+                # What a registry gives is compared with the digest by which it is asked for.
+                continue
+            try:
+                if keep and diff_id not in self._tars and not self._roots.holds(root):
+                    self._tar(image, descriptor, diff_id)
+                else:
+                    # Each image is taken at no other's word.
+                    self._read(image, descriptor, diff_id, os.devnull)
+            except BuildError as error:
+                raise image.damaged(error) from error
 
     def stack(self, image: Opened) -> Stack:
         """Raises UsageError or RegistryError for an image that is not what it says, StoreError, and what fetching raises."""
@@ -117,13 +140,21 @@ class Shelf:
         known = self._tars.get(diff_id)
         if known is not None:
             return known
-        assert image.fetch is not None
-        blob, tar = (os.path.join(self._scratch, f"{len(self._tars)}.{kind}") for kind in ("blob", "tar"))
-        image.fetch(descriptor, blob)
-        unpack_blob(blob, descriptor, diff_id, tar)
-        os.unlink(blob)
+        tar = os.path.join(self._scratch, f"{len(self._tars)}.tar")
+        self._read(image, descriptor, diff_id, tar)
         self._tars[diff_id] = tar
         return tar
+
+    def _read(self, image: Opened, descriptor: Descriptor, diff_id: Digest, tar: str) -> None:
+        assert image.fetch is not None
+        blob = os.path.join(self._scratch, "blob")
+        image.fetch(descriptor, blob)
+        try:
+            unpack_blob(blob, descriptor, diff_id, tar)
+        except UsageError as error:
+            # That it is not what the config says: of which image, the caller knows.
+            raise BuildError(error.message, hint=error.hint) from error
+        os.unlink(blob)
 
 
 def _locate(path: bytes, tree: Tree, root: Root, layers: tuple[Shelved, ...], roots: Roots) -> Source:

@@ -125,6 +125,12 @@ def parse(text: str) -> BuildRequest:
     if dump(request) != text:
         # An edited digest, a field more, or a field less: what is believed must be all that there is.
         raise ValueError("it is not what pybuild writes: it was changed")
+    if "\\u0000" in text:
+        raise ValueError("there is a NUL in it")
+    if request.path.startswith("/") or ".." in request.path.split("/"):
+        raise ValueError("its Dockerfile lies outside of the build context")
+    if request.network not in ("default", "host", "none"):
+        raise ValueError(f"there is no network '{request.network}'")
     return request
 
 

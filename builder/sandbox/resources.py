@@ -63,8 +63,9 @@ def require(limits: Limits, rung: str | None) -> None:
                 "--ulimit locks: it cannot be set with --isolation=single-uid, which has a use of its own for it",
                 hint="leave it out: Linux has not looked at it since 2.4.25",
             )
-        if name == "nofile" and not 0 <= hard <= (most := _most_files()):
+        if name == "nofile" and not 0 <= hard <= _most_files():
             # Not even root may have more (getrlimit(2)).
+            most = _most_files()
             raise SandboxError(
                 f"--ulimit nofile: this kernel gives {most} descriptors at most (fs.nr_open), not {_text(hard)}",
                 hint=f"say --ulimit nofile={most} at most",

@@ -183,6 +183,13 @@ class Layers:
         found = [Digest.parse(row[0]) for row in self._database.all(_PACKED, str(diff_id))]
         return next((digest for digest in found if self._blobs.has(digest)), None)
 
+    def is_packed_in(self, diff_id: Digest, blob: Digest) -> bool:
+        """Whether a blob of this digest is known to be the layer, be it here or not."""
+        self._uses.add(str(diff_id))
+        tables = ("renderings", "foreign_layers")
+        queries = [f"SELECT 1 FROM {table} WHERE diff_id = ? AND digest = ?" for table in tables]
+        return any(self._database.one(query, str(diff_id), str(blob)) is not None for query in queries)
+
     def foreign(self, diff_id: Digest) -> Descriptor | None:
         self._uses.add(str(diff_id))
         row = self._database.one("SELECT media_type, digest, size FROM foreign_layers WHERE diff_id = ?", str(diff_id))

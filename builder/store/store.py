@@ -198,6 +198,10 @@ class Store:
         """A blob that the layer's tar was compressed into, where one is there."""
         return self._layers.packed_tar(diff_id)
 
+    def is_packed_in(self, diff_id: Digest, blob: Digest) -> bool:
+        """Whether a blob of this digest is known to be the layer, be it here or not."""
+        return self._layers.is_packed_in(diff_id, blob)
+
     def formless(self, diff_id: Digest) -> StoreError:
         """The error for a layer without a form that is of use here: it may have one for another kind of sandbox."""
         return self._layers.formless(diff_id)

@@ -29,7 +29,9 @@ DATE = re.compile(
 )  # fmt: skip
 """A date, a time of day, or seconds since 1970, as programs write them."""
 _TEMPORARY = re.compile(
-    rb"(?:/var)?/tmp/[A-Za-z0-9_.+-]{1,100}|(?<![A-Za-z0-9])(?:pip|tmp|npm|cc|go-build|bazel)-?[a-z-]{0,20}[-_.]?(?=[A-Za-z0-9_]*[A-Z0-9])[A-Za-z0-9_]{6,12}(?![A-Za-z0-9_])"
+    rb"(?:/var)?/tmp/[A-Za-z0-9_.+-]{1,100}|(?<![A-Za-z0-9])(?:pip|tmp|npm|cc|go-build|bazel)-?[a-z-]{0,20}[-_.]?"
+    # With a bound for each part: who wrote the text may want it to take long.
+    rb"(?=[A-Za-z0-9_]{0,11}[A-Z0-9])[A-Za-z0-9_]{6,12}(?![A-Za-z0-9_])"
 )
 _UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _TAKEN = (("random-id", _UUID, b"<id>"), ("temporary-path", _TEMPORARY, b"<path>"), ("date-in-text", DATE, b"<date>"))

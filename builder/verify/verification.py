@@ -112,6 +112,8 @@ _TIMES = frozenset(
 """Patterns that the clock alone makes."""
 
 
+_DAY = 86400
+"""Seconds."""
 _CHANCE = frozenset(
     ("hash-order", "machine-id", "private-key", "pyc-path", "random-id", "random-seed", "shadow-password", "ssh-host-keys")
 ) | {"temporary-file", "temporary-path"}
@@ -120,16 +122,28 @@ _CHANCE = frozenset(
 
 def narrowed(causes: tuple[str, ...], files: Collection[FileChange]) -> tuple[str, ...]:
     """One of the two where nobody could say whether it was the clock or chance, and the files say it. Parts of a second look
-    like chance."""
+    like chance; a number of chance may look like a date, but not each time like that of the build."""
     if causes == ("random",) and files:
         known = [{finding.pattern for finding in change.findings} for change in files if change.complete]
-        return ("clock",) if len(known) == len(files) and all(each and each <= _TIMES for each in known) else causes
+        far = any(_is_far(finding) for change in files for finding in change.findings)
+        is_clock = len(known) == len(files) and all(each and each <= _TIMES for each in known) and not far
+        return ("clock",) if is_clock else causes
     if causes != ("clock", "random"):
         return causes
     for cause, patterns in (("clock", _TIMES), ("random", _CHANCE)):
         if all(change.complete and {finding.pattern for finding in change.findings} <= patterns for change in files):
             return (cause,)
     return causes
+
+
+def _is_far(finding: Finding) -> bool:
+    """Whether it is two numbers that could be seconds, or thousandths, since 1970, and lie more than a day from each other: two
+    runs do not."""
+    one, arrow, other = finding.detail.partition(" -> ")
+    if not (arrow and one.isdigit() and other.isdigit()):
+        return False
+    seconds = [int(text[:10]) for text in (one, other)]
+    return abs(seconds[0] - seconds[1]) > _DAY
 
 
 def tainted(steps: Iterable[tuple[int, Collection[int]]], differ: Collection[int]) -> set[int]:

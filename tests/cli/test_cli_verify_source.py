@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import json
 import subprocess
 import tarfile
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from builder.plan import recorded
 from tests.conftest import Pybuild
 
 DOCKERFILE = """FROM base AS first
@@ -60,7 +64,10 @@ def test_no_flag_is_given_again(program: Pybuild, source: Path) -> None:
     digest = json.loads(program("inspect", "app").stdout)[0]["BuildRequest"]
     lines = done.stdout.splitlines()
     assert lines[0] == f"app and {source} are identical"
-    assert lines[-2].startswith(f"the request of the image is {digest}, made of the contents sha256:")
+    assert lines[-3].startswith(f"the request of the image is {digest}, made of the contents sha256:")
+    # What the image asked for by itself is told.
+    flags = ["--target=final", "--label=l=v", "--network=none", "--build-arg=A=2"]
+    assert lines[-2] == f"  with the flags of its own build: {' '.join(flags)}"
     assert lines[-1] == "  this one is the same"
 
 
@@ -234,6 +241,156 @@ def test_a_request_that_was_changed_does_not_count(
     third = Pybuild(tmp_path / "third", tmp_path)
     done = third("load", "-i", layout)
     assert done.returncode == 0 and "says of its build is not kept: it" in done.stderr
+
+
+def says(layout: Path, **changes: Any) -> None:
+    """Make the image's request another one, well formed and with its digest."""
+    index = json.loads((layout / "index.json").read_text())
+    annotations = index["manifests"][0]["annotations"]
+    request = recorded.parse(annotations["dev.pybuild.request"])._replace(**changes)
+    annotations["dev.pybuild.request"] = recorded.dump(request)
+    (layout / "index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"path": "/etc/passwd"}, "its Dockerfile lies outside of the build context"),
+        ({"path": "docker/../../secret"}, "its Dockerfile lies outside of the build context"),
+        ({"path": "a\0b"}, "there is a NUL in it"),
+        ({"network": "bogus"}, "there is no network 'bogus'"),
+    ],
+)
+def test_a_hostile_request_reads_no_other_file(changes: Any, told: str, program: Pybuild, source: Path, tmp_path: Path) -> None:
+    (source.parent / "secret").write_text("s3cret\n")
+    layout = tmp_path / "layout"
+    built(program, source, "-o", f"type=oci,tar=false,dest={layout}")
+    says(layout, **changes)
+    code, found, said = verified(program, source, f"oci:{layout}", "-f", source / "docker/app.Dockerfile", *FLAGS)
+    assert (code, found["verdict"], found["request"]) == (0, "identical", None)
+    assert f"says of its build does not count: {told}" in said and "s3cret" not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "hint"),
+    [
+        (
+            {"network": "host"},
+            "'oci:{layout}' was built with the host's network, which no image gets by its own word",
+            "say --allow network.host to build it so, or --network=default to build it without",
+        ),
+        (
+            {"hosts": (("a", "no address"),)},
+            "what 'oci:{layout}' says of its build cannot be: 'no address' in 'a:no address' is not an IP address",
+            "",
+        ),
+    ],
+)
+def test_what_an_image_asks_for_is_looked_at(
+    changes: Any, told: str, hint: str, program: Pybuild, source: Path, tmp_path: Path
+) -> None:
+    layout = tmp_path / "layout"
+    built(program, source, "-o", f"type=oci,tar=false,dest={layout}")
+    says(layout, **changes)
+    done = program("verify", "-q", "--context", source, f"oci:{layout}")
+    assert done.returncode == 2
+    assert f"error: {told.format(layout=layout)}" in done.stderr and hint in done.stderr
+
+
+def test_limits_that_no_machine_gives(program: Pybuild, source: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "layout"
+    built(program, source, "-o", f"type=oci,tar=false,dest={layout}")
+    says(layout, ulimits=(("nofile", -1, -1),))
+    done = program("verify", "-q", "--context", source, f"oci:{layout}")
+    assert done.returncode == 6
+    assert (
+        "--ulimit nofile: this kernel gives" in done.stderr and "descriptors at most (fs.nr_open), not unlimited" in done.stderr
+    )
+
+
+def test_the_host_s_network_can_be_allowed(program: Pybuild, source: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "layout"
+    built(program, source, "--network=host", "-o", f"type=oci,tar=false,dest={layout}")
+    code, found, _ = verified(program, source, f"oci:{layout}", "--allow=network.host")
+    assert (code, found["verdict"], found["request"]["differences"]) == (0, "identical", [])
+    assert "--network=host" in found["request"]["flags"]
+
+
+@pytest.mark.parametrize("kind", ["another layer", "a damaged blob"])
+def test_an_image_must_have_the_layers_that_its_config_says(kind: str, program: Pybuild, source: Path, tmp_path: Path) -> None:
+    """Its config alone proves nothing of what people run."""
+    layout = tmp_path / "layout"
+    built(program, source, "-o", f"type=oci,tar=false,dest={layout}")
+    index = json.loads((layout / "index.json").read_text())
+    blobs = layout / "blobs/sha256"
+    manifest = json.loads((blobs / index["manifests"][0]["digest"][7:]).read_text())
+    layer = manifest["layers"][-1]
+    if kind == "a damaged blob":
+        data = bytearray((blobs / layer["digest"][7:]).read_bytes())
+        data[-20] ^= 1
+        (blobs / layer["digest"][7:]).write_bytes(data)
+        told = f"the layer 'blobs/sha256/{layer['digest'][7:]}' is not {layer['digest']}"
+    else:
+        evil = put(blobs, gzip.compress(tar_of({"evil": b"evil"})))
+        told = f"the layer sha256:{evil['digest'][7:]} is not what the image's config says: sha256:"
+        manifest["layers"][-1] = {**layer, **evil}
+        index["manifests"][0] |= put(blobs, json.dumps(manifest).encode())
+        (layout / "index.json").write_text(json.dumps(index))
+    done = program("verify", "-q", "--context", source, f"oci:{layout}")
+    assert (done.returncode, done.stdout) == (2, ""), done.stdout
+    assert f"/layout' is damaged: {told}" in done.stderr
+    for pair in ([f"oci:{layout}", "app"], ["app", f"oci:{layout}"], [f"oci:{layout}", f"oci:{layout}"]):
+        done = program("diff", "--require=diff-ids", *pair)
+        assert (done.returncode, done.stdout) == (2, ""), done.stdout
+        assert f"/layout' is damaged: {told}" in done.stderr
+
+
+def put(blobs: Path, data: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256(data).hexdigest()
+    (blobs / digest).write_bytes(data)
+    return {"digest": f"sha256:{digest}", "size": len(data)}
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+def test_a_containerfile_beside_a_dockerfile(program: Pybuild, source: Path) -> None:
+    (source / "Dockerfile").write_text("FROM base\nCOPY other /other\n")
+    (source / "Containerfile").write_text("FROM base\nCOPY tool /tool\n")
+    assert program("-q", "-t", "contained", "-f", source / "Containerfile", source).returncode == 0
+    code, found, _ = verified(program, source, "contained")
+    assert (code, found["verdict"], differences(found)) == (0, "identical", [])
+
+
+def test_an_image_for_another_platform_is_built_for_it(program: Pybuild, source: Path) -> None:
+    (source / "Dockerfile").write_text("FROM scratch\nCOPY tool /tool\n")
+    assert program("-q", "-t", "other", "--platform=linux/s390x", source).returncode == 0
+    code, found, _ = verified(program, source, "other")
+    assert (code, found["verdict"], found["a"]["platform"]) == (0, "identical", "linux/s390x")
+
+
+def test_an_image_of_a_locked_build(program: Pybuild, source: Path, tmp_path: Path, busybox_base: Path) -> None:
+    """Where the name of its base moved on, the lock is named."""
+    flags = [flag for flag in FLAGS if flag not in ("--label", "l=v", "--network=none")]
+    done = program("lock", "-f", source / "docker/app.Dockerfile", *flags, source)
+    assert done.returncode == 0, done.stderr
+    built(program, source, "--locked")
+    other = tmp_path / "other"
+    subprocess.run(["cp", "-a", busybox_base, other], check=True)
+    (other / "new").write_text("new\n")
+    assert program("import", other, "base").returncode == 0
+    done = program("verify", "-q", "--context", source, "app")
+    assert done.returncode == 4
+    assert done.stdout.endswith(
+        "  a lock file lies beside the Dockerfile: with --locked the images are those that it names\n"
+    ), done.stdout + done.stderr
 
 
 def test_no_credentials_are_in_it(program: Pybuild, source: Path) -> None:
