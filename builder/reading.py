@@ -55,7 +55,12 @@ def read_dockerfile(context: str, named: str) -> SourceFile:
 def read_lock(path: str) -> SourceFile:
     """The lock file at `path`. Raises UsageError where there is none, DockerfileError when it is no text."""
     try:
-        with open(path, "rb") as file:
+        # What is no file is not waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError(
+                    f"the lock file '{os.path.normpath(path)}' is no file", hint="remove it, and run `pybuild lock`"
+                )
             data = file.read(LOCK_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(

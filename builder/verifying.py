@@ -7,12 +7,13 @@ of it. For the cause two runs are compared that differ in one circumstance alone
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import ExitStack, contextmanager, nullcontext
 
 from builder.build import build, pins_of
 from builder.cancellation import Cancellation
-from builder.causes import DAYS, Causes, Search, Situation, later, ordered, toggled
+from builder.causes import DAYS, Causes, Search, Situation, later, ordered, toggled, told_of_network
 from builder.contexts import BuildContexts
 from builder.diff import Options, explained, looked_at
 from builder.engine.executor import Result
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     _Made = Callable[[StepResult], StepResult]
 
 _NO_ROOM = "not varied: the file system, for want of room in memory (/dev/shm)"
+_NO_SPACE = "no space left on device"
 _TRIES = 2
 """How often two days have to give the same again before they count as the cause."""
 _SAME_DAY = (
@@ -95,6 +97,10 @@ class _Verifier:
         self._roots = Roots(store)
         self._done = _results(image)
         self._unvaried: dict[str, str] = {}
+        self._cramped: set[int] = set()
+        """Of steps without room in memory."""
+        self._powerful: dict[int, str] = {}
+        """Of steps that fail in a user namespace, and what they say there."""
         self._same_day: list[int] = []
         """Numbers of the steps whose programs know no other day."""
         self._scratches = 0
@@ -126,7 +132,14 @@ class _Verifier:
         ]
         if "order" in self._unvaried or not self._memory:
             self._unvaried.setdefault("order", "there is no file system in memory, at /dev/shm")
-        varied = tuple(name for name in ordered(self._wanted.variations) if name not in self._unvaried or name == "clock")
+        # Of these some steps have the variation, or a part of it.
+        partly = {"clock"}
+        if self._cramped:
+            numbers = sorted(id + 1 for id in self._cramped)
+            self._unvaried["order"] = f"for want of room in memory (/dev/shm) for {_steps(numbers)}"
+            if any(isinstance(step, RunStep) and step.id not in self._cramped for step in plan.steps):
+                partly.add("order")
+        varied = tuple(name for name in ordered(self._wanted.variations) if name not in self._unvaried or name in partly)
         unvaried = [(name, why) for name, why in self._unvaried.items() if name in self._wanted.variations]
         notes = (_SAME_DAY.format(_steps(self._same_day)),) if self._same_day else ()
         found = Verification(source.name, str(self._image.id), tuple(results), varied, tuple(unvaried), notes)
@@ -166,28 +179,46 @@ class _Verifier:
             isolation=request.isolation,
             stop=stop,
         )
-        repeater.fresh_caches = not self._wanted.keep_caches
+        repeater.caches = "looked" if self._wanted.keep_caches else "fresh"
         if request.locked:
             repeater.pins = pins_of(contexts)
         return repeater
 
     def _step(self, step: Step) -> StepResult:
         self._emit(Notice(f"verifying {step.name}"))
+        return self._repeated(step)
+
+    def _repeated(self, step: Step) -> StepResult:
         result = self._done[step.id]
         before, first = self._before(step), result.diff_id
         all_other = self._circumstances(step, self._wanted.variations)
         notes = (_NO_ROOM,) if self._does_not_fit(step) else ()
+        if said := self._powerful.get(step.id):
+            notes = (*notes, f"not varied: the sandbox, since it fails in a user namespace: {said}")
         ids = str(first or ""), str(first or "")
         same = StepResult(step.id + 1, step.name, step.span.line, "same", *ids, notes=notes)
         for _ in range(self._wanted.runs if isinstance(step, RunStep) else 1):
             with self._new_scratch(all_other) as scratch:
                 try:
                     again = self._repeater.again(step, self._done, all_other, scratch)
-                except (Interrupted, StoreError):
+                except Interrupted:
                     raise
+                except (StoreError, OSError) as error:
+                    if not (all_other.elsewhere and isinstance(step, RunStep) and _is_full(error)):
+                        raise
+                    # It writes more than it leaves. Memory is full, and not the store.
+                    self._cramped.add(step.id)
+                    return self._repeated(step)
                 except BuildError as error:
                     told = failure(error)
-                    causes = self._search(step, all_other).failing(told) if isinstance(step, RunStep) else ()
+                    if all_other.elsewhere and _NO_SPACE in told.lower():
+                        self._cramped.add(step.id)
+                        return self._repeated(step)
+                    causes = self._search(step, all_other).failing(told) if isinstance(step, RunStep) else _fetching(told)
+                    if causes == ("rung",):
+                        # Not what it gives depends on that, but whether it gives anything.
+                        self._powerful[step.id] = told
+                        return self._repeated(step)
                     return same._replace(status="failed", b="", message=told, causes=causes)
                 if again.diff_id != first:
                     return self._different(step, same, before, first, again, all_other)
@@ -202,8 +233,9 @@ class _Verifier:
         kept = self._kept(files, *sides)
         status: Status = "different" if kept or not files else "semantic"
         found = Causes(())
-        if isinstance(step, RunStep) and status == "different":
-            found = self._search(step, other).different()
+        if status == "different":
+            # Of COPY and ADD the sources alone can be others now.
+            found = self._search(step, other).different() if isinstance(step, RunStep) else Causes(("since",))
         causes = narrowed(found.names, kept)
         notes = found.notes if causes == found.names else ()
         return same._replace(
@@ -309,6 +341,8 @@ class _Verifier:
 
     def _is_roots_alone(self, step: Step) -> bool:
         """Whether it has what no user namespace has: devices, or its powers."""
+        if step.id in self._powerful:
+            return True
         made = self._done[step.id].diff_id
         entries = self._roots.entries(self._before(step).on_top(made).layers[-1]) if made else ()
         insecure = isinstance(step, RunStep) and step.security == "insecure"
@@ -318,7 +352,11 @@ class _Verifier:
         """Whether there is no room in memory for what the step starts from, though there is a file system there."""
         if "order" not in self._wanted.variations or "order" in self._unvaried or not isinstance(step, RunStep):
             return False
-        return not self._memory or not fits(self._repeater.to_copy(step, self._done))
+        if not self._memory:
+            return True
+        if step.id not in self._cramped and not fits(self._repeater.to_copy(step, self._done)):
+            self._cramped.add(step.id)
+        return step.id in self._cramped
 
     @contextmanager
     def _new_scratch(self, circumstances: Circumstances) -> Iterator[str]:
@@ -331,6 +369,17 @@ class _Verifier:
             from builder.store.removal import remove_tree
 
             remove_tree(folder)
+
+
+def _is_full(error: StoreError | OSError) -> bool:
+    """Whether it came of a file system without room."""
+    causes = (error, error.__cause__)
+    return any(isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT) for each in causes)
+
+
+def _fetching(said: str) -> tuple[str, ...]:
+    """Why an ADD or a COPY fails the second time."""
+    return ("network",) if told_of_network(said) else ("since",)
 
 
 def _steps(numbers: Sequence[int]) -> str:

@@ -144,6 +144,8 @@ def _remote(name: str, value: str, shown: str) -> ContextSpec | None:
         raise UsageError(f"{shown}: {error.message}", hint=error.hint) from None
     if scheme.isascii() and scheme.replace("-", "").replace("+", "").isalnum():
         hint = "give the path alone" if scheme == "file" else _KINDS
+        if scheme == "docker":
+            hint += "; an image of a registry is compared with a source by: pybuild verify --context DIR docker://NAME"
         raise UsageError(f"{shown}: there are no contexts by {scheme}://", hint=hint)
     return None
 

@@ -55,7 +55,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         os.mkdir(layers)
         found = compare(images[0], images[1], store, Roots(store), layers, options)
     shown = _FILES_SHOWN if limit is None else limit
-    sys.stdout.write(formatted(found, require, shown, parsed.text("format")))
+    sys.stdout.write(formatted(found, require, shown, parsed, environment))
     sys.stdout.flush()
     return 0 if found.meets(require) else MismatchError.exit_code
 
@@ -73,13 +73,21 @@ def _require(parsed: Parsed) -> Require:
             return "manifest"
 
 
-def formatted(found: Comparison, require: Require, limit: int, form: str | None, more: str = "", fields: Fields = None) -> str:
+def formatted(
+    found: Comparison,
+    require: Require,
+    limit: int,
+    parsed: Parsed,
+    environment: Environment,
+    more: str = "",
+    fields: Fields = None,
+) -> str:
     """`more` is a text behind what is told, `fields` the same for JSON."""
-    match form:
+    match parsed.text("format"):
         case "json":
             return diff_formats.as_json(found, require, limit, fields)
         case "github":
-            return diff_formats.as_github(found, require, limit, more)
+            return diff_formats.as_github(found, require, limit, more, environment.workspace, parsed.command)
         case _:
             return diff_formats.text(found, limit) + more
 

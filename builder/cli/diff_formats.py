@@ -132,17 +132,19 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def as_github(found: Comparison, require: Require, limit: int, more: str = "") -> str:
-    """An annotation for each layer that differs and whose line is known, or one for all; the text, and `more`, behind them."""
+def as_github(found: Comparison, require: Require, limit: int, more: str, workspace: str, command: str) -> str:
+    """An annotation for each layer that differs and whose line is known, or one for all; the text, and `more`, behind them.
+    `command` is the one that says it, `workspace` the folder of the repository."""
     if found.meets(require):
         return workflow.before([], text(found, limit) + more)
     files = [f"/{show(change.path)}" for change in found.files[:3]]
     what = [field.field for field in found.fields[:3]] + [_count(len(found.files), "file")] * bool(found.files) + files
     message = f"{found.a.name} and {found.b.name} are {WORDS[found.verdict]}: {', '.join(what)}"
     sides = [found.b.layers[pair.b] for pair in found.layers if pair.by != "diff-id" and pair.b is not None]
-    places = dict.fromkeys((side.made.dockerfile, side.made.line) for side in sides if side.made.line)
+    lines = [(side.made.dockerfile, side.made.line) for side in sides if side.made.line]
+    places = dict.fromkeys((workflow.placed(file, workspace), line) for file, line in lines)
     return workflow.before(
-        [annotation(message, "pybuild diff", *place) for place in places or [("", 0)]], text(found, limit) + more
+        [annotation(message, f"pybuild {command}", *place) for place in places or [("", 0)]], text(found, limit) + more
     )
 
 

@@ -8,7 +8,7 @@ import json
 from builder.cli import workflow
 from builder.cli.diff_formats import annotation, change_fields, change_lines, safe
 from builder.verify.patterns import PATTERNS
-from builder.verify.verification import CAUSES, VARIATIONS, fix
+from builder.verify.verification import CAUSES, VARIATIONS, fix, is_advice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def _lines(found: Verification, limit: int) -> Iterator[str]:
     for step in found.steps:
         yield f"{_MARKS[step.status]} {found.dockerfile}:{step.line}: {step.name}{_said(step)}"
         patterns = {name: PATTERNS[name] for name in _patterns(step) if name in PATTERNS}
-        yield from _causes(step, advise=not any(pattern.fix for pattern in patterns.values()))
+        advice = {name for name, pattern in patterns.items() if pattern.fix and is_advice(name, step.causes)}
+        yield from _causes(step, advise=not advice)
         yield from (f"    note: {note}" for note in step.notes)
         for change in step.files[:limit]:
             yield from (f"  {line}" for line in change_lines(_shipped(change)))
@@ -44,7 +45,7 @@ def _lines(found: Verification, limit: int) -> Iterator[str]:
             yield f"    {len(step.files) - limit} more files differ (--limit)"
         for name, pattern in patterns.items():
             yield f"    {pattern.cause} [{name}]"
-            yield from [f"      fix: {pattern.fix}"] if pattern.fix else []
+            yield from [f"      fix: {pattern.fix}"] if name in advice else []
     if found.varied:
         yield f"varied: {', '.join(VARIATIONS[name] for name in found.varied)}"
     yield from (f"not varied: {VARIATIONS[name]}: {reason}" for name, reason in found.unvaried)

@@ -116,7 +116,7 @@ def _compared(
         more += f"  so a step does not come out the same again: pybuild verify {folder} says which, and why\n"
     if any(each.kind == "base" for each in others) and not parsed.flag("locked") and _has_lock(folder, request.dockerfile):
         more += "  a lock file lies beside the Dockerfile: with --locked the images are those that it names\n"
-    sys.stdout.write(formatted(found, require, limit, parsed.text("format"), more, fields))
+    sys.stdout.write(formatted(found, require, limit, parsed, environment, more, fields))
     sys.stdout.flush()
     return 0 if found.meets(require) else MismatchError.exit_code
 

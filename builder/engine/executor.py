@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from builder.engine.pins import Pins
     from builder.engine.remotes import Remotes
     from builder.engine.roots import Roots, Use
+    from builder.engine.runmounts import Caches
     from builder.engine.selection import Picked
     from builder.engine.sources import Contexts, SourceTree
     from builder.engine.work import Worker
@@ -123,8 +124,8 @@ class Executor:
         self.pins: Pins | None = None
         """What remote sources are taken to be; set before the first step."""
         self._worker: Worker | None = None
-        self.fresh_caches = False
-        """Whether cache mounts begin anew in each step; set before the first one."""
+        self.caches: Caches = "used"
+        """What becomes of cache mounts (`MountTools`); set before the first step."""
         self._rung_class = ""
         self._closed = False
 
@@ -377,7 +378,7 @@ class Executor:
                     self._isolation,
                     self.stop,
                     self._groups,
-                    fresh_caches=self.fresh_caches,
+                    caches=self.caches,
                 )
             return self._worker
 

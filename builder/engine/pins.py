@@ -150,7 +150,9 @@ class Locked:
 
 def moved(name: str, pin: ImagePin, error_hint: str | None) -> str:
     """The hint where what a lock names is not to be had."""
-    hint = f"the lock pins '{familiar(pin.name)}' to {value(pin)}: if it was not edited, the registry has lost it"
+    hint = f"the lock pins '{familiar(pin.name)}' to {value(pin)}"
+    if error_hint is None or "--offline" not in error_hint:
+        hint += ": if it was not edited, the registry has lost it"
     return f"{hint}; `pybuild lock --upgrade={name}` takes what is there now" + (f" ({error_hint})" if error_hint else "")
 
 

@@ -23,6 +23,7 @@ from builder.layers.folder import materialise
 from builder.layers.index import Tree
 from builder.layers.scan import scan
 from builder.layers.tarwriter import write_layer
+from builder.plan.mounts import CacheMount
 from builder.plan.steps import RunStep
 from builder.sandbox.spec import FileMount, OverlayMount, ScriptMount
 from builder.store.removal import remove_tree
@@ -30,7 +31,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from builder.engine.container import Prepared
     from builder.engine.executor import Result, _Job
@@ -54,6 +55,8 @@ _YOUNG = 60
 """Seconds in which a folder that was just made gets its lock, however busy the machine is."""
 _SHARE = 2
 """The part of the memory's file system that copies may take: one half."""
+_UNSEEN = 8 << 20
+"""Bytes that a command may write and remove again."""
 _LIBRARY = "/dev/verify/libfaketime.so.1"
 _DAY = "/dev/verify/day"
 _WORDS = 3
@@ -106,13 +109,14 @@ class Repeater(Executor):
         if not circumstances.network:
             step = step._replace(network="none")
         mounted = self._mounted(step, done)
+        caches = {mount.target for mount in step.mounts if isinstance(mount, CacheMount)}
         items = self._work().repeat(
             step,
             number,
             root,
             mounted,
             scratch,
-            lambda prepared: self._other(prepared, circumstances, root, mounted),
+            lambda prepared: self._other(prepared, circumstances, root, mounted, caches),
             user_namespace=circumstances.user_namespace,
         )
         if not items:
@@ -126,7 +130,12 @@ class Repeater(Executor):
         return Repeated(summary.diff_id, entries, sources)
 
     def _other(
-        self, prepared: Prepared, circumstances: Circumstances, root: Root, sources: tuple[MountSource | None, ...]
+        self,
+        prepared: Prepared,
+        circumstances: Circumstances,
+        root: Root,
+        sources: tuple[MountSource | None, ...],
+        caches: Collection[str],
     ) -> Prepared:
         spec, folders = prepared.spec, prepared.folders
         if circumstances.elsewhere or circumstances.shifted:
@@ -135,7 +144,7 @@ class Repeater(Executor):
             spec = spec._replace(lowers=tuple(moved.get(folder, folder) for folder in spec.lowers))
             folders = copies
             if sources:
-                spec = spec._replace(mounts=self._moved(spec.mounts, sources, circumstances))
+                spec = spec._replace(mounts=self._moved(spec.mounts, sources, caches, circumstances))
         if circumstances.one_cpu:
             spec = spec._replace(cpus=(min(os.sched_getaffinity(0)),))
         spec = spec._replace(pids_taken=_PIDS if circumstances.pids else 0, random_addresses=circumstances.random_addresses)
@@ -152,9 +161,13 @@ class Repeater(Executor):
         return prepared._replace(spec=spec, folders=folders)
 
     def _moved(
-        self, mounts: tuple[Mount, ...], sources: tuple[MountSource | None, ...], circumstances: Circumstances
+        self,
+        mounts: tuple[Mount, ...],
+        sources: tuple[MountSource | None, ...],
+        caches: Collection[str],
+        circumstances: Circumstances,
     ) -> tuple[Mount, ...]:
-        """The mounts, with copies of what bind mounts show."""
+        """The mounts, with copies of what bind mounts show; `caches` are the targets of cache mounts."""
         layers: dict[str, tuple[Root, int]] = {}
         for source in sources:
             if isinstance(source, FromStack):
@@ -168,15 +181,19 @@ class Repeater(Executor):
             return self._copy_of_context(folder, circumstances)
 
         return tuple(
-            mount._replace(lowers=tuple(map(copied, mount.lowers))) if isinstance(mount, OverlayMount) else mount
+            mount._replace(lowers=tuple(map(copied, mount.lowers)))
+            if isinstance(mount, OverlayMount) and mount.target not in caches
+            else mount
             for mount in mounts
         )
 
     def to_copy(self, step: RunStep, done: Mapping[int, Result]) -> int:
-        """Bytes that a command which is to find its files in memory takes there, beside what is there already."""
+        """Bytes that a command which is to find its files in memory takes there, and writes there as it did the first time,
+        beside what is there already."""
         copied = {name.partition("-")[0] for name in os.listdir(self.memory)}
         layers = set(done[step.parent].root.layers)
-        size = 0
+        made = done[step.id].root.layers[len(done[step.parent].root.layers) :]
+        size = _UNSEEN + sum(map(self._roots.layer_size, made))
         for source in self._mounted(step, done):
             if isinstance(source, FromStack):
                 layers |= set(source.root.layers)

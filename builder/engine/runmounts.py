@@ -7,6 +7,7 @@ a context are copied once a build, and those of a stage are not copied at all.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from contextlib import ExitStack
@@ -33,6 +34,7 @@ from builder.sandbox import spec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Literal
 
     from builder.cancellation import Cancellation
     from builder.engine.mountsources import MountSource
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from builder.plan.mounts import Mount
     from builder.plan.steps import RunStep
     from builder.store.store import Scratch, Store
+
+    Caches = Literal["used", "fresh", "looked"]
 
 _TOLD_AFTER, _TOLD_EVERY = 1.0, 60.0
 """Seconds of a wait, in the step's log."""
@@ -90,13 +94,13 @@ def _below(item: Item) -> Item:
 
 
 class MountTools:
-    """What the steps of a build share for their mounts. Close it: it may have started agents. With `fresh_caches` caches begin
-    anew in each step, and nothing is kept of them."""
+    """What the steps of a build share for their mounts. Close it: it may have started agents. Of `fresh` caches each begins
+    anew in each step, `looked` ones are as the store has them; nothing is kept of what either is given."""
 
     def __init__(
-        self, store: Store, roots: Roots, emit: Emit, provided: Provided, stop: Cancellation, *, fresh_caches: bool = False
+        self, store: Store, roots: Roots, emit: Emit, provided: Provided, stop: Cancellation, *, caches: Caches = "used"
     ) -> None:
-        self.fresh_caches = fresh_caches
+        self.caches = caches
         self.store = store
         self.roots = roots
         self.emit = emit
@@ -197,7 +201,7 @@ class RunMounts:
         strictness = ("shared", "private", "locked")
         taken: dict[tuple[str, str], str] = {}
         for id, base, mount, source in sorted(caches, key=lambda each: each[:2]):
-            if (id, base) not in taken and self._tools.fresh_caches:
+            if (id, base) not in taken and self._tools.caches == "fresh":
                 taken[id, base] = self._new_folder("cache")
                 self._fill(mount, source, taken[id, base])
             elif (id, base) not in taken:
@@ -212,7 +216,12 @@ class RunMounts:
                 self._stack.callback(use.release)
                 taken[id, base] = use.path
             path = taken[id, base]
-            self._attach(mount, spec.BindMount(path, mount.target, mount.readonly), is_folder=True)
+            made: spec.Mount = spec.BindMount(path, mount.target, mount.readonly)
+            if self._tools.caches == "looked":
+                upper, work = self._new_folder("upper"), self._new_folder("work")
+                _look_alike(path, upper)
+                made = spec.OverlayMount((path,), upper, work, "", mount.target, mount.readonly)
+            self._attach(mount, made, is_folder=True)
 
     def _holder(self) -> str:
         return f"process {os.getpid()}, in {redact(self._step.name)}"
@@ -263,6 +272,14 @@ class RunMounts:
             os.chown(socket, mount.uid, mount.gid)
         os.chmod(socket, mount.mode & 0o777)
         self._attach(mount, spec.BindMount(socket, mount.target), is_folder=False)
+
+
+def _look_alike(folder: str, upper: str) -> None:
+    """The upper's root *is* what is shown: give it mode, owner and the note of one of the folder."""
+    shutil.copystat(folder, upper)
+    if not noted():
+        status = os.stat(folder)
+        os.chown(upper, status.st_uid, status.st_gid)
 
 
 def _told(error: BuildError, mount: Mount) -> None:

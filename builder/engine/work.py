@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from builder.engine.placement import Alone
     from builder.engine.provided import Provided
     from builder.engine.roots import Root, Roots, Use
-    from builder.engine.runmounts import MountTools
+    from builder.engine.runmounts import Caches, MountTools
     from builder.engine.selection import Picked
     from builder.errors import Span
     from builder.events import Emit
@@ -84,7 +84,7 @@ class Worker:
         stop: Cancellation,
         groups: Groups | None = None,
         *,
-        fresh_caches: bool = False,
+        caches: Caches = "used",
     ) -> None:
         self._store = store
         self._roots = roots
@@ -93,7 +93,7 @@ class Worker:
         self._isolation = isolation
         self._stop = stop
         self._groups = groups
-        self._fresh_caches = fresh_caches
+        self._caches = caches
         self._lock = threading.Lock()
         self._networks = Networks(isolation, lambda message: emit(BuildWarning("WeakerSandbox", message)))
         self._launchers: dict[bool, Launcher] = {}
@@ -297,7 +297,7 @@ class Worker:
                 raise Interrupted(signal.SIGINT)
             if self._mounting is None:
                 self._mounting = MountTools(
-                    self._store, self._roots, self._emit, self._provided, self._stop, fresh_caches=self._fresh_caches
+                    self._store, self._roots, self._emit, self._provided, self._stop, caches=self._caches
                 )
             return self._mounting
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from typing import Literal
 
-    from builder.verify.difference import FileChange
+    from builder.verify.difference import FileChange, Finding
 
     Status = Literal["same", "semantic", "different", "tainted", "failed"]
 
@@ -124,26 +124,28 @@ def narrowed(causes: tuple[str, ...], files: Collection[FileChange]) -> tuple[st
     """One of the two where nobody could say whether it was the clock or chance, and the files say it. Parts of a second look
     like chance; a number of chance may look like a date, but not each time like that of the build."""
     if causes == ("random",) and files:
-        known = [{finding.pattern for finding in change.findings} for change in files if change.complete]
-        far = any(_is_far(finding) for change in files for finding in change.findings)
-        is_clock = len(known) == len(files) and all(each and each <= _TIMES for each in known) and not far
-        return ("clock",) if is_clock else causes
+        known = [set(map(_pattern, change.findings)) for change in files if change.complete]
+        return ("clock",) if len(known) == len(files) and all(each and each <= _TIMES for each in known) else causes
     if causes != ("clock", "random"):
         return causes
     for cause, patterns in (("clock", _TIMES), ("random", _CHANCE)):
-        if all(change.complete and {finding.pattern for finding in change.findings} <= patterns for change in files):
+        if all(change.complete and set(map(_pattern, change.findings)) <= patterns for change in files):
             return (cause,)
     return causes
 
 
-def _is_far(finding: Finding) -> bool:
-    """Whether it is two numbers that could be seconds, or thousandths, since 1970, and lie more than a day from each other: two
-    runs do not."""
+def _pattern(finding: Finding) -> str:
+    """Two numbers that could be seconds, or thousandths, since 1970, are none where they lie more than a day from each other:
+    two runs do not."""
     one, arrow, other = finding.detail.partition(" -> ")
-    if not (arrow and one.isdigit() and other.isdigit()):
-        return False
-    seconds = [int(text[:10]) for text in (one, other)]
-    return abs(seconds[0] - seconds[1]) > _DAY
+    if arrow and one.isdigit() and other.isdigit() and abs(int(one[:10]) - int(other[:10])) > _DAY:
+        return "random-id"
+    return finding.pattern
+
+
+def is_advice(pattern: str, causes: Collection[str]) -> bool:
+    """Whether what helps against the pattern helps against these causes of a step, too: what looks like a date may be none."""
+    return pattern not in _TIMES or not causes or bool({"clock", "unknown", "together", "since"} & set(causes))
 
 
 def tainted(steps: Iterable[tuple[int, Collection[int]]], differ: Collection[int]) -> set[int]:

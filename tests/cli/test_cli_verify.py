@@ -191,6 +191,80 @@ def test_what_cache_mounts_had(program: Pybuild, tmp_path: Path) -> None:
     assert verified(program, used, "--keep-cache-mounts", code=0)["verdict"] == "identical"
 
 
+def test_kept_cache_mounts_are_looked_at_and_not_written_to(program: Pybuild, tmp_path: Path) -> None:
+    """Each repetition finds them as the build left them, and the next build, too."""
+    mount = "--mount=type=cache,target=/c,mode=0711,uid=5"
+    folder = context(
+        tmp_path,
+        f"{mount} echo line >> /c/n; stat -c %A:%u:%g /c > /mode; touch /c/$(wc -l < /c/n)",
+        f"{mount} cat /c/n; echo line >> /c/n; wc -l < /c/n > /n",
+    )
+    found = verified(program, folder, "--keep-cache-mounts")
+    assert [step["status"] for step in found["steps"]] == ["same", "different"] and causes(found, 1) == ["since"]
+    # One line by each step of the first build.
+    (folder / "Dockerfile").write_text(f"FROM base\nRUN {mount} wc -l < /c/n > /seen; ls -l /c/n\n")
+    seen = program("--progress=plain", "-o", f"type=local,dest={tmp_path / 'out'}", folder)
+    assert seen.returncode == 0 and (tmp_path / "out/seen").read_text().strip() == "2"
+
+
+def test_chance_that_looks_like_a_time(program: Pybuild, tmp_path: Path) -> None:
+    found = verified(program, context(tmp_path, "shuf -i 1500000000-1900000000 -n 1 > /number"))
+    assert causes(found) == ["random"]
+    shown = program("verify", "-q", tmp_path / "context").stdout
+    assert "fix the seed" in shown and "date -ud" not in shown
+
+
+def test_an_add_that_gives_something_else(program: Pybuild, tmp_path: Path) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        count = 0
+        breaks = False
+
+        def do_GET(self) -> None:
+            type(self).count += 1
+            body = b"%03d" % self.count
+            self.send_response(503 if self.breaks and self.count > 1 else 200)
+            self.send_header("Content-Length", "3")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        folder = context(tmp_path, f"FROM base\nADD http://127.0.0.1:{server.server_port}/count /c\n")
+        found = verified(program, folder)
+        assert (found["steps"][0]["status"], causes(found)) == ("different", ["since"])
+        assert "--checksum" in found["steps"][0]["causes"][0]["fix"]
+        shown = program("verify", "-q", "--format=github", folder).stdout
+        assert "not reproducible: it depends on something outside of it" in shown
+        Handler.count, Handler.breaks = 0, True
+        found = verified(program, folder, "--no-cache")
+        server.shutdown()
+    assert found["steps"][0]["status"] == "failed" and causes(found)[0] in ("network", "since"), found
+
+
+def test_a_step_that_needs_what_no_user_namespace_gives(program: Pybuild, tmp_path: Path) -> None:
+    """It gives the same each time it runs: that it does not run there is no fault of its."""
+    found = verified(program, context(tmp_path, "mknod /n c 1 3 && rm /n && echo done > /done"), code=0)
+    assert found["steps"][0]["status"] == "same"
+    assert "not varied: the sandbox, since it fails in a user namespace" in found["steps"][0]["notes"][0]
+
+
+def test_little_memory(program: Pybuild, tmp_path: Path) -> None:
+    """As in Docker's containers. What is not varied for want of it is said where a pipeline looks."""
+    small = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64m none /dev/shm && exec "$@"', "sh"]
+    program.command = [*small, *program.command]
+    text = "FROM base\nRUN echo small > /small\nRUN dd if=/dev/zero of=/big bs=1M count=100\n"
+    found = verified(program, context(tmp_path, text), "--vary=order", code=0)
+    assert found["varied"] == ["order"]
+    assert found["not_varied"] == [{"name": "order", "reason": "for want of room in memory (/dev/shm) for step 3"}]
+    # What it removes again is not known before: it is tried, and then done without.
+    passing = "dd if=/dev/zero of=/big bs=1M count=100 && rm /big && echo done > /done"
+    found = verified(program, context(tmp_path, passing), "--vary=order", "--no-cache", code=0)
+    assert (found["varied"], [each["name"] for each in found["not_varied"]]) == ([], ["order"])
+
+
 def test_what_changed_since_the_first_build(program: Pybuild, tmp_path: Path) -> None:
     """The cache has it as it was: that is nobody's fault."""
 
@@ -395,7 +469,7 @@ def test_annotations_for_github(program: Pybuild, tmp_path: Path) -> None:
     assert program("-q", "-t", "app", folder).returncode == 0
     done = program("verify", "-q", "--format=github", "--context", folder, "app")
     assert done.returncode == 4
-    assert done.stdout.startswith(f"::error {place.replace('verify', 'diff')}::app and {folder} are different: ")
+    assert done.stdout.startswith(f"::error {place}::app and {folder} are different: ")
 
 
 def test_whether_a_context_gives_an_image(program: Pybuild, tmp_path: Path) -> None:
@@ -454,6 +528,11 @@ def test_annotations_from_a_folder_of_the_repository(program: Pybuild, tmp_path:
     workspace = {"GITHUB_WORKSPACE": str(tmp_path)}
     done = program("verify", "-q", "--format=github", "--vary=none", ".", cwd=folder, env=workspace)
     assert done.stdout.startswith("::error file=context/Dockerfile,line=2,title=pybuild verify::")
+    assert program("-q", "-t", "one", ".", cwd=folder).returncode == 0
+    for command, shown in ((("verify", "--context", "."), "verify"), (("diff", "base"), "diff")):
+        done = program(command[0], "--format=github", *command[1:], "one", cwd=folder, env=workspace)
+        assert done.returncode == 4
+        assert done.stdout.startswith(f"::error file=context/Dockerfile,line=2,title=pybuild {shown}::"), done.stdout
     (folder / "Dockerfile").write_text("FROM base\nMAINTAINER j\n")
     done = program("check", "--format=github", ".", cwd=folder, env=workspace)
     assert "file=context/Dockerfile,line=2," in done.stdout
