@@ -72,7 +72,8 @@ def _machine(parsed: Parsed, environment: Environment) -> Machine:
         network = _network(folder, found, taken, environment.path)
     withheld = tuple(capabilities.withheld()) if taken.rung == "root" else ()
     own = Platform.of_machine(os.uname().machine)
-    platforms = tuple((str(one), native) for one, native in emulation.usable(own, emulation.abilities()))
+    usable = emulation.usable(own, emulation.abilities())
+    platforms = tuple((str(one), native) for one, native in usable if not emulation.is_refused(one, own, taken.rung))
     return Machine(
         os.uname().release,
         taken,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
 
-_VERSION = "pybuild-rungs-5"
+_VERSION = "pybuild-rungs-6"
 _MAKERS = ("build", "run", "shell", "import", "pull", "load", "verify")
 """They make a store where there is none, and fill it."""
 _STORELESS = ("check", "login", "logout", "help", "version")
@@ -29,6 +29,8 @@ _READ = (
     "/proc/sys/kernel/random/boot_id",
     "/proc/sys/kernel/unprivileged_userns_clone",
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+    "/proc/sys/kernel/yama/ptrace_scope",
+    "/proc/sys/user/max_mnt_namespaces",
     "/proc/sys/user/max_user_namespaces",
     "/proc/self/attr/current",
 )
@@ -144,13 +146,24 @@ def fingerprint(path: str) -> str:
             parts.append("-")
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         parts += [line.strip() for line in file if line.startswith(_LINES)]
-    for name in (*_SEEN, os.path.join(os.path.dirname(os.path.dirname(__file__)), "sandbox", "main.py")):
+    for name in (*_SEEN, *_helpers(path), os.path.join(os.path.dirname(os.path.dirname(__file__)), "sandbox", "main.py")):
         try:
             info = os.stat(name)
-            parts.append(f"{info.st_dev}:{info.st_ino}:{info.st_size if name != '/' else 0}:{_changed(name, info)}")
+            size = info.st_size if name != "/" else 0
+            parts.append(f"{info.st_dev}:{info.st_ino}:{size}:{info.st_mode:o}:{_changed(name, info)}")
         except OSError:
             parts.append("-")
     return " ".join(" ".join(parts).split())
+
+
+def _helpers(path: str) -> list[str]:
+    """Where the programs are that write maps, as `ladder` looks for them; nothing for one that is not installed."""
+    folders = [folder for folder in (*path.split(":"), "/usr/bin", "/usr/sbin") if folder.startswith("/")] if path else []
+    found = []
+    for program in ("newuidmap", "newgidmap", "getsubids"):
+        places = (os.path.join(folder, program) for folder in folders)
+        found.append(next((place for place in places if os.access(place, os.X_OK)), ""))
+    return found
 
 
 def _changed(name: str, info: os.stat_result) -> int:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from builder.cli.isolation import Known, dump, load
 from builder.errors import StoreError
-from builder.sandbox import ladder
+from builder.sandbox import ladder, subids
 from builder.store import layout
 from builder.store.faults import Faults
 from builder.store.files import write_file
@@ -29,7 +29,8 @@ def probe(root: str, fingerprint: str, path: str) -> Known | None:
             found = ladder.climb(folder, path)
         known = Known(found.verdicts, found.maps, found.own)
         _check_same_owners(root, before[1] if before else None, known)
-        _keep(root, lease.new_path(), dump(fingerprint, known))
+        if not found.passing:
+            _keep(root, lease.new_path(), dump(fingerprint, known))
     finally:
         lease.close()
     return known
@@ -42,7 +43,7 @@ def _check_same_owners(root: str, before: Known | None, now: Known) -> None:
     if now.maps is None:
         # Nothing is entered, and what needs the owners says so; the maps come back with the namespace.
         return
-    if (before.maps.uids, before.maps.gids) != (now.maps.uids, now.maps.gids):
+    if not (subids.keeps(before.maps.uids, now.maps.uids) and subids.keeps(before.maps.gids, now.maps.gids)):
         raise StoreError(
             f"the files of the store {root} belong to other subordinate ids than you have now (/etc/subuid, /etc/subgid)",
             hint="put the old lines back, or use another store (--root) and let root remove this one",

@@ -161,6 +161,11 @@ def usable(own: Platform, found: dict[str, Ability]) -> list[tuple[Platform, boo
     return [*((one, True) for one in native), *((one, False) for one in dict.fromkeys(others) if one not in native)]
 
 
+def is_refused(platform: Platform, own: Platform, rung: str | None) -> bool:
+    """Whether the sandbox does not let its programs run: a supervisor knows the system calls of 64 bits alone."""
+    return rung == "single-uid" and (own.architecture, platform.architecture) in (("amd64", "386"), ("arm64", "arm"))
+
+
 def program(architecture: str) -> bytes:
     """The smallest program of an architecture (elf(5)): one segment, which holds its headers and exit(0)."""
     kind = _KINDS[architecture]

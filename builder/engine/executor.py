@@ -17,7 +17,7 @@ from builder.engine.provided import Provided
 from builder.engine.roots import Root, damaged
 from builder.engine.sources import StackTree, Stoppable, Unread, is_much
 from builder.errors import BuildError, Interrupted, StoreError
-from builder.layers.ownerform import noted
+from builder.layers.ownerform import ids, noted
 from builder.layers.source import ContentChanged
 from builder.plan import keys
 from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, WorkdirStep, parents
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     Keyed = RunStep | CopyStep | WorkdirStep
 
 _SIGINT = 2
+_ALL_IDS = 65536
+"""As many as images have."""
 
 
 class Result(NamedTuple):
@@ -358,6 +360,9 @@ class Executor:
 
                 # How many processes a user may have differs on every machine, and decides no result but a failure.
                 seen += [f"with {limit}" for limit in lowered() if not limit.startswith("NPROC=")]
+            if 0 < (most := ids()) < _ALL_IDS:
+                # A command that gives files to others, as `nobody`, may go on without.
+                seen.append(f"with ids below {most}")
             kind = "chroot" if self._isolation.rung == "chroot" else "single-uid" if noted() else "root"
             self._rung_class = " ".join([kind, *seen])
         return self._rung_class

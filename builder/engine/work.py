@@ -16,7 +16,7 @@ from builder.engine.mountpoints import unmounted
 from builder.engine.networks import Networks, had_network
 from builder.engine.placement import Dress, Owner, make_folders, place, place_alone
 from builder.engine.unpacking import unpacker
-from builder.errors import BuildError, Interrupted, StepError, StoreError
+from builder.errors import BuildError, Interrupted, SandboxError, StepError, StoreError
 from builder.events import BuildWarning, Debug, SandboxChosen, StepLog, StepUsage
 from builder.layers.diff import commit_upper
 from builder.layers.ownerform import has_map
@@ -283,6 +283,13 @@ class Worker:
         if step.platform is None or step.platform[:2] == own[:2]:
             return
         from builder.engine import emulation  # for builds for other platforms
+
+        if emulation.is_refused(step.platform, own, self._isolation.rung):
+            raise SandboxError(
+                f"programs for {step.platform} do not run with --isolation=single-uid: they are of 32 bits",
+                step.span,
+                hint="build as root, or as a user with subordinate ids (see 'pybuild doctor')",
+            )
 
         with self._lock:
             if step.platform not in self._platforms:

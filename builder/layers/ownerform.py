@@ -32,6 +32,14 @@ def has_map() -> bool:
     return form() not in ("", "noted")
 
 
+def ids() -> int:
+    """How many user ids from 0 on there are in this user namespace; 0 where there is none of that kind."""
+    end = 0
+    for first, _, count in sorted(tuple(map(int, extent.split(":"))) for extent in form().split(",")) if has_map() else ():
+        end = first + count if first == end else end
+    return end
+
+
 def outside(uid: int, gid: int) -> str:
     """Which of the two no file and no process can have here, in words; empty where both can be had."""
     if not has_map():

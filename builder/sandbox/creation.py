@@ -94,6 +94,9 @@ class Creation:
         return None
 
     def _beyond(self, parent: int, where: bytes, name: bytes) -> bytes | None:
+        if tasks.is_magic(parent, name):
+            # It leads to what somebody has open, whatever its text says: nothing is made.
+            return None
         try:
             target = os.readlink(name, dir_fd=parent)
         except OSError:

@@ -36,6 +36,8 @@ _CHROOT_NEEDS = (
 _NEEDED_IDS = 6
 """The terminals' group, 5, is the highest id that a sandbox itself needs."""
 _ALL_IDS = 65536
+_PASSING = (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EUSERS, errno.EIO, errno.ETIMEDOUT)
+"""Of a machine that is full or slow now; so says also what waits for a directory service, and for a child."""
 _DIRECTORY_PATIENCE = 20.0
 """Seconds for the answer of a directory service."""
 _PATIENCE = 30.0
@@ -59,6 +61,8 @@ class Found(NamedTuple):
     """Of the one with a single uid, likewise."""
     fallbacks: tuple[str, ...]
     """What the strongest rung that works does without (`spec.Outcome`)."""
+    passing: bool = False
+    """Something failed that may well work in a moment."""
 
 
 def climb(folder: str, path: str) -> Found:
@@ -68,8 +72,18 @@ def climb(folder: str, path: str) -> Found:
     userns, maps, done_too = _userns(folder, path, machine)
     single, own, done_alone = _single_uid(folder, machine)
     chroot = _chroot(folder)
+    passing = any(trial.stage and trial.errno in _PASSING for trial in (done, done_too, done_alone))
+    if maps is not None and single.usable and _few(maps):
+        # The emulation has all ids.
+        taken = done if root.usable else done_alone
+        return Found((root, single, userns, chroot), maps, own, taken.fallbacks, passing)
     taken = done if root.usable else done_too if userns.usable else done_alone
-    return Found((root, userns, single, chroot), maps, own, taken.fallbacks)
+    return Found((root, userns, single, chroot), maps, own, taken.fallbacks, passing)
+
+
+def _few(maps: Maps) -> bool:
+    """Whether it lacks ids that images have."""
+    return any(subids.reaches(subids.parsed(ids)) < _ALL_IDS for ids in (maps.uids, maps.gids))
 
 
 def try_network(folder: str, found: Found, rung: str, program: str) -> bool:
@@ -99,7 +113,9 @@ def _userns(folder: str, path: str, machine: troubles.Machine) -> tuple[Verdict,
     try:
         maps, reason = find_maps(path)
     except SandboxError as error:
-        return Verdict("userns", False, error.message, error.hint or ""), None, nothing
+        silent = isinstance(error.__cause__, TimeoutError)
+        trial = Trial("ids", errno.ETIMEDOUT, "") if silent else nothing
+        return Verdict("userns", False, error.message, error.hint or ""), None, trial
     trial = _apart(lambda: _try_namespace(maps, folder))
     if trial.stage:
         return Verdict("userns", False, *troubles.explain(trial.stage, trial.errno, trial.said, machine)), None, trial
@@ -197,11 +213,12 @@ def _ranges(file: str, name: str, uid: int, path: str) -> list[tuple[int, int]]:
                 words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_DIRECTORY_PATIENCE
             ).stdout
         except (subprocess.TimeoutExpired, OSError) as error:
-            why = "gave no answer" if isinstance(error, subprocess.TimeoutExpired) else str(error)
+            is_late = isinstance(error, subprocess.TimeoutExpired)
+            why = "gave no answer" if is_late else str(error)
             raise SandboxError(
                 f"{file} has no line for {name}, and getsubids, which asks other sources for ids, failed: {why}",
                 hint=f"see 'subid' in /etc/nsswitch.conf, or give {name} ids: {_usermod(name)}",
-            ) from None
+            ) from (TimeoutError() if is_late else None)
         lines = (line.split() for line in said.splitlines())
         found = subids.ranges("".join(f"{line[1]}:{line[2]}:{line[3]}\n" for line in lines if len(line) == 4), name, uid)
     return found

@@ -56,6 +56,26 @@ def extents(own: int, found: list[tuple[int, int]]) -> tuple[Extent, ...]:
     return tuple(sorted(out))
 
 
+def keeps(before: tuple[str, ...], now: tuple[str, ...]) -> bool:
+    """Whether each id of one map (inside, outside and count of each extent) is the same by the other, which may have more."""
+    later = parsed(now)
+    for inside, outside, length in parsed(before):
+        end = inside + length
+        while inside < end:
+            same = next((each for each in later if each.inside <= inside < each.inside + each.length), None)
+            if same is None or same.outside - same.inside != outside - inside:
+                return False
+            step = min(end, same.inside + same.length) - inside
+            inside, outside = inside + step, outside + step
+    return True
+
+
+def parsed(words: tuple[str, ...]) -> tuple[Extent, ...]:
+    """The extents of a map as newuidmap takes it."""
+    numbers = list(map(int, words))
+    return tuple(Extent(*numbers[at : at + 3]) for at in range(0, len(numbers), 3))
+
+
 def _apart(own: int, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The ranges without what an earlier one has, and without `own`: the kernel takes no id twice."""
     taken = [(own, 1)]

@@ -144,6 +144,16 @@ def _resolve(folder: int, path: bytes, flags: int, resolve: int) -> int:
     return kernel.openat2(folder, path, flags, 0, resolve)
 
 
+def is_magic(folder: int, name: bytes) -> bool:
+    """Whether `name` in the open folder is a link of /proc that leads where no path does."""
+    try:
+        os.close(_resolve(folder, name, os.O_PATH | os.O_CLOEXEC, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS))
+    except OSError as error:
+        # So says openat2(2) also of links that go round, which nobody can open.
+        return error.errno == errno.ELOOP
+    return False
+
+
 def open_folder(pid: int, folder: int) -> int:
     """The folder that a relative path starts from."""
     return os.open(b"/proc/%d/cwd" % pid if folder == _AT_FDCWD else b"/proc/%d/fd/%d" % (pid, folder), _FOLDER)
@@ -167,9 +177,25 @@ def _absolute(pid: int, base: int, path: bytes) -> bytes:
         if start != root and not start.startswith(root + b"/"):
             raise OSError(errno.EXDEV, "")
         start = start[len(root) :]
-    if start.endswith(b" (deleted)"):
+    if start.endswith(b" (deleted)") and not _is_at(pid, base, start):
         raise OSError(errno.ENOENT, "")
     return (start or b"/") + b"/" + path
+
+
+def _is_at(pid: int, base: int, start: bytes) -> bool:
+    """Whether the open folder is what the path means: somebody may have called it so."""
+    try:
+        root = root_of(pid)
+        try:
+            there = _resolve(root, start, _FOLDER, _RESOLVE_IN_ROOT)
+        finally:
+            os.close(root)
+    except OSError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(there), os.fstat(base))
+    finally:
+        os.close(there)
 
 
 _OWN = (b"/proc/self/", b"/proc/thread-self/", b"/dev/fd/", b"/dev/std")

@@ -72,3 +72,28 @@ def test_what_is_ignored_stays_so(number: signal.Signals) -> None:
         preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
     )
     assert (done.stdout, done.stderr) == ("goes on\n", "")
+
+
+IMPORTING = """
+import os, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), 2)
+sys.meta_path.insert(0, Finder())
+exec(compile(open(sys.argv[2]).read(), sys.argv[2], "exec"))
+"""
+
+
+@pytest.mark.parametrize("module", ["builder", "builder.errors", "builder.cli.table"])
+def test_amid_the_imports(module: str) -> None:
+    """There is nothing to be ended yet, and nothing to be said."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING, module, ROOT / "builder/cli/pybuild"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in SIGNALS],
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

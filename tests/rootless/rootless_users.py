@@ -159,15 +159,19 @@ class Frozen(UserPybuild):
 
     def __init__(self, machine: Machine, account: Account) -> None:
         super().__init__(machine, account)
-        # Not their files alone: the kernel takes a mount away from a file that is renamed over elsewhere.
-        etc = machine.room / f"{account.name}-etc"
-        shutil.copytree("/etc", etc, symlinks=True, copy_function=_copy_what_stays)
-        self._before = ("unshare", "--mount", "sh", "-ec", f'mount --bind {shlex.quote(str(etc))} /etc; exec "$@"', "sh")
+        self._before = with_etc(machine.room / f"{account.name}-etc")
 
     def _run(
         self, *words: str, env: Mapping[str, str] | None = None, before: tuple[str, ...] = (), stdin: bytes = b""
     ) -> subprocess.CompletedProcess[str]:
         return super()._run(*words, env=env, before=(*self._before, *before), stdin=stdin)
+
+
+def with_etc(copy: Path) -> tuple[str, ...]:
+    """What a command of root's begins with that is to find a copy in the place of /etc, made now. Not of some files alone: the
+    kernel takes a mount away from a file that is renamed over elsewhere."""
+    shutil.copytree("/etc", copy, symlinks=True, copy_function=_copy_what_stays)
+    return ("unshare", "--mount", "sh", "-ec", f'mount --bind {shlex.quote(str(copy))} /etc; exec "$@"', "sh")
 
 
 def _copy_what_stays(source: str, target: str) -> None:

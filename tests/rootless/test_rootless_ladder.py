@@ -19,7 +19,7 @@ import pytest
 from builder.sandbox import troubles
 from tests.build.build_layout import Layout
 from tests.conftest import Pybuild
-from tests.rootless.rootless_users import UserPybuild, refusing
+from tests.rootless.rootless_users import Machine, UserPybuild, new_account, refusing, until, with_etc
 
 # Each is what stands before the user's command, as root.
 _NO_NEWUIDMAP = ("unshare", "--mount", "sh", "-ec", 'mount --bind /dev/null /usr/bin/newuidmap; exec "$@"', "sh")
@@ -224,6 +224,59 @@ def test_a_wrong_memory_is_told_and_forgotten(frozen: UserPybuild, base: Path, c
     assert user(*flags).returncode == 0
 
 
+def test_a_tool_that_is_installed_later(frozen: UserPybuild, base: Path, context: Path) -> None:
+    """As the hint asks for: no reboot is needed for it to count."""
+    hidden = ("unshare", "--mount", "sh", "-ec", 'mount --bind /dev/null /usr/bin/newuidmap; exec "$@"', "sh")
+    (context / "Dockerfile").write_text("FROM base\nRUN id\n")
+    flags = ("--no-cache", "--build-context", f"base={base}", context)
+    done = frozen(*flags, before=hidden)
+    assert done.returncode == 0 and "sandbox: single-uid" in done.stderr, done.stderr
+    done = frozen(*flags)
+    assert done.returncode == 0 and "sandbox: userns" in done.stderr, done.stderr
+
+
+def test_few_subordinate_ids(machine: Machine, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path) -> None:
+    """The emulation, which has all, is taken. What a user namespace without them gives is no result of root's."""
+    (context / "Dockerfile").write_text("FROM base\nRUN touch /n; chown 65534 /n || echo without\n")
+    flags = ("--build-context", f"base={base}", context)
+    expected = pybuild("-q", *flags).stdout
+    with new_account(machine.room, subordinate=1000) as account:
+        user = UserPybuild(machine, account)
+        done = user("--no-cache", *flags)
+        assert done.returncode == 0 and "sandbox: single-uid" in done.stderr, done.stderr
+        assert expected.strip() in done.stderr
+        cache = account.home / "cache"
+        done = user("--isolation=userns", "--root", account.home / "other", f"--cache-to=type=local,dest={cache}", *flags)
+        assert done.returncode == 0 and "without" in done.stderr
+        done = pybuild(f"--cache-from=type=local,src={cache}", "--root", tmp_path / "third", *flags)
+        assert done.returncode == 0 and expected.strip() in done.stderr and " 1 ran" in done.stderr, done.stderr
+
+
+def test_more_ids_for_a_user_who_has_a_store(machine: Machine, base: Path, context: Path) -> None:
+    """Those that it had are the same ones: nothing of the store belongs to others."""
+    (context / "Dockerfile").write_text("FROM base\nRUN touch /n; chown 5:6 /n\n")
+    flags = ("--build-context", f"base={base}", "-t", "one", context)
+    with new_account(machine.room, subordinate=2000) as account:
+        user = UserPybuild(machine, account)
+        assert user("--isolation=userns", *flags).returncode == 0
+        for file in (Path("/etc/subuid"), Path("/etc/subgid")):
+            until(partial(_with_more, file, account.name), f"{file} does not get its lock")
+        assert user("images").returncode == 0
+        done = user("--isolation=userns", "--progress=plain", *flags)
+        assert done.returncode == 0, done.stderr
+        done = user("run", "one", "stat", "-c", "%u:%g", "/n")
+        assert (done.returncode, done.stdout) == (0, "5:6\n"), done.stderr
+
+
+def _with_more(file: Path, name: str) -> bool:
+    """Give the user a second range, as usermod does, under the lock of the account tools."""
+    kind = "uids" if file.name == "subuid" else "gids"
+    first = 3_000_000_000
+    return (
+        subprocess.run(["usermod", f"--add-sub{kind}", f"{first}-{first + 65535}", name], capture_output=True).returncode == 0
+    )
+
+
 GOLDENS: dict[str, tuple[tuple[str, int, str], troubles.Machine, str]] = {
     "apparmor": (
         ("powers", 1, "CAP_SYS_ADMIN"),
@@ -273,12 +326,14 @@ def test_what_a_failure_means(name: str) -> None:
 
 
 @pytest.mark.parametrize(("line", "rung"), [("root:300000:65536\n", "userns"), ("", "single-uid")])
-def test_root_in_a_container_without_its_powers(line: str, rung: str, pybuild: Pybuild, base: Path, context: Path) -> None:
+def test_root_in_a_container_without_its_powers(
+    line: str, rung: str, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path
+) -> None:
     """Root without CAP_SYS_ADMIN is no better than a user: it takes what a user would, with the same result as ever."""
     (context / "Dockerfile").write_text("FROM base\nRUN id; touch /f; chown 5:6 /f\n")
-    (context / "ids").write_text(line)
-    binds = "; ".join(f"mount --bind {context}/ids /etc/{name}" for name in ("subuid", "subgid"))
-    before = ["unshare", "--mount", "sh", "-ec", f'{binds}; exec "$@"', "sh"]
+    before = with_etc(tmp_path / "etc")
+    for name in ("subuid", "subgid"):
+        (tmp_path / "etc" / name).write_text(line)
     powerless = [*before, "setpriv", "--bounding-set=-sys_admin,-sys_resource", "--inh-caps=-all", *pybuild.command]
 
     def run(*args: str | Path) -> subprocess.CompletedProcess[str]:

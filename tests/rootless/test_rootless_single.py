@@ -236,6 +236,15 @@ def test_doctor_tells_the_rung_and_what_would_be_better(solo: UserPybuild) -> No
     assert any(f"give {solo.account.name} ids: sudo usermod --add-subuids" in line for line in lines)
 
 
+def test_programs_of_32_bits_are_refused_by_name(solo: UserPybuild, base: Path, context: Path) -> None:
+    small = {"x86_64": "linux/386", "aarch64": "linux/arm"}[os.uname().machine]
+    assert small not in solo("doctor").stdout
+    (context / "Dockerfile").write_text("FROM base\nRUN true\n")
+    done = solo("--build-context", f"base={base}", f"--platform={small}", context)
+    assert done.returncode == 6
+    assert f"programs for {small} do not run with --isolation=single-uid: they are of 32 bits" in done.stderr
+
+
 def test_root_may_ask_for_it(pybuild: Pybuild, base: Path, context: Path, tmp_path: Path) -> None:
     (context / "Dockerfile").write_text("FROM base\nRUN touch /a && chown 3:4 /a\n")
     digests = []
@@ -256,6 +265,32 @@ def test_root_may_ask_for_it(pybuild: Pybuild, base: Path, context: Path, tmp_pa
     assert pybuild("--isolation=single-uid", "-o", f"type=tar,dest={tmp_path}/folder.tar", context).returncode == 0
     with tarfile.open(tmp_path / "folder.tar") as tar:
         assert tar.getmember("other").uid == 0
+
+
+MAGIC = """FROM base
+RUN mkdir -m 777 /w "/w/d (deleted)" && ln -s /proc/1/fd/1 /log && touch /w/sibling
+USER 101
+RUN echo one > /proc/1/fd/1 && echo two > /log && echo three | tee /proc/$$/fd/1 && cd /proc/1 && echo four > fd/1
+RUN exec 7>/w/victim; rm /w/victim; echo lost > /proc/$$/fd/7; test -z "$(ls /w | grep victim)"
+USER 0
+RUN cd "/w/d (deleted)" && chown 9:9 ../sibling && touch ../other && chown 8:8 ../other
+RUN mkdir /gone && cd /gone && rmdir /gone && mkdir "/gone (deleted)" && ! touch here 2>/dev/null; ls /gone*
+"""
+
+
+def test_a_magic_link_is_not_its_text(solo: UserPybuild, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path) -> None:
+    """/proc/1/fd/1 leads to what is open, whatever readlink(2) says; and a folder may be called what the kernel calls one that
+    is gone."""
+    (context / "Dockerfile").write_text(MAGIC)
+    flags = ("--no-cache", "--build-context", f"base={base}", "--progress=plain", context)
+    results = []
+    for program in (solo, pybuild):
+        done = program(*flags)
+        assert done.returncode == 0, done.stderr
+        said = [line.split(" ", 2)[2] for line in done.stderr.splitlines() if line.startswith("#3 0.")]
+        assert said == ["one", "two", "three", "three", "four"]
+        results.append(next(line for line in done.stderr.splitlines() if "image id" in line))
+    assert results[0] == results[1]
 
 
 OLDER = (

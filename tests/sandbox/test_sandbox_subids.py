@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from builder.errors import SandboxError
 from builder.sandbox import ladder
 from builder.sandbox.rungs import Isolation, Verdict, choose
-from builder.sandbox.subids import Extent, extents, ranges, reaches
+from builder.sandbox.subids import Extent, extents, keeps, ranges, reaches
 
 LAST = (1 << 32) - 2
 
@@ -119,3 +119,22 @@ def test_a_directory_service_that_fails(program: str, why: str, tmp_path: Path, 
     monkeypatch.setattr(ladder, "_DIRECTORY_PATIENCE", 0.2)
     with pytest.raises(SandboxError, match=f"has no line for nobody-here, and getsubids, .* failed: .*{why}"):
         ladder._ranges("/etc/subuid", "nobody-here", 987654, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kept"),
+    [
+        ("0 100000 1000 1000 1000 1", "0 100000 1000 1000 1000 1", True),
+        # More ids behind, and a second range.
+        ("0 100000 999 1000 1000 1", "0 100000 1000 1000 1000 1 1001 101000 64535", True),
+        ("0 100000 1000", "0 100000 10 10 100010 990", True),
+        ("0 100000 1000", "0 100000 10 10 200010 990", False),
+        ("0 100000 1000", "0 100001 1000", False),
+        ("0 100000 1000", "0 100000 999", False),
+        ("0 100000 1000", "1 100001 999", False),
+        ("", "0 100000 10", True),
+        ("0 100000 10", "", False),
+    ],
+)
+def test_whether_a_map_keeps_what_an_earlier_one_had(before: str, now: str, kept: bool) -> None:
+    assert keeps(tuple(before.split()), tuple(now.split())) is kept
