@@ -1,8 +1,9 @@
-"""What a step is told of a sandbox in which owners and identities are emulated (`sandbox.supervisor`). Pure."""
+"""What a step is told of a sandbox in which owners and identities are emulated (`sandbox.supervisor`)."""
 
 from __future__ import annotations
 
 from builder.errors import SandboxError
+from builder.layers.owners import MORE_IDS
 
 
 def emulated(notes: tuple[str, ...]) -> list[str]:
@@ -38,6 +39,18 @@ def devices_as_files(emulate: str, devices: frozenset[bytes]) -> list[str]:
     return [
         f"device nodes were made ({named}): the layer has them, but in a user namespace programs see empty files, and one that"
         " copies or packs them (cp, tar) copies files"
+    ]
+
+
+def wanted_ids(notes: tuple[str, ...]) -> list[str]:
+    """Words for the ids that one command wanted and could not have; none where it had all."""
+    ids = sorted({int(note.partition(":")[2]) for note in notes if note.startswith("stranger:")})
+    if not ids:
+        return []
+    named = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
+    return [
+        f"a program wanted ids that this user namespace lacks, and was refused them ({named}): where it goes on all the same,"
+        f" the result is another than root's, and is kept apart from it. {MORE_IDS[:1].upper()}{MORE_IDS[1:]}"
     ]
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from builder.engine import accounts
 from builder.engine.container import Process, exec_hint, image_accounts, new_folder, prepare
-from builder.engine.emulated import devices_as_files, emulated, made_devices
+from builder.engine.emulated import devices_as_files, emulated, made_devices, wanted_ids
 from builder.engine.mountpoints import unmounted
 from builder.engine.networks import Networks, had_network
 from builder.engine.placement import Dress, Owner, make_folders, place, place_alone
@@ -230,9 +230,10 @@ class Worker:
             self._emit(StepUsage(number, outcome.cpu_seconds, outcome.peak_memory, had_network(prepared.spec)))
             self._tell(outcome.fallbacks, prepared.spec)
             devices = made_devices(outcome.notes)
-            self._report(step, emulated(outcome.notes) + devices_as_files(prepared.spec.emulate, devices))
+            strangers = wanted_ids(outcome.notes)
+            self._report(step, emulated(outcome.notes) + devices_as_files(prepared.spec.emulate, devices) + strangers)
             if prepared.spec.emulate == "mknod":
-                self._keep_apart(step, number, root, sources, made=bool(devices))
+                self._keep_apart(step, number, root, sources, made=bool(devices or strangers))
             if "network-ended" in outcome.notes:
                 # It may have been refused what it asked for, and have made something of that.
                 self.crippled.add(number)

@@ -28,6 +28,7 @@ _AT_FDCWD = -100
 _NOFOLLOW = 0x100
 _EMPTY_PATH = 0x1000
 _KEEP = 0xFFFFFFFF
+_STRANGER = "stranger"
 _CHANGES_IDS = 1 << 6 | 1 << 7
 _MOST_GROUPS = 65536
 _PATH = os.O_PATH | os.O_CLOEXEC
@@ -113,7 +114,19 @@ class Answers:
         ):
             table[name.format("u")] = self._setter(rule, users=True)
             table[name.format("g")] = self._setter(rule, users=False)
+        for _, name in self._calls:
+            if name.startswith(_STRANGER):
+                table[name] = self._of_strangers(tuple(map(int, name.removeprefix(_STRANGER))))
         return {number: table[name] for number, name in self._calls}
+
+    def _of_strangers(self, places: tuple[int, ...]) -> Handler:
+        """For calls with ids at these places, of which one is none here: the kernel says so, and the builder hears of it."""
+
+        def tell(_: int, arguments: tuple[int, ...]) -> None:
+            ids = [arguments[place] & 0xFFFFFFFF for place in places]
+            self._supervisor.tell(b"stranger:%d" % max(id for id in ids if id != _KEEP))
+
+        return tell
 
     # Identities
 

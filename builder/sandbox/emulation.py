@@ -81,18 +81,32 @@ _OWNERS = {
 _UNKNOWN = ("setxattrat", "listxattrat", "removexattrat")
 """Newer calls that nobody needs to have: programs take the older ones, which are answered."""
 _DEVICES = {"mknod": "device", "mknodat": "deviceat"}
+_IDS = {
+    **dict.fromkeys(("chown", "lchown", "fchown"), (1, 2)),
+    "fchownat": (2, 3),
+    **dict.fromkeys(("setuid", "setgid", "setfsuid", "setfsgid"), (0,)),
+    **dict.fromkeys(("setreuid", "setregid"), (0, 1)),
+    **dict.fromkeys(("setresuid", "setresgid"), (0, 1, 2)),
+}
+"""Which arguments of a call are ids."""
+ALL_IDS = 0xFFFFFFFF
+"""As many as there are; the last one, -1, is none."""
 
+_STRANGER = "stranger"
 _Code = list[tuple[int, int, int, int]]
 
 _ASK: _Code = [(_RETURN, 0, 0, _NOTIFY)]
 _PASS: _Code = [(_RETURN, 0, 0, _ALLOW)]
 
 
-def program(emulate: Emulation, machine: str) -> tuple[bytes, tuple[tuple[int, str], ...]]:
+def program(emulate: Emulation, machine: str, ids: int = ALL_IDS) -> tuple[bytes, tuple[tuple[int, str], ...]]:
     """The program for seccomp(2) (struct sock_filter, 8 bytes an instruction), and the handler's name for each number that it
-    asks about. Raises KeyError for a machine other than ``x86_64`` and ``aarch64``."""
+    asks about. With `mknod` the kernel refuses ids from `ids` on: who wants them is heard of. Raises KeyError for a machine
+    other than ``x86_64`` and ``aarch64``."""
     numbers = native_numbers(machine)
     wanted = _OWNERS if emulate == "owners" else _DEVICES
+    if emulate == "mknod" and ids < ALL_IDS:
+        wanted = {**wanted, **{name: stranger(places) for name, places in _IDS.items()}}
     calls = sorted((numbers[name], name) for name in wanted if name in numbers)
     # What else runs on this machine (32-bit programs, x32) has other numbers and other structures. Owners would be wrong there
     # without a word, hence such programs do not run; for devices the kernel itself refuses.
@@ -100,7 +114,7 @@ def program(emulate: Emulation, machine: str) -> tuple[bytes, tuple[tuple[int, s
     code: _Code = [(_LOAD, 0, 0, _ARCHITECTURE), (_JUMP_EQUAL, 1, 0, _AUDIT[machine]), (_RETURN, 0, 0, foreign)]
     code += [(_LOAD, 0, 0, _NUMBER), (_JUMP_AT_LEAST, 0, 1, _X32_BIT), (_RETURN, 0, 0, foreign)]
     for number, name in calls:
-        rule = _rule(wanted[name])
+        rule = _if_stranger(_IDS[name], ids) if wanted[name].startswith(_STRANGER) else _rule(wanted[name])
         code += [(_JUMP_EQUAL, 0, len(rule), number), *rule]
     if emulate == "owners":
         for name in _UNKNOWN:
@@ -108,6 +122,11 @@ def program(emulate: Emulation, machine: str) -> tuple[bytes, tuple[tuple[int, s
     code += _PASS
     packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
     return packed, tuple((number, wanted[name]) for number, name in calls)
+
+
+def stranger(places: tuple[int, ...]) -> str:
+    """The handler's name for calls with ids at these places."""
+    return _STRANGER + "".join(map(str, places))
 
 
 def _rule(handler: str) -> _Code:
@@ -136,6 +155,14 @@ def _if_any_bit(argument: int, bits: int) -> _Code:
 
 def _if_equal(argument: int, value: int) -> _Code:
     return [(_LOAD, 0, 0, _argument(argument)), (_JUMP_EQUAL, 0, 1, value), *_ASK, *_PASS]
+
+
+def _if_stranger(arguments: tuple[int, ...], ids: int) -> _Code:
+    code: _Code = []
+    for argument in arguments:
+        # -1 is none: it leaves the id as it is.
+        code += [(_LOAD, 0, 0, _argument(argument)), (_JUMP_EQUAL, 2, 0, ALL_IDS), (_JUMP_AT_LEAST, 0, 1, ids), *_ASK]
+    return [*code, *_PASS]
 
 
 def _if_device(argument: int) -> _Code:

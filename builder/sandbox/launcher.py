@@ -157,7 +157,7 @@ class Launcher:
         if known is None:
             from builder.sandbox.emulation import program
 
-            known = self._asking[spec.emulate] = program(spec.emulate, os.uname().machine)
+            known = self._asking[spec.emulate] = program(spec.emulate, os.uname().machine, _ids())
         return known
 
     def _connect(self) -> socket.socket:
@@ -413,3 +413,14 @@ def _outcome(reply: wire.Reply, fallbacks: tuple[str, ...]) -> Outcome:
     else:
         ended = Outcome(code, fallbacks=fallbacks, notes=reply.notes)
     return ended._replace(cpu_seconds=reply.used[0], peak_memory=reply.used[1])
+
+
+def _ids() -> int:
+    """How many ids from 0 on this user namespace has, of users and of groups."""
+    from builder.sandbox import subids  # for those who are in one
+
+    found = []
+    for kind in ("uid", "gid"):
+        with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
+            found.append(subids.reaches(tuple(sorted(subids.parsed(tuple(file.read().split()))))))
+    return min(found)

@@ -252,6 +252,35 @@ def test_few_subordinate_ids(machine: Machine, pybuild: Pybuild, base: Path, con
         assert done.returncode == 0 and expected.strip() in done.stderr and " 1 ran" in done.stderr, done.stderr
 
 
+WANTED = """FROM base
+RUN touch /a /b && chown 65536:65536 /a && chown -h 70000 /b 2>/dev/null || true
+RUN chown 5 /a; setuidgid 1000660000:5 true 2>/dev/null; exec true
+RUN chown 5:6 /b; chown 4294967295 /b 2>/dev/null; chown 5:4294967294 /b 2>/dev/null; true
+RUN touch /fine && chown 65534:65534 /fine && chown -h 1:-1 /fine || chown 1 /fine
+"""
+
+
+def test_ids_that_there_are_none_of(user: UserPybuild, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path) -> None:
+    """A command that goes on without gives another result than root's: it is told, and kept apart from it."""
+    (context / "Dockerfile").write_text(WANTED)
+    flags = ("--build-context", f"base={base}", context)
+    expected = pybuild("-q", *flags).stdout.strip()
+    cache = user.account.home / "cache"
+    done = user("--no-cache", "--progress=json", f"--cache-to=type=local,dest={cache}", *flags)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    warned = {event["line"]: event["message"] for event in events if event["type"] == "warning"}
+    assert sorted(warned) == [2, 4], warned
+    assert "a program wanted ids that this user namespace lacks, and was refused them (70000)" in warned[2]
+    assert "(4294967294)" in warned[4]
+    assert expected not in done.stderr
+    done = pybuild(f"--cache-from=type=local,src={cache}", "--root", tmp_path / "third", *flags)
+    assert done.returncode == 0 and expected in done.stderr and " 4 ran" in done.stderr, done.stderr
+    # Its own cache has it, under a key of its own.
+    done = user(*flags)
+    assert done.returncode == 0 and " 0 ran" in done.stderr, done.stderr
+
+
 def test_more_ids_for_a_user_who_has_a_store(machine: Machine, base: Path, context: Path) -> None:
     """Those that it had are the same ones: nothing of the store belongs to others."""
     (context / "Dockerfile").write_text("FROM base\nRUN touch /n; chown 5:6 /n\n")
