@@ -39,6 +39,9 @@ def compare_elf(a: bytes, b: bytes) -> tuple[list[Finding], bool, list[str]] | N
     if not pairs:
         return [], False, ["the sections are the same: headers, or what lies between them, differ"]
     differing = [f"sections that differ: {_listed(list(pairs))}"]
+    if _loading(a) != _loading(b):
+        # Where it begins, and what is put where in memory.
+        return [], False, ["headers differ", *differing]
     if set(pairs) == {_BUILD_ID}:
         return [Finding("elf-build-id")], True, []
     if _GO_NOTE in pairs and all(_without_go(*pair) for pair in pairs.values()):
@@ -87,6 +90,14 @@ def sections(data: bytes) -> list[Section] | None:
         shown = texts[name : name + 200].partition(b"\0")[0].decode("ascii", "backslashreplace")
         found.append(Section(shown, content, bool(flags & _ALLOCATED)))
     return found
+
+
+def _loading(data: bytes) -> tuple[bytes, bytes]:
+    """What the headers say of how it is run: the file's, up to the entry point, and those of the segments."""
+    wide, order = data[4] == 2, "<" if data[5] == 1 else ">"
+    (at,) = struct.unpack_from(f"{order}Q" if wide else f"{order}I", data, 32 if wide else 28)
+    size, count = struct.unpack_from(f"{order}HH", data, 54 if wide else 42)
+    return data[: 32 if wide else 28], data[at : at + size * count]
 
 
 def _without_go(a: Section, b: Section) -> bool:

@@ -154,6 +154,9 @@ class _Explainer:
             if not inner.complete:
                 lines += [f"in {name}:", *inner.diff]
         if not findings and complete:
+            if form != "tar" and all(_packed(a, left[key]) == _packed(b, right[key]) for key in left):
+                # A comment, extra fields: nobody knows what they say.
+                return Explained((), False, ("the members are the same: what lies around them differs", *_difference(a, b)))
             findings[Finding(_REST[form])] = None
         return Explained(tuple(findings), complete, tuple(lines))
 
@@ -183,6 +186,10 @@ def _numbered(members: Sequence[Member]) -> dict[tuple[bytes, int], Member]:
         number = seen[member.name] = seen.get(member.name, -1) + 1
         found[member.name, number] = member
     return found
+
+
+def _packed(data: bytes, member: Member) -> tuple[bytes, int]:
+    return data[member.at : member.at + member.packed], member.packing
 
 
 def _inner_name(path: bytes) -> bytes:

@@ -112,6 +112,8 @@ _TIMES = frozenset(
 """Patterns that the clock alone makes."""
 
 
+_OF_THE_DAY = frozenset(("date-in-text", "package-log", "shadow-dates"))
+"""Of these, such as are no times of files."""
 _DAY = 86400
 """Seconds."""
 _CHANCE = frozenset(
@@ -145,7 +147,7 @@ def _pattern(finding: Finding) -> str:
 
 def is_advice(pattern: str, causes: Collection[str]) -> bool:
     """Whether what helps against the pattern helps against these causes of a step, too: what looks like a date may be none."""
-    return pattern not in _TIMES or not causes or bool({"clock", "unknown", "together", "since"} & set(causes))
+    return pattern not in _OF_THE_DAY or not causes or bool({"clock", "unknown", "together", "since"} & set(causes))
 
 
 def tainted(steps: Iterable[tuple[int, Collection[int]]], differ: Collection[int]) -> set[int]:

@@ -186,6 +186,51 @@ def test_what_means_something_else_is_no_known_cause(name: str) -> None:
     assert not found.complete and not found.findings and found.diff
 
 
+def _zip_with(comment: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("a", (1980, 1, 1, 0, 0, 0)), "content\n")
+        archive.comment = comment
+    return out.getvalue()
+
+
+def _program(entry: int, build_id: bytes) -> bytes:
+    """/bin/true of this machine, with another entry point and build ID."""
+    data = bytearray(Path("/bin/true").read_bytes())
+    at = data.index(b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0") + 16
+    data[at : at + 20] = build_id * 20
+    data[24:28] = entry.to_bytes(4, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "one", "other"),
+    [
+        ("srv/x.zip", _zip_with(b"one"), _zip_with(b"two")),
+        ("usr/bin/x", _program(0x2000, b"a"), _program(0x3000, b"b")),
+        ("etc/versions", b"yt-dlp==2024.08.06\n", b"yt-dlp==2024.12.23\n"),
+        ("usr/bin/go", b"#!/bin/sh\nrm -rf x\nmkdir x\n", b"#!/bin/sh\nmkdir x\nrm -rf x\n"),
+        ("usr/bin/copy", b"#!/bin/sh\ncp good live\n", b"#!/bin/sh\ncp live good\n"),
+    ],
+    ids=["the comment of an archive", "where a program begins", "versions", "the order of commands", "the order of words"],
+)
+def test_a_real_change_is_not_explained_away(path: str, one: bytes, other: bytes) -> None:
+    found = explain(path.encode(), one, other)
+    assert not found.complete and found.diff
+
+
+def test_a_build_id_alone_is_known() -> None:
+    found = explain(b"usr/bin/x", _program(0x2000, b"a"), _program(0x2000, b"b"))
+    assert found.complete and [finding.pattern for finding in found.findings] == ["elf-build-id"]
+
+
+def test_no_text_takes_long() -> None:
+    """Who wrote it may want that: twice the text takes twice the time."""
+    for words in (b"tmp_", b"tmp-", b"pip", b"1", b"a:", b"2024-", b"Mon Jan ", b"ff-"):
+        text = words * (200_000 // len(words))
+        assert not explain(b"f", text + b"!a", text + b"!b").complete
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
