@@ -49,6 +49,8 @@ class StepUsage(NamedTuple):
     """Bytes: of all its processes together where they have a cgroup of their own, as under `--memory`; else of the largest."""
     network: str
     """What it had: the program behind a network of its own (``slirp4netns``, ``pasta``), ``host`` or ``none``."""
+    sandbox: str
+    """The rung that it ran in: ``root``, ``userns``, ``single-uid`` or ``chroot``."""
 
 
 class StepFinished(NamedTuple):

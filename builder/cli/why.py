@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of the JSON: fields may be added within it."""
 _MARKS = {"failed": "  FAILED", "cancelled": "  CANCELED"}
+_LESSER = ("single-uid", "chroot")
+"""Sandboxes whose results are their own."""
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -80,6 +82,8 @@ def _text(step: BuiltStep, made: int | None) -> str:
             lines = ["it failed before its inputs were known" if step.status == "failed" else "it was not compared"]
     if step.network == "default" and step.had_network == "host":
         lines.append("its network was the machine's")
+    if step.had_sandbox in _LESSER:
+        lines.append(f"its sandbox was {step.had_sandbox}: a result of root's is made apart from it")
     name = f"#{step.number} {clean(step.name)}" + _MARKS.get(step.status, "")
     return "".join(f"{line}\n" for line in (name, *(f"     {line}" for line in lines)))
 
@@ -114,6 +118,7 @@ def step_object(step: BuiltStep) -> dict[str, object]:
         "diff_id": step.layers[0] if step.layers and step.op != "base" else None,
         "reasons": reason_objects(step.reasons),
         "network": step.had_network or None,
+        "sandbox": step.had_sandbox or None,
     }
 
 

@@ -59,7 +59,8 @@ class Journal:
         self._imported: dict[int, str] = {}
         """The caches that steps came from, other than the store."""
         self._ended: dict[int, StepFinished] = {}
-        self._networks: dict[int, str] = {}
+        self._had: dict[int, tuple[str, str]] = {}
+        """Network and sandbox of the commands that ran."""
         self._reasons: dict[int, tuple[tuple[str, str, int], ...]] = {}
         self.steps: tuple[BuiltStep, ...] = ()
         """All of them, once the build has ended."""
@@ -84,7 +85,7 @@ class Journal:
     def emit(self, event: Event) -> None:
         """Hand on an event; before the end of a step that ran, why it did, and of one that was imported, from where."""
         if isinstance(event, StepUsage):
-            self._networks[event.step] = event.network
+            self._had[event.step] = event.network, event.sandbox
         elif isinstance(event, StepFinished):
             with self._lock:
                 self._ended[event.step] = event
@@ -157,7 +158,7 @@ class Journal:
             subject.hosts,
             subject.shm_size,
             run.ulimits if run else (),
-            self._networks.get(number, ""),
+            *self._had.get(number, ("", "")),
         )
 
 

@@ -227,7 +227,11 @@ class Worker:
                     outcome = launcher.run(prepared.spec, output=output)
             # Who waits for a cache need not wait for the layer.
             stack.close()
-            self._emit(StepUsage(number, outcome.cpu_seconds, outcome.peak_memory, had_network(prepared.spec)))
+            self._emit(
+                StepUsage(
+                    number, outcome.cpu_seconds, outcome.peak_memory, had_network(prepared.spec), self._isolation.rung or ""
+                )
+            )
             self._tell(outcome.fallbacks, prepared.spec)
             devices = made_devices(outcome.notes)
             strangers = wanted_ids(outcome.notes)

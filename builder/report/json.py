@@ -108,12 +108,13 @@ def describe(event: Event) -> tuple[str, dict[str, Value]]:
                 "line": line or None,
                 "reasons": reason_objects(reasons),
             }
-        case StepUsage(step, seconds, memory, network):
+        case StepUsage(step, seconds, memory, network, sandbox):
             return "step.usage", {
                 "step": step,
                 "cpu_seconds": round(seconds, 3),
                 "peak_memory": memory,
                 "network": network,
+                "sandbox": sandbox,
             }
         case StepFinished(step, name, line, status, seconds, diff_id, size, key):
             return "step.finished", {

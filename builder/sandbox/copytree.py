@@ -94,6 +94,9 @@ class Tree:
         for folder, inside in found.items():
             for name, status in inside.items():
                 same = os.path.join(folder, name) in self._devices and self._before[folder].get(name) == _state(status)
+                if status.st_mode & _KIND == _CHAR and not status.st_rdev:
+                    # Elsewhere the kernel lets nobody make one: in an overlay it would be a file that was removed.
+                    raise OSError(errno.EPERM, os.strerror(errno.EPERM), b"/" + os.path.join(folder, name))
                 if status.st_ino in self._own or (status.st_ino in stand_ins and not same):
                     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), b"/" + os.path.join(folder, name))
         top = os.lstat(self._path)

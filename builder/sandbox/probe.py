@@ -73,7 +73,7 @@ def explain(outcome: Outcome) -> SandboxError | StepError | None:
         return SandboxError(
             f"what the command changed cannot be kept: {place}: {reason}",
             hint="--isolation=chroot has no mounts: what is one elsewhere (/dev, /etc/hosts, a --mount), or a device of the"
-            " image, must stay as it is",
+            " image, must stay as it is; and a device 0:0 cannot be made on any other rung",
         )
     return SandboxError(f"the sandbox could not be made: {outcome.failed_at}: {reason}", hint=_HINTS.get(stage))
 

@@ -68,6 +68,8 @@ class BuiltStep(NamedTuple):
     ulimits: tuple[tuple[str, int, int], ...] = ()
     had_network: str = ""
     """What its command had: the program behind a network of its own, ``host`` or ``none``; empty where none ran."""
+    had_sandbox: str = ""
+    """The rung that it ran in, likewise."""
 
 
 class Build(NamedTuple):

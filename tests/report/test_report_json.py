@@ -61,7 +61,7 @@ SAMPLES: tuple[Event, ...] = (
     Notice("fetching"),
     SandboxChosen("userns", "a user namespace"),
     Transfer("pulling a", 1, 2),
-    StepUsage(1, 0.1239, 1 << 20, "pasta"),
+    StepUsage(1, 0.1239, 1 << 20, "pasta", "userns"),
 )
 
 

@@ -54,6 +54,16 @@ def rung(one: Pybuild, name: str) -> dict[str, Any]:
     return dict(found)
 
 
+def test_no_command_makes_what_means_a_removed_file(contained: Contained, busybox_base: Path, tmp_path: Path) -> None:
+    """The device 0:0: elsewhere the kernel refuses it."""
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM base\nRUN rm -f /etc/group && mknod /etc/group c 0 0\n")
+    done = contained("--build-context", f"base={busybox_base}", context)
+    assert done.returncode == 6, done.stderr
+    assert "what the command changed cannot be kept: /etc/group: Operation not permitted" in done.stderr
+
+
 def test_what_keeps_a_container_from_it_is_named(tmp_path: Path) -> None:
     """As podman has it: no CAP_MKNOD, and its root file system and volumes mounted with nodev."""
     (tmp_path / "poor").mkdir()

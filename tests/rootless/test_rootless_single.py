@@ -42,6 +42,10 @@ def test_all_that_a_dockerfile_can_say_gives_the_bytes_that_root_gets(
     ours = built(solo, solo.account.home, context, *flags)
     roots = built(pybuild, tmp_path, context, *flags)
     assert bytes_of(ours) == bytes_of(roots)
+    assert [{step["sandbox"] for step in each["pybuild.steps"]} for each in (ours, roots)] == [
+        {None, "single-uid"},
+        {None, "root"},
+    ]
     # Never a root's result: what RUN gives has a key of its own, and what is copied has root's.
     for step, other in zip(ours["pybuild.steps"], roots["pybuild.steps"]):
         assert (step["key"] == other["key"]) == (" RUN " not in f" {step['name']}"), step["name"]
