@@ -135,6 +135,8 @@ def run(request: RunRequest, store: Store, warn: Callable[[str], None]) -> int:
         warn("the program behind the network ended before the command did: it went on without one")
     if outcome.oom_kills:
         warn(f"out of memory: {resources.out_of_memory(outcome.oom_kills, request.limits.cgroup.memory)}")
+    if outcome.refused_processes:
+        warn(f"too many processes: {resources.too_many(outcome.refused_processes, request.limits.cgroup.pids)}")
     if (unmade := explain(outcome)) is not None:
         raise unmade
     if (unplaced := unmounted(outcome, prepared.attached)) is not None:

@@ -23,9 +23,10 @@ from builder.layers.ownerform import has_map
 from builder.layers.owners import MORE_IDS
 from builder.oci.platform import Platform
 from builder.plan.heredocs import PIPES
+from builder.sandbox.hierarchies import CgroupLimits
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.probe import explain, require
-from builder.sandbox.resources import out_of_memory
+from builder.sandbox.resources import out_of_memory, too_many
 from builder.sandbox.rungs import CHROOT_WARNING
 from builder.sandbox.spec import ScriptMount
 
@@ -244,17 +245,14 @@ class Worker:
                 told = f"the program behind its network, {had_network(prepared.spec)}, ended before the command did"
                 told += ": it went on without one. The cache does not take what it gave"
                 self._emit(BuildWarning("NetworkEnded", told, step.span.line))
-            if outcome.oom_kills and not outcome.code:
-                told = out_of_memory(outcome.oom_kills, self._memory())
-                self.crippled.add(number)
-                told += "; its exit code is 0 all the same. The cache does not take what it gave"
-                self._emit(BuildWarning("OutOfMemory", told, step.span.line))
+            if not outcome.code:
+                self._tell_limits(step, number, outcome)
             if outcome.code or outcome.failed_at:
                 hint = exec_hint(process, outcome.exec_error, self._roots.tree(root))
                 failure = self._with_disk(
                     unmounted(outcome, prepared.attached)
                     or explain(outcome)
-                    or _failure(step, outcome, tail, hint, self._memory())
+                    or _failure(step, outcome, tail, hint, self._limits())
                 )
                 if key and isinstance(failure, StepError) and failure.code and failure.exit_code == StepError.exit_code:
                     self._keep(prepared.spec.upper, step, number, key, failure)
@@ -278,9 +276,20 @@ class Worker:
         if shown:
             self._emit(BuildWarning("Emulation", _SHOWN, step.span.line))
 
-    def _memory(self) -> int:
-        """Bytes that a command may have; 0 for no limit."""
-        return self._groups.limits.memory if self._groups is not None else 0
+    def _limits(self) -> CgroupLimits:
+        return self._groups.limits if self._groups is not None else CgroupLimits()
+
+    def _tell_limits(self, step: RunStep, number: int, outcome: Outcome) -> None:
+        """Of a command that met one and went on."""
+        met = []
+        if outcome.oom_kills:
+            met.append(("OutOfMemory", out_of_memory(outcome.oom_kills, self._limits().memory)))
+        if outcome.refused_processes:
+            met.append(("TooManyProcesses", too_many(outcome.refused_processes, self._limits().pids)))
+        for code, told in met:
+            self.crippled.add(number)
+            told += "; its exit code is 0 all the same. The cache does not take what it gave"
+            self._emit(BuildWarning(code, told, step.span.line))
 
     def _able(self, step: RunStep) -> None:
         """Raises SandboxError, told at the step, for a platform whose programs do not run here."""
@@ -409,8 +418,8 @@ class _Tail:
         return tuple(line.rpartition("\r")[2] for line in text.rstrip("\n").split("\n") if line)[-TAIL_LINES:]
 
 
-def _failure(step: RunStep, outcome: Outcome, tail: _Tail, hint: str | None, memory: int) -> StepError:
-    """`hint` says why an exec failed, where that is known; `memory` is the limit in bytes."""
+def _failure(step: RunStep, outcome: Outcome, tail: _Tail, hint: str | None, limits: CgroupLimits) -> StepError:
+    """`hint` says why an exec failed, where that is known."""
     reason = f": {os.strerror(outcome.exec_error)}" if outcome.exec_error else ""
     match outcome.failed_at:
         case "exec":
@@ -433,8 +442,11 @@ def _failure(step: RunStep, outcome: Outcome, tail: _Tail, hint: str | None, mem
                 hint = f"the command may want an id that this user namespace lacks: {MORE_IDS}"
             hint = hint or _CODE_HINTS.get(outcome.code)
             if outcome.oom_kills:
-                message += f": {out_of_memory(outcome.oom_kills, memory)}"
+                message += f": {out_of_memory(outcome.oom_kills, limits.memory)}"
                 hint = "allow more with --memory, or have the command use less at a time"
+            elif outcome.refused_processes:
+                message += f": {too_many(outcome.refused_processes, limits.pids)}"
+                hint = "allow more with --pids-limit, or have the command start fewer at a time"
             return StepError(message, step.span, code=outcome.code, tail=tail.lines(), hint=hint)
 
 

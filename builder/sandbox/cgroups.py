@@ -39,6 +39,8 @@ class Use(NamedTuple):
     """Processes that the kernel has killed since the memory was at its limit."""
     peak: int = 0
     """Bytes of memory at most, of all processes together; 0 where no group counts it."""
+    refused: int = 0
+    """Processes that it could not start since there were as many as it may have."""
 
 
 class Groups:
@@ -171,7 +173,7 @@ class Group:
 
     def use(self) -> Use:
         """Of the command, which has ended."""
-        kills = peak = 0
+        kills = peak = refused = 0
         for path, version, _ in self._folders:
             events, name = (
                 ("memory.oom_control", "memory.max_usage_in_bytes") if version == 1 else ("memory.events", "memory.peak")
@@ -182,7 +184,10 @@ class Group:
                 kills += kills_at_limit(read(os.path.join(path, events)), reached)
             with suppress(FileNotFoundError):
                 peak = max(peak, int(read(os.path.join(path, name))))
-        return Use(kills, peak)
+            with suppress(FileNotFoundError):
+                # "max N" (the kernel's admin-guide, "PID"; Linux 4.3), the same in both versions.
+                refused += int(read(os.path.join(path, "pids.events")).split()[1])
+        return Use(kills, peak, refused)
 
     def close(self) -> None:
         """Remove the groups; what still runs in them is killed."""

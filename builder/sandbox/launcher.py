@@ -93,7 +93,9 @@ class Launcher:
             use = group.use()
         finally:
             group.close()
-        return outcome._replace(oom_kills=use.oom_kills, peak_memory=use.peak or outcome.peak_memory)
+        return outcome._replace(
+            oom_kills=use.oom_kills, peak_memory=use.peak or outcome.peak_memory, refused_processes=use.refused
+        )
 
     def _run(
         self,

@@ -106,6 +106,11 @@ def out_of_memory(kills: int, memory: int) -> str:
     return f"the kernel killed {kills} of its processes at the limit of memory, --memory={amount}"
 
 
+def too_many(refused: int, limit: int) -> str:
+    """What is said of a command that could not start so many processes."""
+    return f"{refused} of its processes could not start at the limit of their number, --pids-limit={limit}"
+
+
 _UNITS = (("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10))
 
 

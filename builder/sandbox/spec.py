@@ -175,3 +175,5 @@ class Outcome(NamedTuple):
     """Bytes: of all its processes together where a cgroup counted them, else of the largest one."""
     oom_kills: int = 0
     """Processes of it that the kernel killed at the memory limit."""
+    refused_processes: int = 0
+    """Those that it could not start at the limit of their number."""

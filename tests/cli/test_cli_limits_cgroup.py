@@ -96,12 +96,23 @@ def test_what_each_step_used_is_an_event(pybuild: Pybuild, base: str, tmp_path: 
     assert usage[2]["peak_memory"] < 64 << 20 < usage[3]["peak_memory"]
 
 
-def test_processes(pybuild: Pybuild, base: str) -> None:
+def test_processes(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
     script = "i=0; while [ $i -lt 9 ]; do sleep 5 & i=$((i+1)); done; echo all"
     done = limited(pybuild, "pids", "run", "--pids-limit=5", base, "sh", "-c", script)
     if done is not None:
         assert (done.returncode, done.stdout) == (2, "")
         assert "can't fork" in done.stderr
+        told = " of its processes could not start at the limit of their number, --pids-limit=5"
+        assert told in done.stderr
+        context = context_of(tmp_path, f"FROM base\nRUN {script}\n")
+        done = pybuild("--pids-limit=5", context)
+        assert done.returncode == 1 and f"exit code 2: 1{told}" in done.stderr and "allow more with --pids-limit" in done.stderr
+        context = context_of(tmp_path, f"FROM base\nRUN sh -c '{script}' || true\n")
+        done = pybuild("--pids-limit=5", context)
+        assert done.returncode == 0 and f"{told}; its exit code is 0 all the same" in done.stderr
+        # A build that allows more does it again.
+        done = pybuild("--progress=plain", context)
+        assert done.returncode == 0 and " 1 ran" in done.stderr
     assert out(pybuild, "run", "--pids-limit=-1", base, "echo", "all") == "all\n"
 
 
