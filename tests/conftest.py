@@ -38,6 +38,25 @@ SEARCH_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 _MARK = f"PYBUILD_TEST_SESSION={secrets.token_hex(8)}"
 
 
+_LONGEST = (
+    *(
+        "cli/test_cli_verify.py",
+        "rootless/test_rootless_chroot.py",
+        "verify/test_verify_corpus.py",
+        "build/test_build_samples.py",
+    ),
+    *("language/test_language_buildah.py", "registry/test_registry_cache.py", "rootless/test_rootless_table.py"),
+    *("build/test_build_memory.py", "escape/test_escape.py", "build/test_build_badinput.py", "escape/test_kills.py"),
+    *("context/test_context_lookback.py", "build/test_build_times.py", "test_setup_bench.py", "test_setup_checks.py"),
+)
+"""Files that take a minute and more, by their paths here. They come first: the last one of them would go on alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {str(ROOT / "tests" / name): number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(str(item.path), len(places)))
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return

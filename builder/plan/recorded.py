@@ -14,6 +14,7 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from builder.plan.listing import Rows
@@ -125,13 +126,21 @@ def parse(text: str) -> BuildRequest:
     if dump(request) != text:
         # An edited digest, a field more, or a field less: what is believed must be all that there is.
         raise ValueError("it is not what pybuild writes: it was changed")
-    if "\\u0000" in text:
+    if any("\0" in each for each in _texts(found)):
         raise ValueError("there is a NUL in it")
     if request.path.startswith("/") or ".." in request.path.split("/"):
         raise ValueError("its Dockerfile lies outside of the build context")
     if request.network not in ("default", "host", "none"):
         raise ValueError(f"there is no network '{request.network}'")
     return request
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def _text(found: Any, name: str) -> str:

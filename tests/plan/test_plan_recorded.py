@@ -31,13 +31,14 @@ KNOWN = BuildRequest(
     contents=((3, "COPY . /app", f"sha256:{'3' * 64}"), (4, "ADD https://example.com/x /", f"sha256:{'4' * 64}")),
     files=((f"sha256:{'3' * 64}", (("app/", "5" * 16), ("main.py", "6" * 16))),),
 )
-TEXTS = st.text(max_size=20)
+TEXTS = st.text(st.characters(exclude_characters="\0"), max_size=20)
+PATHS = TEXTS.filter(lambda path: not path.startswith("/") and ".." not in path.split("/"))
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), max_size=3).map(tuple)
 REQUESTS = st.builds(
     BuildRequest,
-    *(TEXTS, TEXTS, TEXTS, TEXTS, PAIRS, st.lists(TEXTS, max_size=3).map(tuple), PAIRS, TEXTS),
+    *(TEXTS, TEXTS, PATHS, TEXTS, PAIRS, st.lists(TEXTS, max_size=3).map(tuple), PAIRS, TEXTS),
     st.none() | st.integers(0, 1 << 40),
-    *(TEXTS, PAIRS, st.integers(0, 1 << 40)),
+    *(st.sampled_from(["default", "host", "none"]), PAIRS, st.integers(0, 1 << 40)),
     st.lists(st.tuples(TEXTS, st.integers(-1, 9), st.integers(-1, 9)), max_size=2).map(tuple),
     *(st.lists(TEXTS, max_size=3).map(tuple), PAIRS),
     st.lists(st.tuples(st.integers(0, 9), TEXTS, TEXTS), max_size=3).map(tuple),
