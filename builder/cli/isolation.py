@@ -8,6 +8,7 @@ sysctls and the files of shadow, and enters while the command's modules are impo
 from __future__ import annotations
 
 import os
+import time
 
 from builder.errors import SandboxError, UsageError, did_you_mean
 from builder.sandbox.namespace import Entry, Maps
@@ -23,6 +24,8 @@ _VERSION = "pybuild-rungs-6"
 _MAKERS = ("build", "run", "shell", "import", "pull", "load", "verify")
 """They make a store where there is none, and fill it."""
 _STORELESS = ("check", "login", "logout", "help", "version")
+_PASSES = 300
+"""Seconds."""
 _SAME = ("default", "oci", "rootless", "process")
 """What Docker and buildah call their own ways: each means the best that works."""
 _READ = (
@@ -44,6 +47,7 @@ class Known(NamedTuple):
     verdicts: tuple[Verdict, ...]
     maps: Maps | None
     own: Maps | None
+    passing: bool = False
     """As `ladder.Found`."""
 
 
@@ -128,11 +132,16 @@ def _known(root: str, parsed: Parsed, environment: Environment) -> Known | None:
         return None
     print_ = fingerprint(environment.path)
     kept = load(root)
-    if kept is not None and kept[0] == print_:
+    if kept is not None and kept[0] == print_ and not (kept[1].passing and _is_old(root)):
         return kept[1]
     from builder.cli.probing import probe  # once a boot
 
     return probe(root, print_, environment.path)
+
+
+def _is_old(root: str) -> bool:
+    """Whether what may pass was found out a while ago. Not at each command: an attempt may have taken half a minute."""
+    return time.time() - os.stat(os.path.join(root, "rungs")).st_mtime > _PASSES
 
 
 def fingerprint(path: str) -> str:
@@ -185,7 +194,7 @@ def load(root: str) -> tuple[str, Known] | None:
             for row in rows
             if row[0] in ("maps", "own")
         }
-        return print_, Known(verdicts, maps.get("maps"), maps.get("own"))
+        return print_, Known(verdicts, maps.get("maps"), maps.get("own"), any(row[0] == "passing" for row in rows))
     except (OSError, ValueError, IndexError):
         return None
 
@@ -193,6 +202,8 @@ def load(root: str) -> tuple[str, Known] | None:
 def dump(print_: str, known: Known) -> bytes:
     rows = [("rung", name, "yes" if usable else "no", reason, hint) for name, usable, reason, hint in known.verdicts]
     lines = [_VERSION, print_, *("\t".join(" ".join(cell.split()) for cell in row) for row in rows)]
+    if known.passing:
+        lines.append("passing")
     for kind, maps in (("maps", known.maps), ("own", known.own)):
         if maps is None:
             continue

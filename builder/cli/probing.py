@@ -27,10 +27,9 @@ def probe(root: str, fingerprint: str, path: str) -> Known | None:
     try:
         with lease.scratch() as folder:
             found = ladder.climb(folder, path)
-        known = Known(found.verdicts, found.maps, found.own)
+        known = Known(found.verdicts, found.maps, found.own, found.passing)
         _check_same_owners(root, before[1] if before else None, known)
-        if not found.passing:
-            _keep(root, lease.new_path(), dump(fingerprint, known))
+        _keep(root, lease.new_path(), dump(fingerprint, known))
     finally:
         lease.close()
     return known

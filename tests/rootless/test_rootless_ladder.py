@@ -235,6 +235,21 @@ def test_a_tool_that_is_installed_later(frozen: UserPybuild, base: Path, context
     assert done.returncode == 0 and "sandbox: userns" in done.stderr, done.stderr
 
 
+def test_what_may_pass_is_tried_again_in_a_while(frozen: UserPybuild, base: Path, context: Path) -> None:
+    """A directory service that gives no answer, a machine that is full: not for ever, and not at each command."""
+    assert frozen("import", base, "base").returncode == 0
+    kept = frozen.store / "rungs"
+    head, _, rest = kept.read_text().partition("rung\troot")
+    kept.write_text(f"{head}passing\nrung\troot{rest}".replace("userns\tyes", "userns\tno"))
+    (context / "Dockerfile").write_text("FROM base\nRUN id\n")
+    done = frozen("--no-cache", context)
+    assert done.returncode == 0 and "sandbox: single-uid" in done.stderr, done.stderr
+    os.utime(kept, (0, 0))
+    done = frozen("--no-cache", context)
+    assert done.returncode == 0 and "sandbox: userns" in done.stderr, done.stderr
+    assert "passing" not in kept.read_text()
+
+
 def test_few_subordinate_ids(machine: Machine, pybuild: Pybuild, base: Path, context: Path, tmp_path: Path) -> None:
     """The emulation, which has all, is taken. What a user namespace without them gives is no result of root's."""
     (context / "Dockerfile").write_text("FROM base\nRUN touch /n; chown 65534 /n || echo without\n")
