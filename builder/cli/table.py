@@ -493,7 +493,12 @@ _ALL = (
     ),
     _command("diff", "[flags] IMAGE IMAGE", "Compare two images, and explain what differs", _DIFF, 2, 2),
     _command(
-        "verify", "[flags] CONTEXT", "Repeat the steps of a build, and say what does not come out the same", _VERIFY, 1, 1
+        "verify",
+        "[flags] CONTEXT, or --context CONTEXT [flags] IMAGE",
+        "Repeat the steps of a build, and say what does not come out the same; or whether a context gives an image",
+        _VERIFY,
+        1,
+        1,
     ),
 )
 

@@ -26,9 +26,21 @@ if TYPE_CHECKING:
 
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
+    from builder.request import Request
 
 _FILES_SHOWN = 20
 _MOST_RUNS = 1000
+
+
+def _request(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> Request:
+    request = request_of(parsed, environment, environ)
+    if "" not in request.remotes and request.context != "-" and not os.path.lexists(request.context):
+        raise UsageError(
+            f"the build context '{request.context}' does not exist",
+            hint="give the folder that holds the sources; whether they give an image is told by:"
+            f" pybuild verify --context DIR {request.context}",
+        )
+    return request
 
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
@@ -48,7 +60,7 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         from builder.cli.verify_source import compared  # for those who have an image
 
         return compared(parsed, environment, environ, options, shown_files)
-    request = request_of(parsed, environment, environ)
+    request = _request(parsed, environment, environ)
     runs = parsed.number("runs")
     if runs is not None and not 0 < runs <= _MOST_RUNS:
         raise UsageError(f"--runs={runs} is no number of runs", hint=f"a number from 1 to {_MOST_RUNS}")

@@ -514,6 +514,17 @@ def test_what_cannot_be_verified(program: Pybuild, tmp_path: Path) -> None:
     assert done.returncode == 1 and "Dockerfile:2:1: error: the command failed with exit code 3" in done.stderr
 
 
+def test_an_image_in_the_place_of_its_source(program: Pybuild) -> None:
+    done = program("verify", "base")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        "error: the build context 'base' does not exist\n"
+        "  hint: give the folder that holds the sources; whether they give an image is told by:"
+        " pybuild verify --context DIR base\n",
+    )
+
+
 def test_what_differs_rarely(program: Pybuild, tmp_path: Path) -> None:
     folder = context(tmp_path, "head -c 1 /dev/urandom | od -An -tu1 | awk '{print $1 % 2}' > /coin")
     # One time in a million this passes all the same.
