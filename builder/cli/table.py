@@ -495,7 +495,7 @@ _ALL = (
     _command(
         "verify",
         "[flags] CONTEXT, or --context CONTEXT [flags] IMAGE",
-        "Repeat the steps of a build, and say what does not come out the same; or whether a context gives an image",
+        "Repeat the steps of a build, and say what does not come out the same",
         _VERIFY,
         1,
         1,
