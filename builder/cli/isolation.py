@@ -141,7 +141,10 @@ def _known(root: str, parsed: Parsed, environment: Environment) -> Known | None:
 
 def _is_old(root: str) -> bool:
     """Whether what may pass was found out a while ago. Not at each command: an attempt may have taken half a minute."""
-    return time.time() - os.stat(os.path.join(root, "rungs")).st_mtime > _PASSES
+    try:
+        return time.time() - os.stat(os.path.join(root, "rungs")).st_mtime > _PASSES
+    except FileNotFoundError:
+        return True  # Another process has just found it wrong (`forget`).
 
 
 def fingerprint(path: str) -> str:
