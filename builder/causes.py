@@ -29,6 +29,8 @@ _TRIES = 5
 """How often two runs are tried to fall into one second of the clock."""
 _AGAIN = ((1.0, 4), (5.0, 2), (float("inf"), 1))
 """Up to how many seconds of a run, how often a cause has to show again."""
+_FAILS = ((1.0, 10), (5.0, 6), (float("inf"), 3))
+"""The same for how often it has to fail: that one which fails every other time fails so often is not likely."""
 _ORDER = ("clock", "mtimes", "order", "cpus", "pids", "aslr", "rung", "surroundings")
 """In which variations are tried and told."""
 
@@ -109,10 +111,13 @@ class Search:
     def failing(self, said: str) -> tuple[str, ...]:
         """What it fails by that did not fail the first time; `said` is what it wrote last."""
         plain = Circumstances()
-        failed = [self._run(plain) is None for _ in range(self._tries() + 1)]
-        if any(failed) and not all(failed):
-            return ("random",)
-        if all(failed):
+        fails = self._run(plain) is None
+        tried = 1
+        while tried < (self._tries(_FAILS) if fails else self._tries() + 1):
+            if (self._run(plain) is None) != fails:
+                return ("random",)
+            tried += 1
+        if fails:
             # As it was, it fails too: what it needs is no more there.
             if self._situation.fresh_caches and _has_caches(self._step):
                 return ("caches",)
@@ -149,9 +154,9 @@ class Search:
                 return False
         return True
 
-    def _tries(self) -> int:
+    def _tries(self, of: tuple[tuple[float, int], ...] = _AGAIN) -> int:
         """How often a cause has to show again: less often where it takes long."""
-        return next(tries for seconds, tries in _AGAIN if self._longest < seconds)
+        return next(tries for seconds, tries in of if self._longest < seconds)
 
     def _differs_by_chance(self, fixed: Circumstances) -> bool:
         """Whether two runs with all held differ after all, though the first two did not: what seems to depend on many things
