@@ -4,6 +4,7 @@ be hundreds of thousands."""
 from __future__ import annotations
 
 import stat
+from copy import copy
 
 from builder.layers.entry import FileSource, Item
 from builder.values import new
@@ -29,6 +30,7 @@ class FolderItems:
         self._path = path
         self._context = context
         self._read = read
+        self._change: Callable[[Item], Item] | None = None
         self._count = 1
         self.unread = self.unread_bytes = 0
         """Names of files without a digest."""
@@ -66,7 +68,16 @@ class FolderItems:
     def __contains__(self, item: object) -> bool:
         return any(item == each for each in self)
 
+    def changed(self, change: Callable[[Item], Item]) -> FolderItems:
+        """The same items, each as `change` makes it; their paths and kinds stay."""
+        other = copy(self)
+        other._change = change
+        return other
+
     def __iter__(self) -> Iterator[Item]:
+        return map(self._change, self._each()) if self._change is not None else self._each()
+
+    def _each(self) -> Iterator[Item]:
         top = self._context.lookup(self._path)
         assert top is not None
         yield Item(top._replace(path=b""))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from builder import canonical
 from builder.engine.past import Past, line_of
 from builder.engine.times import told
 from builder.errors import StoreError
-from builder.layers.index import load_index
 from builder.layers.names import show
 from builder.oci.digest import Digest
 from builder.plan import reasons
@@ -18,7 +19,8 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from builder.engine.past import Earlier
     from builder.events import StepFinished
@@ -135,63 +137,97 @@ class Explainer:
     # What a COPY gave
 
     def _files(self, step: CopyStep, old: BuiltStep, diff_id: str) -> Files | None:
-        layers = [self._entries(layer) for layer in ((old.layers or ("",))[0], diff_id)]
-        if old.status not in ("done", "cached") or layers[0] is None or layers[1] is None:
+        if old.status not in ("done", "cached"):
             return None
-        return compared(layers[0], layers[1], step.dest)
-
-    def _entries(self, diff_id: str) -> list[Entry] | None:
-        """What the layer holds; None where the store has it no more."""
-        if not diff_id:
-            return []
         try:
-            return load_index(self._store.layer_index(Digest.parse(diff_id)))
+            with self._entries((old.layers or ("",))[0]) as before, self._entries(diff_id) as now:
+                return compared(before, now, step.dest)
         except StoreError:
+            # It is there no more.
             return None
 
+    def _entries(self, diff_id: str) -> AbstractContextManager[Iterator[Entry]]:
+        """What the layer holds."""
+        return self._store.layer_entries(Digest.parse(diff_id)) if diff_id else nullcontext(iter(()))
 
-def compared(before: list[Entry], now: list[Entry], dest: str) -> Files:
-    """The files of two layers that a COPY to `dest` gave, by their paths below it, else by their paths in the image.
+
+def compared(before: Iterable[Entry], now: Iterable[Entry], dest: str) -> Files:
+    """The files of two layers, in canonical order, that a COPY to `dest` gave, by their paths below it, else by their paths in
+    the image; one by one, since there may be hundreds of thousands.
 
     A folder counts where it is in both, for its mode and owner, and where it is empty.
     """
-    old, new = _by_name(before, dest), _by_name(now, dest)
-    folders = [name for name in old.keys() ^ new.keys() if (old.get(name) or new[name]).content.startswith("dir")]
-    for side in (old, new):
-        full = {parent for name in side for parent in _parents(name)}
-        for name in folders:
-            if name in full:
-                side.pop(name, None)
-    return Files(old, new)
-
-
-def _by_name(entries: list[Entry], dest: str) -> dict[str, File]:
     target = dest.strip("/").encode("utf-8", "surrogateescape")
-    found = {}
-    for entry in entries:
-        path = entry.path
-        if entry.kind in ("whiteout", "opaque") or (
-            entry.kind == "dir" and (target + b"/").startswith(path + b"/" * bool(path))
-        ):
-            continue
-        if path == target:
-            name = show(path.rpartition(b"/")[2])
-        elif path.startswith(target + b"/" if target else b""):
-            name = show(path[len(target) :].lstrip(b"/"))
+    files = Files()
+    # Folders that one side alone has, until something is seen in them there.
+    empty: tuple[dict[bytes, File], dict[bytes, File]] = ({}, {})
+    for path, pair in _side_by_side(_copied_to(before, target), _copied_to(now, target)):
+        for entry, folders in zip(pair, empty):
+            if entry is not None and folders:
+                for parent in _parents(path):
+                    folders.pop(parent, None)
+        old, new = pair
+        if old is not None and new is not None:
+            files.compare(_name(path, target), _file(old), _file(new))
+        elif old is not None and old.kind == "dir":
+            empty[0][path] = _file(old)
+        elif new is not None and new.kind == "dir":
+            empty[1][path] = _file(new)
         else:
-            name = "/" + show(path)
-        what = "file" if entry.kind == "hardlink" else entry.kind
-        link = entry.link if what == "symlink" else b""
-        content = f"{what} {entry.digest} {link!r} {entry.rdev} {entry.xattrs!r}"
-        # A symlink's mode means nothing (symlink(7)).
-        found[name] = File(content, 0 if what == "symlink" else entry.mode, (entry.uid, entry.gid))
-    return found
+            files.compare(_name(path, target), old and _file(old), new and _file(new))
+    for path, file in empty[0].items():
+        files.compare(_name(path, target), file, None)
+    for path, file in empty[1].items():
+        files.compare(_name(path, target), None, file)
+    return files
 
 
-def _parents(name: str) -> Iterator[str]:
-    while "/" in name:
-        name = name.rpartition("/")[0]
-        yield name
+def _side_by_side(before: Iterator[Entry], now: Iterator[Entry]) -> Iterator[tuple[bytes, tuple[Entry | None, Entry | None]]]:
+    """The entries of either, in the order of their paths, equal ones together."""
+    old, new = next(before, None), next(now, None)
+    while old is not None or new is not None:
+        if new is None or (old is not None and old.path < new.path):
+            assert old is not None
+            yield old.path, (old, None)
+            old = next(before, None)
+        elif old is None or new.path < old.path:
+            yield new.path, (None, new)
+            new = next(now, None)
+        else:
+            yield old.path, (old, new)
+            old, new = next(before, None), next(now, None)
+
+
+def _copied_to(entries: Iterable[Entry], target: bytes) -> Iterator[Entry]:
+    """Without what was removed, and the folders on the way to where it was copied to."""
+    for entry in entries:
+        if entry.kind in ("whiteout", "opaque"):
+            continue
+        if entry.kind == "dir" and (target + b"/").startswith(entry.path + b"/" * bool(entry.path)):
+            continue
+        yield entry
+
+
+def _name(path: bytes, target: bytes) -> str:
+    if path == target:
+        return show(path.rpartition(b"/")[2])
+    if path.startswith(target + b"/" if target else b""):
+        return show(path[len(target) :].lstrip(b"/"))
+    return "/" + show(path)
+
+
+def _file(entry: Entry) -> File:
+    what = "file" if entry.kind == "hardlink" else entry.kind
+    link = entry.link if what == "symlink" else b""
+    content = f"{what} {entry.digest} {link!r} {entry.rdev} {entry.xattrs!r}"
+    # A symlink's mode means nothing (symlink(7)).
+    return File(content, 0 if what == "symlink" else entry.mode, (entry.uid, entry.gid))
+
+
+def _parents(path: bytes) -> Iterator[bytes]:
+    while b"/" in path:
+        path = path.rpartition(b"/")[0]
+        yield path
 
 
 def _copied(plan: Plan, step: CopyStep) -> str:

@@ -198,7 +198,12 @@ def with_modes(selection: tuple[Picked, ...], mode: SymbolicMode) -> tuple[Picke
             return item
         return item._replace(entry=entry._replace(mode=mode.apply(entry.mode, folder=entry.kind == "dir")))
 
-    return tuple(picked._replace(items=tuple(map(changed, picked.items))) for picked in selection)
+    return tuple(
+        picked._replace(
+            items=picked.items.changed(changed) if isinstance(picked.items, FolderItems) else tuple(map(changed, picked.items))
+        )
+        for picked in selection
+    )
 
 
 def unread(selection: tuple[Picked, ...]) -> tuple[int, int]:

@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from itertools import repeat
+from itertools import chain, repeat
 
 from builder.errors import StoreError
 from builder.layers.entry import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from builder.layers.entry import Kind
+
+    Read = Callable[[int, int], bytes]
+    """So many bytes from an offset."""
 
 _MAGIC = b"pybuild-index-1\n"
 _LETTERS: dict[Kind, str] = {
@@ -39,6 +42,7 @@ _LETTERS: dict[Kind, str] = {
 _KINDS: dict[int, Kind] = {ord(letter): kind for kind, letter in _LETTERS.items()}
 _SECTIONS = 12
 _ROWS = 4096
+_PIECE = 1 << 16
 _DEVICE = struct.Struct("<QII")
 _FIRST, _LAST = -(1 << 63), (1 << 63) - 1
 """Nanoseconds since 1970."""
@@ -78,7 +82,8 @@ class Columns:
     def __iter__(self) -> Iterator[Entry]:
         """As they were added, but for what `dump_index` says of times."""
         self._pack()
-        return iter(_entries(self._count, [bytes(section) for section in self._sections]))
+        sections = [bytes(section) for section in self._sections]
+        return _entries(self._count, [_Section(_slices(data), 0, len(data)) for data in sections])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Columns) and self.dump() == other.dump()
@@ -139,71 +144,136 @@ def _joined(names: list[bytes], first: int) -> bytes:
 
 def load_index(data: bytes) -> list[Entry]:
     """The entries of `dump_index`. Raises StoreError for bytes that are damaged or of another version."""
-    if not data.startswith(_MAGIC):
-        raise _damaged("it has another format" if data.startswith(b"pybuild-index-") else "it is no index")
-    body = data[len(_MAGIC) + 32 :]
-    if hashlib.sha256(body).digest() != data[len(_MAGIC) : len(_MAGIC) + 32]:
+    return list(each_entry(_slices(data), len(data)))
+
+
+def each_entry(read: Read, size: int) -> Iterator[Entry]:
+    """The same entry by entry, with few of them in memory; `read` gives bytes of the `size` that there are. What is damaged is
+    told before the first entry, or where it stands: nothing after that may be believed."""
+    start = len(_MAGIC) + 32
+    head = read(0, start)
+    if not head.startswith(_MAGIC):
+        raise _damaged("it has another format" if head.startswith(b"pybuild-index-") else "it is no index")
+    digest = hashlib.sha256()
+    for at in range(start, size, _PIECE):
+        digest.update(read(at, min(_PIECE, size - at)))
+    if digest.digest() != head[len(_MAGIC) :]:
         raise _damaged("its checksum differs")
     try:
-        return _entries(*_split(body))
+        yield from _entries(*_split(read, start, size))
     except (struct.error, ValueError, KeyError, IndexError) as error:
         raise _damaged(str(error)) from error
 
 
-def _split(body: bytes) -> tuple[int, list[bytes]]:
-    count = int.from_bytes(body[:8], "little")
+class _Section:
+    """Bytes `start` to `end` of what `read` gives."""
+
+    __slots__ = ("end", "read", "start")
+
+    def __init__(self, read: Read, start: int, end: int) -> None:
+        self.read = read
+        self.start = start
+        self.end = end
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def all(self) -> bytes:
+        return self.read(self.start, self.end - self.start)
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """The last one may be shorter."""
+        for at in range(self.start, self.end, size):
+            yield self.read(at, min(size, self.end - at))
+
+
+def _slices(data: bytes) -> Read:
+    return lambda at, size: data[at : at + size]
+
+
+def _split(read: Read, start: int, size: int) -> tuple[int, list[_Section]]:
+    count = int.from_bytes(read(start, min(8, size - start)), "little")
     sections = []
-    at = 8
+    at = start + 8
     for _ in range(_SECTIONS):
-        end = at + 8 + int.from_bytes(body[at : at + 8], "little")
-        if at + 8 > len(body) or end > len(body):
+        end = at + 8 + int.from_bytes(read(at, 8), "little")
+        if at + 8 > size or end > size:
             raise ValueError("a section is cut short")
-        sections.append(body[at + 8 : end])
+        sections.append(_Section(read, at + 8, end))
         at = end
-    if at != len(body):
+    if at != size:
         raise ValueError("bytes follow the last section")
     return count, sections
 
 
-def _entries(count: int, sections: list[bytes]) -> list[Entry]:
+def _entries(count: int, sections: list[_Section]) -> Iterator[Entry]:
     paths, kinds, modes, uids, gids, sizes, sums, marks, links, mtimes, rdevs, xattrs = sections
     if len(kinds) != count:
         raise ValueError("the columns differ in length")
-    return list(
-        map(
-            Entry,
-            _names(paths, count),
-            map(_KINDS.__getitem__, kinds),
-            struct.unpack(f"<{count}H", modes),
-            struct.unpack(f"<{count}I", uids),
-            struct.unpack(f"<{count}I", gids),
-            struct.unpack(f"<{count}Q", sizes),
-            _digests(sums, marks, count),
-            _names(links, count),
-            _devices(rdevs, count) if rdevs else repeat((0, 0), count),
-            _xattrs(xattrs, count) if xattrs else repeat((), count),
-            struct.unpack(f"<{count}q", mtimes),
-        )
+    return map(
+        Entry,
+        _names(paths, count),
+        map(_KINDS.__getitem__, chain.from_iterable(kinds.pieces(_ROWS))),
+        _numbers(modes, "H", count),
+        _numbers(uids, "I", count),
+        _numbers(gids, "I", count),
+        _numbers(sizes, "Q", count),
+        _digests(sums, marks, count),
+        _names(links, count),
+        _devices(rdevs.all(), count) if len(rdevs) else repeat((0, 0), count),
+        _xattrs(xattrs.all(), count) if len(xattrs) else repeat((), count),
+        _numbers(mtimes, "q", count),
     )
 
 
-def _names(joined: bytes, count: int) -> list[bytes]:
-    names = joined.split(b"\0") if count else []
-    if len(names) != count or (not count and joined):
+def _numbers(section: _Section, letter: str, count: int) -> Iterator[int]:
+    width = struct.calcsize(f"<{letter}")
+    if len(section) != count * width:
         raise ValueError("the columns differ in length")
-    return names
+    pieces = section.pieces(_ROWS * width)
+    return chain.from_iterable(struct.unpack(f"<{len(piece) // width}{letter}", piece) for piece in pieces)
 
 
-def _digests(sums: bytes, marks: bytes, count: int) -> list[str]:
-    if len(marks) != count or len(sums) != 32 * marks.count(1) or marks.count(0) + marks.count(1) != count:
+def _names(section: _Section, count: int) -> Iterator[bytes]:
+    if not count:
+        if len(section):
+            raise ValueError("the columns differ in length")
+        return iter(())
+    # Counted first: entries are not to end where the shortest column does.
+    if sum(piece.count(b"\0") for piece in section.pieces(_PIECE)) != count - 1:
+        raise ValueError("the columns differ in length")
+    return chain.from_iterable(_parted(section))
+
+
+def _parted(section: _Section) -> Iterator[list[bytes]]:
+    rest = b""
+    for piece in section.pieces(_PIECE):
+        names = (rest + piece).split(b"\0")
+        rest = names.pop()
+        yield names
+    yield [rest]
+
+
+def _digests(sums: _Section, marks: _Section, count: int) -> Iterator[str]:
+    known = sum(piece.count(1) for piece in marks.pieces(_PIECE))
+    none = sum(piece.count(0) for piece in marks.pieces(_PIECE))
+    if len(marks) != count or len(sums) != 32 * known or none + known != count:
         raise ValueError("the digests do not fit")
-    text = sums.hex()
-    out = []
-    at = 0
-    for mark in marks:
-        out.append(text[at : at + 64] if mark else "")
-        at += 64 * mark
-    return out
+    return chain.from_iterable(_told(sums, marks))
+
+
+def _told(sums: _Section, marks: _Section) -> Iterator[list[str]]:
+    read = sums.start
+    for piece in marks.pieces(_ROWS):
+        length = 32 * piece.count(1)
+        text = sums.read(read, length).hex()
+        read += length
+        out = []
+        at = 0
+        for mark in piece:
+            out.append(text[at : at + 64] if mark else "")
+            at += 64 * mark
+        yield out
 
 
 def _devices(rdevs: bytes, count: int) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ that a key may gain fields.
 
 from __future__ import annotations
 
-from builder.plan.wording import is_secret, listed, pair, shown
+from builder.plan.wording import Names, is_secret, pair, shown
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -37,11 +37,29 @@ class File(NamedTuple):
     owner: tuple[int, int]
 
 
-class Files(NamedTuple):
-    """What a COPY gave before and now, by names as a person knows them."""
+class Files:
+    """How what a COPY gave before differs from what it gives now, file by file; names are those that a person knows."""
 
-    before: Mapping[str, File]
-    now: Mapping[str, File]
+    def __init__(self) -> None:
+        self.changed = Names()
+        self.added = Names()
+        self.removed = Names()
+        self.modes = Names()
+        self.owners = Names()
+
+    def compare(self, name: str, old: File | None, new: File | None) -> None:
+        """One of the two may be missing."""
+        if old is None:
+            self.added.add(name)
+        elif new is None:
+            self.removed.add(name)
+        elif old.content != new.content:
+            self.changed.add(name)
+        else:
+            if old.mode != new.mode:
+                self.modes.add(f"{name} ({old.mode:o} -> {new.mode:o})")
+            if old.owner != new.owner:
+                self.owners.add(f"{name} ({_owner(old)} -> {_owner(new)})")
 
 
 NEVER = Reason("never-built", "never built")
@@ -204,25 +222,16 @@ def _mount_name(mount: Mapping[str, Any]) -> str:
 def _content(copied: str, files: Files | None) -> Reason:
     if files is None:
         return Reason("files", f"{copied}: files changed")
-    old, new = files
-    both = [name for name in new if name in old]
-    changed = [name for name in both if old[name].content != new[name].content]
-    alike = [name for name in both if old[name].content == new[name].content]
     parts = []
-    if changed:
-        parts.append(f"{len(changed)} file{'s' if len(changed) > 1 else ''} changed: {listed(changed)}")
-    for names, word in (
-        ([name for name in new if name not in old], "added"),
-        ([name for name in old if name not in new], "removed"),
-    ):
+    if changed := files.changed:
+        parts.append(f"{len(changed)} file{'s' if len(changed) > 1 else ''} changed: {changed}")
+    for names, word in ((files.added, "added"), (files.removed, "removed")):
         if names:
             what = f"{len(names)} file{'s' if len(names) > 1 else ''} {word}" if not parts else f"{len(names)} {word}"
-            parts.append(f"{what}: {listed(names)}")
-    modes = [f"{n} ({old[n].mode:o} -> {new[n].mode:o})" for n in alike if old[n].mode != new[n].mode]
-    owners = [f"{n} ({_owner(old[n])} -> {_owner(new[n])})" for n in alike if old[n].owner != new[n].owner]
-    for names, word in ((modes, "mode"), (owners, "owner")):
+            parts.append(f"{what}: {names}")
+    for names, word in ((files.modes, "mode"), (files.owners, "owner")):
         if names:
-            parts.append(f"{len(names)} {word}{'s' if len(names) > 1 else ''} changed: {listed(names)}")
+            parts.append(f"{len(names)} {word}{'s' if len(names) > 1 else ''} changed: {names}")
     if not parts:
         return Reason("files", f"{copied}: the sources changed, and gave the same files")
     return Reason("files", f"{copied}: {'; '.join(parts)}")

@@ -40,9 +40,32 @@ def masked(value: Any) -> Any:
 
 def listed(names: Sequence[str]) -> str:
     """The first names, sorted, and how many more there are."""
-    first = ", ".join(sorted(names)[:MOST_NAMES])
-    more = len(names) - MOST_NAMES
-    return f"{first} and {more} more" if more > 0 else first
+    told = Names()
+    for name in names:
+        told.add(name)
+    return str(told)
+
+
+class Names:
+    """Names of which few are told: `str` gives what `listed` does, and there may be any number of them."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._count = 0
+
+    def add(self, name: str) -> None:
+        self._count += 1
+        self._first.append(name)
+        if len(self._first) > 8 * MOST_NAMES:
+            self._first = sorted(self._first)[:MOST_NAMES]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __str__(self) -> str:
+        first = ", ".join(sorted(self._first)[:MOST_NAMES])
+        more = self._count - MOST_NAMES
+        return f"{first} and {more} more" if more > 0 else first
 
 
 def shown(value: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from builder.store.blobs import Blobs
     from builder.store.database import Database
     from builder.store.durability import Durability
+    from builder.store.indexfile import IndexFile
     from builder.store.lease import Lease
     from builder.store.uses import Uses
 
@@ -29,6 +30,8 @@ def foreign_index(chain: Digest) -> Digest:
 
 _PACKED = "SELECT digest FROM renderings WHERE diff_id = ? AND form <> 'uncompressed' ORDER BY form"
 """Those of a layer that others packed are its original, and as good."""
+
+_AGAIN = "build, import or pull the image that needs it again"
 
 
 class Layers:
@@ -76,25 +79,42 @@ class Layers:
         """What `put` was given. Raises StoreError where it is missing or damaged."""
         path = self._index(str(diff_id))
         row = self._database.one("SELECT index_digest FROM layers WHERE diff_id = ?", str(diff_id))
-        hint = "build, import or pull the image that needs it again"
         try:
             data = read_file(path)
         except FileNotFoundError:
             row = None
         if row is None:
-            raise StoreError(f"the index of layer {diff_id} is missing from the store", hint=hint)
+            raise self._missing(diff_id)
         if sha256(data).hexdigest() != row[0]:
-            raise StoreError(f"the index of layer {diff_id} is corrupt", hint=f"remove {path}, then {hint}")
+            raise self._corrupt(diff_id)
         return data
+
+    def entries(self, diff_id: Digest) -> IndexFile:
+        """The same as a context manager, entry by entry. Raises StoreError where the index is missing or damaged."""
+        from builder.store.indexfile import IndexFile  # for those who look into large layers
+
+        row = self._database.one("SELECT index_digest FROM layers WHERE diff_id = ?", str(diff_id))
+        try:
+            file = IndexFile(self._index(str(diff_id)))
+        except FileNotFoundError:
+            raise self._missing(diff_id) from None
+        if row is None or not file.has(row[0]):
+            file.close()
+            raise self._missing(diff_id) if row is None else self._corrupt(diff_id)
+        return file
+
+    def _missing(self, diff_id: Digest) -> StoreError:
+        return StoreError(f"the index of layer {diff_id} is missing from the store", hint=_AGAIN)
+
+    def _corrupt(self, diff_id: Digest) -> StoreError:
+        return StoreError(f"the index of layer {diff_id} is corrupt", hint=f"remove {self._index(str(diff_id))}, then {_AGAIN}")
 
     def size(self, diff_id: Digest) -> int:
         """Uncompressed bytes. Raises StoreError for a layer that the store does not know."""
         self._uses.add(str(diff_id))
         row = self._database.one("SELECT size FROM layers WHERE diff_id = ?", str(diff_id))
         if row is None:
-            raise StoreError(
-                f"layer {diff_id} is missing from the store", hint="build, import or pull the image that needs it again"
-            )
+            raise StoreError(f"layer {diff_id} is missing from the store", hint=_AGAIN)
         return int(row[0])
 
     # The folder form.

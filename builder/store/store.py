@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from builder.store.collect import Housekeeping
     from builder.store.failed import FailedStep, FailedSteps
     from builder.store.fetched import Checkout, Download, FetchedThings
+    from builder.store.indexfile import IndexFile
     from builder.store.locks import Lock
     from builder.store.verify import Report
 
@@ -172,6 +173,11 @@ class Store:
     def layer_index(self, diff_id: Digest) -> bytes:
         """The verified index. Raises StoreError where it is missing or corrupt."""
         return self._layers.index(diff_id)
+
+    def layer_entries(self, diff_id: Digest) -> IndexFile:
+        """``with store.layer_entries(id) as entries``: those of the index one by one, with few of them in memory. Raises as
+        `layer_index`."""
+        return self._layers.entries(diff_id)
 
     def layer_size(self, diff_id: Digest) -> int:
         """Uncompressed bytes. Raises StoreError for an unknown layer."""

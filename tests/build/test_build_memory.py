@@ -13,7 +13,8 @@ from tests.conftest import Pybuild
 FEW, MANY = 20, 12_000
 BLOCKS = 10 << 20
 """Bytes of what waits for a thread that hashes or compresses it; more files have no more of it."""
-MOST = {"": 600, "RUN ls /all | wc -l > /number\n": 600}
+COPY, CHMOD = "COPY . /all/\n", "COPY --chmod=u+x . /all/\n"
+MOST = {COPY: 600, CHMOD: 600, f"{COPY}RUN ls /all | wc -l > /number\n": 600}
 """Bytes for each file beside what any build takes. They were 1,000 once, when each had objects of its own."""
 
 
@@ -52,14 +53,17 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return made
 
 
-@pytest.mark.parametrize("then", MOST, ids=["nobody looks into it", "a command does"])
+@pytest.mark.parametrize("lines", MOST, ids=["nobody looks into it", "with other modes", "a command does"])
 def test_many_files_take_little_memory(
-    then: str, pybuild: Pybuild, busybox_base: Path, contexts: list[Path], tmp_path: Path
+    lines: str, pybuild: Pybuild, busybox_base: Path, contexts: list[Path], tmp_path: Path
 ) -> None:
-    peaks = []
-    for context in contexts:
-        (context / "Dockerfile").write_text(f"FROM base\nCOPY . /all/\n{then}")
-        peaks.append(peak(pybuild, busybox_base, context, tmp_path / f"{context.name}.tar"))
-    each = (peaks[1] - peaks[0] - BLOCKS) / (MANY - FEW)
-    print(f"{each:.0f} bytes for each file: {peaks}")
-    assert each < MOST[then]
+    """Nor does it take more to say what changed since the last build."""
+    for changed in (False, True):
+        peaks = []
+        for context in contexts:
+            (context / "Dockerfile").write_text(f"FROM base\n{lines}")
+            (context / "folder-0" / "file-7.txt").write_text(f"changed: {changed}")
+            peaks.append(peak(pybuild, busybox_base, context, tmp_path / f"{context.name}.tar"))
+        each = (peaks[1] - peaks[0] - BLOCKS) / (MANY - FEW)
+        print(f"{each:.0f} bytes for each file: {peaks}")
+        assert each < MOST[lines]

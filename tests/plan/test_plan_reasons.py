@@ -159,7 +159,10 @@ def files(**names: tuple[str, int, int]) -> dict[str, File]:
     ],
 )
 def test_files(before: dict[str, File], now: dict[str, File], text: str) -> None:
-    assert told(COPY, {**COPY, "content": "22"}, Files(before, now)) == [f"COPY src: {text}"]
+    files = Files()
+    for name in {**before, **now}:
+        files.compare(name, before.get(name), now.get(name))
+    assert told(COPY, {**COPY, "content": "22"}, files) == [f"COPY src: {text}"]
 
 
 def test_many_variables_are_counted() -> None:
