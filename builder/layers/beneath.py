@@ -20,17 +20,22 @@ if TYPE_CHECKING:
 LONGEST = 4095
 """The longest path, in bytes, that a program can name at once (PATH_MAX without its NUL, limits.h)."""
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Deeper down only the folder in use stays open: a hostile tree must not use up the descriptors of the process.
-_KEPT = 64
+_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Of the way so many folders stay open at its start and at its end: a hostile tree must not use up the descriptors of the
+# process, and to go up again from far below must not mean to come down all the way at each step.
+_KEPT = 32
 
 
 class Beneath:
     """An open root, and the folders below it. A context manager, for one thread."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, readable: bool = True, kept: int = _KEPT) -> None:
+        """Folders that are not `readable` are only passed through, and may be closed to this user's reading (open(2),
+        O_PATH). At most two times `kept` stay open."""
+        self._kept = kept
+        self._how = os.O_RDONLY if readable else os.O_PATH
         self._names: list[bytes] = []
-        self._open: list[int] = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+        self._open: list[int] = [os.open(root, self._how | os.O_DIRECTORY | os.O_CLOEXEC)]
 
     def __enter__(self) -> Beneath:
         return self
@@ -75,11 +80,11 @@ class Beneath:
     def _enter(self, name: bytes) -> None:
         if name in (b"", b".", b".."):
             raise ValueError("a path below a root is not canonical")
-        descriptor = os.open(name, _FOLDER, dir_fd=self._open[-1])
-        if len(self._open) > _KEPT:
-            os.close(self._open[-1])
-            self._open[-1] = -1
-        self._open.append(descriptor)
+        self._open.append(os.open(name, self._how | _FOLDER, dir_fd=self._open[-1]))
+        far = len(self._open) - 1 - self._kept
+        if far > self._kept and self._open[far] >= 0:
+            os.close(self._open[far])
+            self._open[far] = -1
         self._names.append(name)
 
     def _close_from(self, depth: int) -> None:

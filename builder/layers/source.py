@@ -14,6 +14,7 @@ import stat
 
 from builder.cancellation import NEVER
 from builder.errors import BuildError
+from builder.layers.beneath import Beneath
 from builder.layers.entry import BytesSource, FileSource, RangeSource, SparseSource
 from builder.layers.names import show
 
@@ -31,8 +32,8 @@ CHUNK = 1 << 20
 
 _ZEROS = bytes(CHUNK)
 _OPEN_ROOTS = 16
-# O_PATH needs no read permission on a folder; O_DIRECTORY with O_NOFOLLOW answers ENOTDIR to a symlink (open(2)).
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KEPT = 4
+"""Folders of a way that stay open, for each root."""
 # O_NONBLOCK: a fifo that took the file's place must not hang the build.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -183,26 +184,23 @@ class _Root:
     """A folder of the host, and the descriptor of the folder below it that was used last."""
 
     def __init__(self, root: str) -> None:
-        self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._folder = -1
+        self._folders = Beneath(root, readable=False, kept=_KEPT)
+        self._folder = self._folders.root
         self._at = b""
 
     def close(self) -> None:
-        if self._folder >= 0:
-            os.close(self._folder)
-            self._folder = -1
-        os.close(self._root)
+        self._folders.close()
 
     def open(self, path: bytes) -> tuple[int, os.stat_result]:
         folder, _, name = path.rpartition(b"/")
         _check(name)
         try:
-            if not folder:
-                descriptor = os.open(name, _FILE, dir_fd=self._root)
-            else:
-                if folder != self._at or self._folder < 0:
-                    self._descend(folder)
-                descriptor = os.open(name, _FILE, dir_fd=self._folder)
+            if folder != self._at:
+                # Where that fails, none is known any more.
+                self._at = b"/"
+                self._folder = self._folders.folder(folder)
+                self._at = folder
+            descriptor = os.open(name, _FILE, dir_fd=self._folder)
         except OSError as error:
             _explain(error, path)
         info = os.fstat(descriptor)
@@ -210,26 +208,6 @@ class _Root:
             os.close(descriptor)
             raise changed(path)
         return descriptor, info
-
-    def _descend(self, folder: bytes) -> None:
-        start, rest = self._root, folder
-        if self._folder >= 0 and folder.startswith(self._at + b"/"):
-            start, rest = self._folder, folder[len(self._at) + 1 :]
-        current = start
-        try:
-            for name in rest.split(b"/"):
-                _check(name)
-                below = os.open(name, _FOLDER, dir_fd=current)
-                if current != start:
-                    os.close(current)
-                current = below
-        except BaseException:
-            if current != start:
-                os.close(current)
-            raise
-        if self._folder >= 0:
-            os.close(self._folder)
-        self._folder, self._at = current, folder
 
 
 class ContentChanged(BuildError):

@@ -30,12 +30,16 @@ def mark(text: bytes) -> str:
 
 def listing(marks: Mapping[str, str]) -> Rows:
     """The rows for files and folders by their paths; none where no folder is high enough to be few."""
-    depth = max(map(_depth, marks), default=0)
-    rows = dict(marks)
-    while depth and not _fits(rows):
+    levels = _levels(marks)
+    depth = max(levels, default=0)
+    count, size = len(marks), sum(map(len, marks))
+    while depth and (count > MOST or size + 16 * count > LONGEST):
+        gone = levels[depth]
+        folders = _fold(levels, depth)
+        count += len(folders) - len(gone)
+        size += sum(map(len, folders)) - sum(map(len, gone))
         depth -= 1
-        rows = _folded(rows, depth)
-    return tuple(sorted(rows.items())) if depth else ()
+    return tuple(sorted((path, mark) for rows in levels.values() for path, mark in rows.items())) if depth else ()
 
 
 def changes(then: Rows, now: Rows) -> tuple[tuple[str, str], ...]:
@@ -60,20 +64,29 @@ def _depth(path: str) -> int:
     return path.rstrip("/").count("/") + 1
 
 
-def _fits(rows: Mapping[str, str]) -> bool:
-    return len(rows) <= MOST and sum(map(len, rows)) + 16 * len(rows) <= LONGEST
+def _levels(rows: Mapping[str, str]) -> dict[int, dict[str, str]]:
+    """By how deep they are."""
+    levels: dict[int, dict[str, str]] = {}
+    for path, known in rows.items():
+        levels.setdefault(_depth(path), {})[path] = known
+    return levels
+
+
+def _fold(levels: dict[int, dict[str, str]], level: int) -> dict[str, str]:
+    """What is so deep, and is the deepest, becomes folders a level higher, which are returned."""
+    within: dict[str, list[str]] = {}
+    for path, known in levels.pop(level, {}).items():
+        folder, _, name = path.rstrip("/").rpartition("/")
+        name += "/" * path.endswith("/")
+        within.setdefault(folder + "/", []).append(f"{name}\0{known}")
+    folders = {folder: mark("\0\0".join(sorted(held)).encode("utf-8", "surrogatepass")) for folder, held in within.items()}
+    levels.setdefault(level - 1, {}).update(folders)
+    return folders
 
 
 def _folded(rows: Mapping[str, str], depth: int) -> dict[str, str]:
     """Nothing deeper than `depth` names. Level by level, so that it may be done in several goes."""
-    left = dict(rows)
-    deepest = max(map(_depth, left), default=0)
-    for level in range(deepest, depth, -1):
-        within: dict[str, list[str]] = {}
-        for path in [path for path in left if _depth(path) == level]:
-            folder, _, name = path.rstrip("/").rpartition("/")
-            name += "/" * path.endswith("/")
-            within.setdefault(folder + "/", []).append(f"{name}\0{left.pop(path)}")
-        for folder, held in within.items():
-            left[folder] = mark("\0\0".join(sorted(held)).encode("utf-8", "surrogatepass"))
-    return left
+    levels = _levels(rows)
+    for level in range(max(levels, default=0), depth, -1):
+        _fold(levels, level)
+    return {path: known for each in levels.values() for path, known in each.items()}
