@@ -41,6 +41,10 @@ def read_dockerfile(context: str, named: str) -> SourceFile:
         except PermissionError:
             raise UsageError(f"the Dockerfile '{path}' cannot be read: permission denied") from None
     near = _near(candidates[0])
+    if named and os.path.islink(named):
+        raise UsageError(
+            f"the Dockerfile '{named}' is a link to '{os.readlink(named)}', which is not there", hint="name the file itself"
+        )
     if named:
         inside = os.path.join(context, named)
         if os.path.isfile(inside):

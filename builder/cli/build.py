@@ -99,7 +99,11 @@ def _build(parsed: Parsed, environment: Environment, environ: Mapping[str, str],
             image = _built(request, store, emit)
         _write_files(parsed, image)
         if parsed.flag("quiet"):
-            _deliver(f"{image.id}\n")
+            if any(output.dest == "-" for output in request.outputs):
+                # The archive is what there is on standard output.
+                sys.stderr.write(f"{image.id}\n")
+            else:
+                _deliver(f"{image.id}\n")
     except (BuildError, OSError, KeyboardInterrupt) as error:
         failure = told(error, root)
         if failure.hint:
@@ -308,7 +312,10 @@ def _outputs(texts: tuple[str, ...], tags: tuple[Reference, ...], environment: E
         return ()
     from builder.cli.output_spec import parse_output
 
-    return tuple(_output(parse_output(text), tags, environment) for text in texts)
+    found = tuple(_output(parse_output(text), tags, environment) for text in texts)
+    if sum(output.dest == "-" for output in found) > 1:
+        raise UsageError("two outputs go to standard output", hint="add dest=FILE to all of them but one")
+    return found
 
 
 def _pushed(shown: str, compression: Form, names: tuple[Reference, ...]) -> Output:
@@ -364,14 +371,30 @@ def _output(spec: OutputSpec, tags: tuple[Reference, ...], environment: Environm
 
 
 def _check_files(parsed: Parsed) -> None:
-    """Say before the build what could not be written after it. Raises UsageError."""
+    """Say before the build what could not be written after it, and remove what an earlier one wrote there: a build that fails
+    is not to leave another one's id. Raises UsageError."""
     for flag in ("iidfile", "metadata-file"):
         path = parsed.text(flag)
-        if path and os.path.isdir(path):
+        if not path:
+            continue
+        if os.path.isdir(path):
             raise UsageError(f"'{path}' of --{flag} is a folder", hint="give the name of a file")
-        folder = os.path.dirname(path or "")
+        folder = os.path.dirname(path)
         if folder and not os.path.isdir(folder):
             raise UsageError(f"the folder '{folder}' of --{flag} is not there", hint="make it first")
+        # A device or a pipe, as /dev/null and a shell's >(...) are, stays what it is.
+        real = os.path.realpath(path)
+        if os.path.exists(path) and not os.path.isfile(path):
+            continue
+        try:
+            if os.path.exists(real):
+                os.unlink(real)
+            tried = f"{real}.{os.urandom(6).hex()}"
+            os.close(os.open(tried, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+            os.unlink(tried)
+        except OSError as error:
+            hint = "give another name"
+            raise UsageError(f"'{path}' of --{flag} cannot be written: {error.strerror}", hint=hint) from error
 
 
 def _write_files(parsed: Parsed, image: Image) -> None:
@@ -395,14 +418,12 @@ def _write_files(parsed: Parsed, image: Image) -> None:
 
 
 def write_whole(path: str, text: str) -> None:
-    """Whole or not at all: a script may be waiting for the file."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    """Whole or not at all, since a script may be waiting for the file; what is no file, as /dev/null, stays what it is."""
+    from builder.export.destination import Destination  # for those who ask for a file
+
     try:
-        # A folder of sources may have a link of this name.
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
-        os.rename(temporary, path)
+        # No name is standard output here.
+        with Destination(os.path.join(".", path)) as out:
+            out.write(text.encode())
     except OSError as error:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
         raise UsageError(f"'{path}' cannot be written: {error.strerror}") from error

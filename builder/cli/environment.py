@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     Progress = Literal["auto", "tty", "plain", "json", "quiet"]
 
+_OF_BUILDKIT: dict[str, str] = {"": "auto", "none": "quiet", "rawjson": "auto"}
+"""What people set for all builders of a machine; a stream that is none of ours nobody here can ask for."""
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
 
@@ -87,7 +89,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         docker_config=environ.get("DOCKER_CONFIG", ""),
         registry_auth_file=environ.get("REGISTRY_AUTH_FILE", ""),
         default_platform=environ.get("DOCKER_DEFAULT_PLATFORM", ""),
-        progress=_progress(environ.get("BUILDKIT_PROGRESS") or "auto", "BUILDKIT_PROGRESS"),
+        progress=_progress(_OF_BUILDKIT.get(mode := environ.get("BUILDKIT_PROGRESS", ""), mode), "BUILDKIT_PROGRESS"),
         no_color=bool(environ.get("NO_COLOR")),
         force_color=environ.get("FORCE_COLOR", "") not in ("", "0"),
         dumb_terminal=environ.get("TERM") == "dumb",

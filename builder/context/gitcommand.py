@@ -247,8 +247,11 @@ def _reason(said: str) -> str:
     """The line of stderr that says most, cut to a readable length."""
     lines = [line.strip() for line in said.replace("\r", "\n").split("\n") if line.strip()]
     for mark in ("transport '", "fatal: ", "ERROR: ", "error: "):
-        for line in lines:
+        for number, line in enumerate(lines):
             if mark in line:
                 text = line.removeprefix("fatal: ").removeprefix("error: ")
+                if text.endswith(":") and number + 1 < len(lines):
+                    # `unable to connect to HOST:`, and why on the next line.
+                    text = f"{text} {lines[number + 1]}"
                 return text[:300]
     return (lines[-1] if lines else "git said nothing")[:300]

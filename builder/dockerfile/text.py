@@ -17,12 +17,39 @@ def decode(name: str, data: bytes) -> SourceFile:
         raise _too_large(name)
     try:
         source = SourceFile(name, data.decode().removeprefix(BOM))
-    except UnicodeDecodeError as error:
-        shown = SourceFile(name, data.decode(errors="replace").removeprefix(BOM))
-        offset = len(data[: error.start].decode().removeprefix(BOM))
-        raise _not_text(shown, offset, f"byte 0x{data[error.start]:02x} is not UTF-8") from None
+    except UnicodeDecodeError:
+        source = _with_other_comments(name, data)
     check_text(source)
     return source
+
+
+def _with_other_comments(name: str, data: bytes) -> SourceFile:
+    """The text where comments alone are in another encoding, as those of old files are: they say nothing to a build."""
+    shown = SourceFile(name, data.decode(errors="replace").removeprefix(BOM))
+    comments = _comments(shown)
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            if number not in comments:
+                before = b"\n".join([*lines[: number - 1], line[: error.start]]).decode(errors="replace").removeprefix(BOM)
+                raise _not_text(shown, len(before), f"byte 0x{line[error.start]:02x} is not UTF-8") from None
+    return shown
+
+
+def _comments(source: SourceFile) -> frozenset[int]:
+    """The numbers of the lines that are comments, and not part of a heredoc; none where the rest cannot be read either."""
+    from builder.dockerfile.source import read  # which has this from here
+
+    try:
+        _, found = read(source)
+    except DockerfileError:
+        return frozenset()
+    bodies = {body.line + number for line in found for body in line.bodies for number in range(body.text.count("\n") + 1)}
+    places = {place for line in found for place, _ in line.places}
+    marked = {number for number, line in enumerate(split_lines(source), 1) if line.lstrip().startswith("#")}
+    return frozenset(marked - bodies - places)
 
 
 def split_lines(source: SourceFile) -> list[str]:

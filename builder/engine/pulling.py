@@ -199,6 +199,8 @@ def lacking(error: RegistryError, reference: Reference, near: str | None) -> Non
         error.hint = near or error.hint
         return
     # Who has to log in, or has no network, may have meant what is written.
+    if near and not near.endswith("?"):
+        near += ";"
     error.hint = " if not: ".join(hint for hint in (near, error.hint) if hint) or None
     error.message = f"there is no image '{reference.familiar}' in the store, and it cannot be pulled: {error.message}"
 

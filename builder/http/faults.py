@@ -33,6 +33,8 @@ def told(shown: str, *, connect: float, idle: float, tls_hint: str = _TLS) -> It
         raise RegistryError(f"{shown}: the name '{host(shown)}' is not known", hint=_OFFLINE) from error
     except errors.SSLError as error:
         said = reason(error)
+        if "WRONG_VERSION" in said or "RECORD_LAYER" in said:
+            said, tls_hint = "what the server answers is no TLS", "it may speak plain HTTP, or the port may be another one"
         if "ALERT" in said and "CERTIFICATE" in said:
             # What it says by it differs: that there is none, or that it is not known there.
             said = "the server wants a certificate of ours that it knows"

@@ -103,6 +103,7 @@ def explain(error: OSError, path: bytes) -> NoReturn:
         ) from error
     if error.errno in (errno.EACCES, errno.EPERM):
         raise BuildError(
-            f"'{show(path)}' cannot be read: permission denied", hint="make it readable, or name it in .dockerignore"
+            f"'{show(path)}' cannot be read: permission denied",
+            hint="make it readable for this user; what a build does not need .dockerignore can leave out",
         ) from error
     raise error

@@ -234,7 +234,8 @@ def _explain(error: OSError, path: bytes) -> NoReturn:
         raise changed(path) from error
     if error.errno in (errno.EACCES, errno.EPERM):
         raise BuildError(
-            f"'{show(path)}' cannot be read: permission denied", hint="make it readable, or name it in .dockerignore"
+            f"'{show(path)}' cannot be read: permission denied",
+            hint="make it readable for this user; what a build does not need .dockerignore can leave out",
         ) from error
     raise error
 

@@ -53,7 +53,8 @@ def run_step(state: State, instruction: Run, number: int, name: str, origins: di
         network,
         state.settings.hosts,
         state.settings.shm_size,
-        tuple(item for item in _proxies(state.settings) if item[0] not in state.declared),
+        # Of two spellings the one that is declared may be the one without a value.
+        tuple(item for item in _proxies(state.settings) if item[0] not in state.declared or item[0] not in env),
         mounts,
         security,
         script,

@@ -8,7 +8,9 @@ Part of the fork server's program.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 from builder.sandbox import kernel, overlay, ownernotes
 from builder.sandbox.kernel import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
@@ -85,6 +87,9 @@ class Root:
         """All that comes from the host: its device nodes one by one, bind mounts, and small files on a tmpfs of their own."""
         own_dev = "own-dev" not in self._job.without
         for name in _DEVICES if own_dev else ():
+            if not stat.S_ISCHR(os.stat(b"/dev/" + name).st_mode):
+                # Whoever writes an output to /dev/null may have put a file there; commands would be told so far from here.
+                raise OSError(errno.ENODEV, "", b"/dev/" + name)
             self._devices.append((self._mounts.clone(b"/dev/" + name, self._node_attributes()), b"/dev/" + name))
         if not own_dev:
             self._devices.append((self._mounts.clone(b"/dev", 0), b"/dev"))

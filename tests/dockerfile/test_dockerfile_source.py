@@ -201,6 +201,13 @@ def test_decode_drops_the_byte_order_mark_and_keeps_line_ends() -> None:
     assert decode("D", b"\xef\xbb\xbfFROM \xc3\xa9\r\n") == SourceFile("D", "FROM \u00e9\r\n")
 
 
+def test_comments_may_be_in_another_encoding() -> None:
+    """They say nothing to a build; those of a heredoc are its content."""
+    text = decode("D", b"# Jos\xe9\nFROM a\nRUN x \\\n  # caf\xe9\n  y\n#\xff")
+    assert text.text == "# Jos\ufffd\nFROM a\nRUN x \\\n  # caf\ufffd\n  y\n#\ufffd"
+    assert [line.text for line in source.read(text)[1]] == ["FROM a", "RUN x   y"]
+
+
 @pytest.mark.parametrize(
     ("data", "message", "span"),
     [
@@ -209,6 +216,10 @@ def test_decode_drops_the_byte_order_mark_and_keeps_line_ends() -> None:
         (b"\xed\xa0\x80", "byte 0xed is not UTF-8", Span(1, 1, 1, 2)),
         (b"a\n\n\0", "NUL", Span(3, 1, 3, 2)),
         (b"\xff\xfeF\0", "byte 0xff is not UTF-8", Span(1, 1, 1, 2)),
+        (b"# \xe9\nFROM a\nRUN \xe9\n", "byte 0xe9 is not UTF-8", Span(3, 5, 3, 6)),
+        (b"FROM a\nRUN <<E\n# \xe9\nE\n", "byte 0xe9 is not UTF-8", Span(3, 3, 3, 4)),
+        (b"FROM a\nRUN <<E\n# \xe9\n", "byte 0xe9 is not UTF-8", Span(3, 3, 3, 4)),
+        (b"# \xe9\n\0", "byte 0xe9 is not UTF-8", Span(1, 3, 1, 4)),
     ],
 )
 def test_what_is_not_text_is_refused(data: bytes, message: str, span: Span) -> None:

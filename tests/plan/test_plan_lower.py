@@ -319,6 +319,14 @@ def test_proxies_reach_run_in_both_cases_and_no_history() -> None:
     # Declared, it is a variable like others.
     assert second.proxy == (*both, ("no_proxy", "b"))
     assert dict(second.env)["http_proxy"] == "http://a"
+    # Of two spellings the one that is declared may be the one without a value.
+    (only,) = (
+        step
+        for step in plan_of("FROM base\nARG NO_PROXY\nARG no_proxy\nRUN x\n", settings=settings).steps
+        if isinstance(step, RunStep)
+    )
+    assert ("no_proxy", "b") in only.proxy and ("NO_PROXY", "b") not in only.proxy
+    assert dict(only.env)["NO_PROXY"] == "b"
     assert lines(plan) == ["RUN /bin/sh -c x", "ARG http_proxy=http://a", "RUN |1 http_proxy=http://a /bin/sh -c y"]
     assert plan.warnings == ()
 
