@@ -312,7 +312,8 @@ def _outputs(texts: tuple[str, ...], tags: tuple[Reference, ...], environment: E
         return ()
     from builder.cli.output_spec import parse_output
 
-    found = tuple(_output(parse_output(text), tags, environment) for text in texts)
+    specs = [spec for spec in map(parse_output, texts) if spec.type != "cacheonly"]
+    found = tuple(_output(spec, tags, environment) for spec in specs)
     if sum(output.dest == "-" for output in found) > 1:
         raise UsageError("two outputs go to standard output", hint="add dest=FILE to all of them but one")
     return found
@@ -339,7 +340,7 @@ def _output(spec: OutputSpec, tags: tuple[Reference, ...], environment: Environm
 
     for key in spec.attrs:
         if key not in ("tar", "compression", "name", "oci-mediatypes", "force-compression", "push", "request"):
-            raise UsageError(f"the key '{key}' of the output type '{spec.type}' is not built yet")
+            raise UsageError(f"the key '{key}' of the output type '{spec.type}' is not built yet", hint="leave it out")
     if spec.attrs.get("oci-mediatypes") == "false" or spec.attrs.get("force-compression") == "true":
         raise UsageError(f"the output type '{spec.type}' has OCI media types and keeps foreign layers as they are")
     pushes = spec.type == "registry" or spec.attrs.get("push") == "true"

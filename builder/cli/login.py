@@ -26,7 +26,7 @@ _LONGEST = 1 << 16
 
 def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]) -> int:
     domain = _domain(parsed.positionals[0] if parsed.positionals else "")
-    file = login_file(environment)
+    file = parsed.text("authfile") or login_file(environment)
     path = environment.path or os.defpath
     if parsed.command == "logout":
         held = authfiles.erase(file, domain, path)

@@ -64,6 +64,10 @@ def platform_of(record: ImageRecord, store: Store) -> Platform:
 def when(parsed: Parsed) -> When:
     """When images are pulled. `--pull` alone is `always`, as with buildx; Buildah has the others."""
     names: dict[str, When] = {"always": "always", "true": "always", "newer": "newer", "never": "never"}
+    for flag in ("always", "never"):
+        # Buildah's, of a build alone.
+        if f"pull-{flag}" in parsed.values and parsed.flag(f"pull-{flag}"):
+            return names[flag]
     return names.get(parsed.text("pull") or "", "missing")
 
 

@@ -15,24 +15,23 @@ _KEYS = {
     "tar": ("dest",),
     "image": ("push", "request", *_LAYERS),
     "registry": ("request", *_LAYERS),
+    "cacheonly": (),
 }
 """The keys of each type; those with `_LAYERS` also take ``annotation.<name>``."""
 
 _BOOL_KEYS = ("tar", "push", "request", "force-compression", "oci-mediatypes", "rewrite-timestamp")
-_NOT_BUILT_TYPES = ("cacheonly",)
-_NOT_BUILT_KEYS = (
-    "buildinfo",
-    "context",
-    "dangling-name-prefix",
-    "name-canonical",
-    "platform-split",
-    "prefer-nondist-layers",
-    "push-by-digest",
-    "registry.insecure",
-    "store",
-    "unpack",
-)
+_NOT_BUILT_KEYS = ("context", "platform-split", "prefer-nondist-layers", "push-by-digest", "registry.insecure", "store")
 """What BuildKit has beside these, so that the message does not call it unknown."""
+_HARMLESS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("image", "buildinfo"): (),
+    ("image", "dangling-name-prefix"): (),
+    ("image", "name-canonical"): (),
+    ("image", "store"): ("true",),
+    ("image", "unpack"): (),
+    ("local", "platform-split"): ("false",),
+    ("tar", "platform-split"): ("false",),
+}
+"""By type and key the values, empty for any, that ask for nothing here: the store is where images go, and names are whole."""
 
 
 class OutputSpec(NamedTuple):
@@ -117,12 +116,14 @@ def _bare(value: str, text: str) -> OutputSpec:
 
 def _checked(pairs: dict[str, str], text: str) -> OutputSpec:
     kind = pairs.pop("type")
-    if kind in _NOT_BUILT_TYPES:
-        raise UsageError(f"the output type '{kind}' is not built yet")
     if kind not in _KEYS:
-        hint = did_you_mean(kind, _KEYS) or "one of " + ", ".join(k for k in _KEYS if k not in _NOT_BUILT_TYPES)
+        hint = did_you_mean(kind, _KEYS) or "one of " + ", ".join(_KEYS)
         raise UsageError(f"unknown output type '{kind}'", hint=hint)
-    for key in pairs:
+    for key, value in list(pairs.items()):
+        asks = _HARMLESS.get((kind, key))
+        if asks is not None and (not asks or _BOOLS.get(value.lower()) in asks):
+            del pairs[key]
+            continue
         _check_key(kind, key)
     attrs = {key: _value(key, value) for key, value in pairs.items() if key != "dest"}
     return OutputSpec(kind, _dest(kind, pairs.get("dest", ""), attrs, text), attrs)
@@ -132,8 +133,8 @@ def _check_key(kind: str, key: str) -> None:
     if key in _KEYS[kind] or (key.startswith("annotation.") and key != "annotation." and "name" in _KEYS[kind]):
         return
     if key in _NOT_BUILT_KEYS or key.startswith(("annotation-", "annotation[")):
-        raise UsageError(f"the key '{key}' of the output type '{kind}' is not built yet")
-    hint = did_you_mean(key, _KEYS[kind]) or f"type={kind} takes " + ", ".join(_KEYS[kind])
+        raise UsageError(f"the key '{key}' of the output type '{kind}' is not built yet", hint="leave it out")
+    hint = did_you_mean(key, _KEYS[kind]) or (f"type={kind} takes {', '.join(_KEYS[kind])}" if _KEYS[kind] else "it takes none")
     raise UsageError(f"unknown key '{key}' of the output type '{kind}'", hint=hint)
 
 
@@ -154,7 +155,7 @@ def _value(key: str, value: str) -> str:
 
 def _dest(kind: str, dest: str, attrs: dict[str, str], text: str) -> str:
     """Where the output goes; archives go to stdout when nothing else is said, but Docker's to its engine, as with buildx."""
-    if kind in ("image", "registry"):
+    if kind in ("image", "registry", "cacheonly"):
         return ""
     folder = kind == "local" or attrs.get("tar") == "false"
     if folder and dest in ("", "-"):

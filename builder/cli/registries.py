@@ -30,8 +30,11 @@ def registry_access(parsed: Parsed, environment: Environment) -> RegistryAccess:
     folder = parsed.text("cert-dir")
     if folder is not None and not os.path.isdir(folder):
         raise UsageError(f"the folder '{folder}' of --cert-dir is not there", hint="it has *.crt, *.cert and *.key")
+    authfile = parsed.text("authfile")
+    if authfile is not None and parsed.command != "login" and not os.path.exists(authfile):
+        raise UsageError(f"the file '{authfile}' of --authfile is not there", hint="pybuild login writes one")
     access = RegistryAccess(
-        auth_files=auth_files(environment),
+        auth_files=(authfile,) if authfile else auth_files(environment),
         proxies=environment.proxies,
         tls_verify=verify != "false",
         hosts=hosts,

@@ -33,6 +33,7 @@ _TLS_VERIFY = Flag(
 )
 
 _CERT_DIR = Flag("cert-dir", "", "string", "DIR", "certificates for registries: *.crt, *.cert with *.key", "Inputs")
+_AUTHFILE = Flag("authfile", "", "string", "FILE", "credentials for registries (default: $REGISTRY_AUTH_FILE)", "Inputs")
 
 _ISOLATION = Flag(
     "isolation", "", "string", "RUNG", "the sandbox: auto (default: $PYBUILD_ISOLATION), root, userns, single-uid or chroot"
@@ -62,8 +63,11 @@ _BUILD = (
         choices=_PULLS,
         implied="always",
     ),
+    Flag("pull-always", "", "bool", "", "the same as --pull=always", "Inputs"),
+    Flag("pull-never", "", "bool", "", "the same as --pull=never", "Inputs"),
     _TLS_VERIFY,
     _CERT_DIR,
+    _AUTHFILE,
     Flag("secret", "", "list", "SPEC", "a secret for RUN steps: id=ID,src=FILE or id=ID,env=NAME", "Inputs"),
     Flag("ssh", "", "list", "SPEC", "an ssh agent for RUN steps: default, ID=SOCKET or ID=KEYFILE", "Inputs"),
     Flag("target", "", "string", "STAGE", "the stage to build (default: the last)", "Inputs"),
@@ -133,6 +137,25 @@ _BUILD = (
     unbuilt("sbom", "string", "SPEC", "add an SBOM attestation", harmless=("false",)),
     unbuilt("squash", "bool", "", "put all new layers into one"),
     unbuilt("timestamp", "string", "TIME", "other times for the files of the layers"),
+    unbuilt("arch", "string", "ARCH", "the architecture to build for (--platform has it)"),
+    unbuilt("cgroupns", "string", "MODE", "the cgroup namespace of RUN steps", harmless=("private",)),
+    unbuilt("creds", "string", "USER[:PASSWORD]", "credentials for registries (see login)"),
+    unbuilt("decryption-key", "list", "KEY", "decrypt images"),
+    unbuilt("dns", "list", "ADDRESS", "name servers of RUN steps"),
+    unbuilt("dns-search", "list", "DOMAIN", "where RUN steps look for short names"),
+    unbuilt("group-add", "list", "GROUP", "more groups for RUN steps"),
+    unbuilt("inherit-labels", "string", "BOOL", "keep the labels of the base", harmless=("true",)),
+    unbuilt("ipc", "string", "MODE", "the IPC namespace of RUN steps", harmless=("private",)),
+    unbuilt("manifest", "string", "NAME", "add the image to an index"),
+    unbuilt("no-hosts", "bool", "", "no /etc/hosts in RUN steps"),
+    unbuilt("os", "string", "OS", "the system to build for (--platform has it)", harmless=("linux",)),
+    unbuilt("sign-by", "string", "KEY", "sign the image"),
+    unbuilt("signature-policy", "string", "FILE", "which signatures images need"),
+    unbuilt("stdin", "bool", "", "give RUN steps the standard input"),
+    unbuilt("unsetenv", "list", "NAME", "take an ENV from the image"),
+    unbuilt("unsetlabel", "list", "NAME", "take a LABEL from the image"),
+    unbuilt("userns", "string", "MODE", "the user namespace of RUN steps (--isolation has it)", harmless=("auto", "private")),
+    unbuilt("variant", "string", "VARIANT", "the variant of --arch"),
     unbuilt("volume", "list", "HOST:PATH", "mount a directory of the host in RUN steps", short="v"),
     ignored("builder", "string"),
     ignored("compress", "bool"),
@@ -146,6 +169,9 @@ _BUILD = (
     ignored("security-opt", "list"),
     ignored("server-config", "string"),
     ignored("stream", "bool"),
+    *(ignored(name, "string") for name in ("cache-ttl", "log-level", "retry", "retry-delay", "storage-driver")),
+    *(ignored(name, "list") for name in ("hooks-dir", "runtime-flag", "storage-opt")),
+    *(ignored(name, "bool") for name in ("http-proxy", "identity-label", "omit-history", "skip-unused-stages")),
 )
 
 _QUIET = Flag("quiet", "q", "bool", "", "show image ids alone")
@@ -170,6 +196,7 @@ _INSPECT = (
     Flag("type", "", "string", "NAME", "what is inspected: there are only images", choices=("image",)),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
+    _AUTHFILE._replace(group="Other"),
     ignored("size", "bool", short="s"),
 )
 
@@ -186,6 +213,7 @@ _PULL = (
     Flag("quiet", "q", "bool", "", "show nothing but errors; print image ids alone"),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
+    _AUTHFILE._replace(group="Other"),
     unbuilt("all-tags", "bool", "", "pull every tag of a repository", short="a"),
     ignored("disable-content-trust", "bool"),
 )
@@ -199,6 +227,7 @@ _PUSH = (
     Flag("request", "", "bool", "", "push what the image says of its build, too, for verify --context; build args are in it"),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
+    _AUTHFILE._replace(group="Other"),
     unbuilt("all-tags", "bool", "", "push every tag of a repository", short="a"),
     ignored("disable-content-trust", "bool"),
 )
@@ -233,6 +262,7 @@ _INDEX = (
     Flag("quiet", "q", "bool", "", "show nothing but errors; print the digest alone"),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
+    _AUTHFILE._replace(group="Other"),
     unbuilt("file", "list", "FILE", "read descriptors from a file", short="f"),
     unbuilt("prefer-index", "bool", "", "an index, also of one image", harmless=("true",)),
     ignored("builder", "string"),
@@ -245,6 +275,7 @@ _LOGIN = (
     Flag("password-stdin", "", "bool", "", "read the password from standard input"),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
+    _AUTHFILE._replace(group="Other"),
 )
 
 _CHECK = (
@@ -256,7 +287,8 @@ _LOCK = (
     *(
         flag
         for flag in _BUILD
-        if flag.name in ("file", "build-arg", "build-context", "target", "platform", "tls-verify", "cert-dir", "ssh", "offline")
+        if flag.name
+        in ("file", "build-arg", "build-context", "target", "platform", "tls-verify", "cert-dir", "authfile", "ssh", "offline")
     ),
     Flag(
         "upgrade",
@@ -277,6 +309,7 @@ _RUN = (
     Flag("quiet", "q", "bool", "", "show nothing of a pull"),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
+    _AUTHFILE._replace(group="Other"),
     Flag("network", "", "string", "MODE", "the network", choices=("default", "host", "none")),
     _OWN_NETWORK,
     Flag("interactive", "i", "bool", "", "hand stdin on to the command"),
@@ -349,6 +382,7 @@ _DIFF = (
     _AS_JSON._replace(choices=("text", "json", "github")),
     _TLS_VERIFY._replace(group="Other"),
     _CERT_DIR._replace(group="Other"),
+    _AUTHFILE._replace(group="Other"),
 )
 
 _NO_RESULTS = frozenset(
@@ -435,7 +469,7 @@ _ALL = (
     _command("history", "[flags] IMAGE", "Show how an image was made", _HISTORY, 1, 1),
     _command("lock", "[flags] CONTEXT", "Pin what the names in a Dockerfile stand for", _LOCK, 1, 1),
     _command("login", "[flags] [REGISTRY]", "Log in to a registry: Docker Hub where none is named", _LOGIN, 0, 1),
-    _command("logout", "[REGISTRY]", "Forget the login to a registry", (), 0, 1),
+    _command("logout", "[REGISTRY]", "Forget the login to a registry", (_AUTHFILE._replace(group="Other"),), 0, 1),
     _command("pull", "[flags] IMAGE...", "Fetch images from registries", _PULL, 1, -1),
     _command("push", "[flags] IMAGE [NAME[:TAG]]", "Take an image to a registry", _PUSH, 1, 2),
     _command("save", "[flags] IMAGE...", "Write images to an archive", _SAVE, 1, -1),

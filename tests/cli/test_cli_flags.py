@@ -216,7 +216,7 @@ def test_refusals(argv: list[str], message: str) -> None:
 @pytest.mark.parametrize("flag", [f for f in COMMANDS["build"].flags if f.status == "unbuilt"], ids=lambda f: f.name)
 def test_flags_that_are_not_built_say_so(flag: Flag) -> None:
     name = flag.name
-    value = {"memory": "1g", "pull": "always"}.get(name, "true" if name in ("load", "squash") else "x")
+    value = {"memory": "1g", "pull": "always"}.get(name, "true" if flag.kind == "bool" else "x")
     assert f"the flag '--{name}' is not built yet" in refused(f"--{name}={value}", ".")
 
 
@@ -380,6 +380,10 @@ def test_version() -> None:
             ),
         ),
         ("type=oci,dest=x,annotation.org.x=y=z", OutputSpec("oci", "x", {"annotation.org.x": "y=z"})),
+        # What asks for nothing here.
+        ("type=image,unpack=true,store=1,name-canonical=true,dangling-name-prefix=a", OutputSpec("image", "", {})),
+        ("type=local,dest=x,platform-split=false", OutputSpec("local", "x", {})),
+        ("type=cacheonly", OutputSpec("cacheonly", "", {})),
     ],
 )
 def test_outputs(text: str, spec: OutputSpec) -> None:
@@ -390,20 +394,23 @@ def test_outputs(text: str, spec: OutputSpec) -> None:
     ("text", "message"),
     [
         ("", "error: an output is empty\n  hint: give a directory, or type=oci,dest=image.tar"),
-        ("dest=x", "error: the output 'dest=x' has no type\n  hint: add type=oci|docker|local|tar|image|registry"),
+        ("dest=x", "error: the output 'dest=x' has no type\n  hint: add type=oci|docker|local|tar|image|registry|cacheonly"),
         (
             "dest=x,name=y",
-            "error: the output 'dest=x,name=y' has no type\n  hint: add type=oci|docker|local|tar|image|registry",
+            "error: the output 'dest=x,name=y' has no type\n  hint: add type=oci|docker|local|tar|image|registry|cacheonly",
         ),
         ("type=ocl,dest=x", "error: unknown output type 'ocl'\n  hint: did you mean 'oci'?"),
-        ("type=zip", "error: unknown output type 'zip'\n  hint: one of oci, docker, local, tar, image, registry"),
-        ("type=cacheonly,name=x", "error: the output type 'cacheonly' is not built yet"),
+        ("type=zip", "error: unknown output type 'zip'\n  hint: one of oci, docker, local, tar, image, registry, cacheonly"),
+        ("type=cacheonly,name=x", "error: unknown key 'name' of the output type 'cacheonly'\n  hint: it takes none"),
         ("type=oci,dset=x", "error: unknown key 'dset' of the output type 'oci'\n  hint: did you mean 'dest'?"),
         ("type=local,dest=x,name=y", "error: unknown key 'name' of the output type 'local'\n  hint: type=local takes dest"),
-        ("type=image,push-by-digest=true", "error: the key 'push-by-digest' of the output type 'image' is not built yet"),
+        (
+            "type=image,push-by-digest=true",
+            "error: the key 'push-by-digest' of the output type 'image' is not built yet\n  hint: leave it out",
+        ),
         (
             "type=oci,dest=x,annotation-index.a=b",
-            "error: the key 'annotation-index.a' of the output type 'oci' is not built yet",
+            "error: the key 'annotation-index.a' of the output type 'oci' is not built yet\n  hint: leave it out",
         ),
         (
             "type=local,dest=x,annotation.a=b",

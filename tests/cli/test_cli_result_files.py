@@ -97,3 +97,8 @@ def test_a_dev_null_that_is_a_file_is_told(pybuild: Pybuild, busybox_base: Path,
         text=True,
     )
     assert done.returncode == 6 and "/dev/null" in done.stderr and "No such device" in done.stderr, done.stderr
+
+
+def test_an_output_of_nothing(pybuild: Pybuild, context: Path) -> None:
+    done = pybuild("-q", "-o", "type=cacheonly", context)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("sha256:")

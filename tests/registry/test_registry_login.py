@@ -64,6 +64,30 @@ def test_where_a_login_is_kept(pybuild: Pybuild, secured: RegistryServer, tmp_pa
 
 
 @pytest.mark.parametrize("secured", ["htpasswd"], indirect=True)
+def test_a_file_of_credentials_by_its_flag(pybuild: Pybuild, secured: RegistryServer, tmp_path: Path) -> None:
+    """As with buildah, skopeo and podman; before what the environment says."""
+    file = tmp_path / "team.json"
+    elsewhere = {"REGISTRY_AUTH_FILE": str(tmp_path / "none.json")}
+    login = ("login", f"--authfile={file}", f"--username={USER}", f"--password={PASSWORD}", secured.host)
+    assert pybuild(*login, env=elsewhere).returncode == 0
+    folder = layout(tmp_path / "layout", [{"a": b"a"}])
+    skopeo(
+        "copy", "-q", "--dest-tls-verify=false", "--dest-authfile", file, f"oci:{folder}:latest", f"docker://{secured.host}/a:1"
+    )
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(f"FROM {secured.host}/a:1\n")
+    refused(pybuild, "-q", "--pull-always", context)
+    done = pybuild("-q", "--pull-always", f"--authfile={file}", context, env=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert pybuild("-q", "--pull-never", context).stdout == done.stdout
+    said = refused(pybuild, "pull", f"--authfile={tmp_path}/nothing", f"{secured.host}/a:1", code=2)
+    assert said == f"error: the file '{tmp_path}/nothing' of --authfile is not there\n  hint: pybuild login writes one\n"
+    assert pybuild("logout", f"--authfile={file}", secured.host).returncode == 0
+    assert json.loads(file.read_text()) == {}
+
+
+@pytest.mark.parametrize("secured", ["htpasswd"], indirect=True)
 def test_a_terminal_is_asked(pybuild: Pybuild, secured: RegistryServer) -> None:
     master, slave = pty.openpty()
     with subprocess.Popen(
