@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -61,33 +62,57 @@ class Row:
 
 def main() -> int:
     options = _options()
-    wanted = options.workloads.split(",") if options.workloads else [workload.name for workload in WORKLOADS]
-    if unknown := set(wanted) - {workload.name for workload in WORKLOADS}:
-        sys.exit(f"no workload is called {', '.join(sorted(unknown))}")
+    wanted = _known(options.workloads, [workload.name for workload in WORKLOADS], "workload")
+    names = _known(options.peers, list(builders.NAMES), "peer")
+    if options.runs < 1:
+        sys.exit("--runs is a number from 1 on")
+    base = Path(options.base)
+    if not base.is_dir():
+        sys.exit(f"there is no base at {base}: sample_projects/bases/busybox DIR makes one")
+    # Who ends it, or a machine that shuts down, leaves no engine and no mount behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    rows: list[Row] = []
+    versions: dict[str, str] = {}
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="bench-") as name:
         scratch = Path(name)
-        peers, missing = builders.installed(
-            scratch / "peers", _base(scratch, Path(options.base)), options.peers.split(",") if options.peers else []
-        )
+        peers, missing = builders.installed(scratch / "peers", _base(scratch, base), names if options.peers else [])
         try:
             for peer in peers:
-                print(f"{peer.name}: {peer.version()}", flush=True)
-            rows = [
-                row
-                for workload in WORKLOADS
-                if workload.name in wanted
-                for row in _measure(workload, peers, scratch / workload.name, options.runs)
-            ]
-            versions = {peer.name: peer.version() for peer in peers}
+                versions[peer.name] = peer.version()
+                print(f"{peer.name}: {versions[peer.name]}", flush=True)
+            for workload in WORKLOADS:
+                if workload.name in wanted:
+                    rows += _measure(workload, peers, scratch / workload.name, options.runs)
+        except KeyboardInterrupt:
+            missing.append("interrupted: what is not in the table was not measured to its end")
+            return 130
+        except RuntimeError as error:
+            missing.append(f"ended early: {error}")
+            return 1
         finally:
+            _tell(rows, versions, missing, options)
             for peer in peers:
-                peer.close()
-    print(_table(rows, [peer.name for peer in peers]))
-    for line in missing:
+                try:
+                    peer.close()
+                except RuntimeError as error:
+                    print(f"{peer.name} left something behind: {error}", file=sys.stderr)
+    return _check(rows, wanted) if options.check else 0
+
+
+def _known(text: str, names: list[str], what: str) -> list[str]:
+    wanted = text.split(",") if text else names
+    if unknown := set(wanted) - set(names):
+        sys.exit(f"no {what} is called {', '.join(sorted(unknown))}")
+    return wanted
+
+
+def _tell(rows: list[Row], versions: dict[str, str], missing: list[str], options: argparse.Namespace) -> None:
+    print(_table(rows, list(versions)))
+    notes = [*builders.DIFFERENCES, *missing]
+    for line in notes:
         print(line)
     if options.json:
-        Path(options.json).write_text(json.dumps(_document(rows, versions, options.runs), indent=1) + "\n")
-    return _check(rows) if options.check else 0
+        Path(options.json).write_text(json.dumps(_document(rows, versions, options.runs, notes), indent=1) + "\n")
 
 
 def _options() -> argparse.Namespace:
@@ -127,7 +152,8 @@ def _measure(workload: Workload, peers: list[builders.Peer], scratch: Path, runs
     time.sleep(3)
     rows = {kind: Row(workload.name, workload.title, kind) for kind in measured(workload)}
     for number in range(runs):
-        for peer in peers:
+        # Nobody is always the first.
+        for peer in [*peers[number % len(peers) :], *peers[: number % len(peers)]]:
             peer.forget()
             for kind, row in rows.items():
                 if kind == "changed" and workload.change:
@@ -182,9 +208,10 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}" if value < 1 else f"{value:.2f}"
 
 
-def _document(rows: list[Row], versions: dict[str, str], runs: int) -> dict[str, object]:
+def _document(rows: list[Row], versions: dict[str, str], runs: int, notes: list[str]) -> dict[str, object]:
     return {
         "runs": runs,
+        "notes": notes,
         "kernel": platform.release(),
         "processors": os.cpu_count(),
         "python": platform.python_version(),
@@ -201,11 +228,16 @@ def _document(rows: list[Row], versions: dict[str, str], runs: int) -> dict[str,
     }
 
 
-def _check(rows: list[Row]) -> int:
+def _check(rows: list[Row], wanted: list[str]) -> int:
     if not RESULTS.exists():
         sys.exit(f"{RESULTS.name} is not there: nothing to compare with")
     before = json.loads(RESULTS.read_text())["rows"]
     compared, worse = 0, []
+    found = {(row.name, name) for row in rows for name in row.ratios()}
+    for row_name, known_row in before.items():
+        left = [name for name in known_row["ratios"] if (row_name, name) not in found]
+        if left and row_name.split()[0] in wanted:
+            print(f"{row_name}: not measured this time: {', '.join(left)}")
     for row in rows:
         for name, ratio in row.ratios().items():
             known = before.get(row.name, {}).get("ratios", {}).get(name)

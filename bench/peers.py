@@ -27,7 +27,8 @@ class Peer(Protocol):
     def version(self) -> str: ...
 
     def forget(self) -> None:
-        """The next build is a cold one; the base stays."""
+        """The next build is a cold one, with nothing but the base: in a place of its own, since ext4 makes files slowly where
+        many were removed just before. What was there stays until the end."""
 
     def commands(self, context: Path, out: Path) -> list[list[str]]:
         """What a user types to build `context` into the archive `out`."""
@@ -46,6 +47,13 @@ def call(command: Sequence[str | Path], environment: dict[str, str] | None = Non
     return done.stdout
 
 
+def unmount_below(folder: Path) -> None:
+    places = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    # What was mounted last may lie on what was mounted before.
+    for place in reversed([place for place in places if place.startswith(f"{folder}/")]):
+        call(["umount", place])
+
+
 class Pybuild:
     name = "pybuild"
 
@@ -59,7 +67,6 @@ class Pybuild:
         return call([PYBUILD, "--version"]).strip()
 
     def forget(self) -> None:
-        """A new store: ext4 extracts slowly where much was deleted just before."""
         self._count += 1
         self._store = self._state / f"store{self._count}"
         folder = self._state / "base"
@@ -86,23 +93,24 @@ class Buildah:
     def __init__(self, state: Path, layout: Path) -> None:
         state.mkdir(parents=True)
         self._home = state
-        self._buildah = ["buildah", "--root", str(state / "root"), "--runroot", str(state / "runroot")]
-        self._buildah += ["--storage-driver", "overlay"]
-        storage = f"[overlay@{state / 'root'}+{state / 'runroot'}]localhost/{BASE}:latest"
-        call(["skopeo", "copy", f"oci:{layout}", f"containers-storage:{storage}"], self.environment())
+        self._layout = layout
+        self._count = 0
         # What a short name stands for.
         (state / "registries.conf").write_text('unqualified-search-registries = ["localhost"]\n')
+        self.forget()
 
     def version(self) -> str:
         return call(["buildah", "--version"]).strip()
 
     def forget(self) -> None:
-        for line in call([*self._buildah, "images", "--format", "{{.ID}} {{.Name}}"], self.environment()).splitlines():
-            image, name = line.split()
-            if name == "localhost/bench":
-                call([*self._buildah, "rmi", "-f", image], self.environment())
-        # The layers between, which have no name.
-        call([*self._buildah, "rmi", "--prune", "-f"], self.environment())
+        if self._count:
+            self._unmount()
+        self._count += 1
+        self._root = self._home / f"root{self._count}"
+        run = self._home / f"run{self._count}"
+        self._buildah = ["buildah", "--root", str(self._root), "--runroot", str(run), "--storage-driver", "overlay"]
+        storage = f"[overlay@{self._root}+{run}]localhost/{BASE}:latest"
+        call(["skopeo", "copy", f"oci:{self._layout}", f"containers-storage:{storage}"], self.environment())
 
     def commands(self, context: Path, out: Path) -> list[list[str]]:
         flags = ["--isolation", "chroot", "--network", "host", "--layers", "--pull-never", "--format", "oci"]
@@ -116,11 +124,12 @@ class Buildah:
         return {**os.environ, "HOME": str(self._home), "TMPDIR": str(self._home), "CONTAINERS_REGISTRIES_CONF": conf}
 
     def close(self) -> None:
+        self._unmount()
+
+    def _unmount(self) -> None:
         """What it leaves mounted: a container of a build that failed, and its own storage, bound to itself."""
         call([*self._buildah, "rm", "-a"], self.environment())
-        overlay = str(self._home / "root" / "overlay")
-        if f" {overlay} " in Path("/proc/self/mounts").read_text():
-            call(["umount", overlay])
+        unmount_below(self._home)
 
 
 class Docker:
@@ -132,30 +141,37 @@ class Docker:
         state.mkdir(parents=True)
         self._socket = state / "s"
         self._home = state
-        flags = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--pidfile", str(state / "pid")]
-        folders = ["--data-root", str(state / "data"), "--exec-root", str(state / "exec")]
+        self._count = 0
         self._log = (state / "log").open("wb")
+        self._archive = state / "base.tar"
+        self._engine: subprocess.Popen[bytes] | None = None
+        try:
+            call(["skopeo", "copy", f"oci:{layout}", f"docker-archive:{self._archive}:{BASE}:latest"])
+            self.forget()
+        except RuntimeError:
+            self.close()
+            raise
+
+    def forget(self) -> None:
+        self._end()
+        self._count += 1
+        flags = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--pidfile", str(self._home / "pid")]
+        folders = ["--data-root", str(self._home / f"data{self._count}"), "--exec-root", str(self._home / "exec")]
         self._engine = subprocess.Popen(
             ["dockerd", *folders, *flags, "--host", f"unix://{self._socket}"],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
         )
-        try:
-            self._wait()
-            archive = state / "base.tar"
-            call(["skopeo", "copy", f"oci:{layout}", f"docker-archive:{archive}:{BASE}:latest"])
-            call([DOCKER, "load", "-q", "-i", str(archive)], self.environment())
-        except RuntimeError:
-            self.close()
-            raise
+        self._wait()
+        call([DOCKER, "load", "-q", "-i", str(self._archive)], self.environment())
 
     def _wait(self) -> None:
         for _ in range(100):
             try:
                 call([DOCKER, "version"], self.environment())
             except RuntimeError as error:
-                if self._engine.poll() is not None:
+                if self._engine is None or self._engine.poll() is not None:
                     raise RuntimeError(f"dockerd ended: {(self._home / 'log').read_text()[-300:]}") from error
                 time.sleep(0.2)
             else:
@@ -164,9 +180,6 @@ class Docker:
 
     def version(self) -> str:
         return f"docker {call([DOCKER, 'version', '-f', '{{.Server.Version}}'], self.environment()).strip()} (BuildKit)"
-
-    def forget(self) -> None:
-        call([DOCKER, "builder", "prune", "-af"], self.environment())
 
     def commands(self, context: Path, out: Path) -> list[list[str]]:
         return [
@@ -178,9 +191,16 @@ class Docker:
         return {**os.environ, "DOCKER_HOST": f"unix://{self._socket}", "DOCKER_BUILDKIT": "1", "HOME": str(self._home)}
 
     def close(self) -> None:
-        self._engine.terminate()
-        self._engine.wait()
+        self._end()
         self._log.close()
+
+    def _end(self) -> None:
+        if self._engine is not None:
+            self._engine.terminate()
+            self._engine.wait()
+            self._engine = None
+        # An engine that is ended amid a build leaves its folder bound to itself.
+        unmount_below(self._home)
 
 
 class Buildctl:
@@ -243,10 +263,15 @@ _PEERS = (
 )
 
 
+NAMES = tuple(make.name for make, _ in _PEERS)
+_NEVER = "kaniko: not measured, its executor is an image, and unpacks the base over the files of the machine that it runs on"
+DIFFERENCES = ("docker writes its archive without compression, the others with gzip",)
+
+
 def installed(state: Path, layout: Path, wanted: Sequence[str]) -> tuple[list[Peer], list[str]]:
     """The peers that can run here, and a line for each that cannot."""
     peers: list[Peer] = []
-    lines: list[str] = []
+    lines: list[str] = [] if wanted else [_NEVER]
     for make, programs in _PEERS:
         if wanted and make.name not in wanted:
             continue

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
+
+import pytest
 
 from tests.conftest import ROOT, SEARCH_PATH
 
@@ -32,6 +35,7 @@ def test_a_workload_by_two_builders_and_the_table_of_it(busybox_base: Path, tmp_
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("buildkit: not measured, buildctl, buildkitd is not installed")
     found = json.loads(out.read_text())
+    assert found["notes"] == done.stdout.splitlines()[-len(found["notes"]) :]
     assert set(found["versions"]) == {"pybuild", "buildah"}
     assert list(found["rows"]) == ["W1 cold", "W1 cached"]
     for row in found["rows"].values():
@@ -50,9 +54,42 @@ def test_what_is_committed_has_a_ratio_for_every_workload() -> None:
     assert all(set(row["ratios"]) >= {"buildah", "docker"} for row in rows.values())
 
 
-def test_an_unknown_workload_is_named() -> None:
-    done = run("--workloads", "W9")
-    assert (done.returncode, done.stderr) == (1, "no workload is called W9\n")
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--workloads=W1,W9",), "no workload is called W9\n"),
+        (("--peers=pybuild,foo",), "no peer is called foo\n"),
+        (("--runs=0",), "--runs is a number from 1 on\n"),
+        (("--base=nowhere",), "there is no base at nowhere: sample_projects/bases/busybox DIR makes one\n"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(flags: tuple[str, ...], message: str) -> None:
+    done = run(*flags)
+    assert (done.returncode, done.stderr) == (1, message)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_says_what_it_has_and_leaves_nothing(busybox_base: Path, tmp_path: Path, number: int) -> None:
+    out = tmp_path / "bench.json"
+    flags = ["--peers=docker,buildah", "--workloads=W1,W7", f"--json={out}", f"--scratch={tmp_path}", f"--base={busybox_base}"]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "bench.compare", "--runs=3", *flags],
+        cwd=ROOT,
+        env={**os.environ, "PATH": SEARCH_PATH},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None and process.stdout is not None
+        assert process.stderr.readline() == "W1: run 1 of 3\n"
+        process.send_signal(number)
+        said = process.stdout.read()
+    assert process.returncode == 128 + number
+    assert "workload" in said and json.loads(out.read_text())["rows"] == {}
+    assert os.listdir(tmp_path) == ["bench.json"]
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+    commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert f"dockerd --data-root {tmp_path}" not in commands
 
 
 def test_cost_against_size_in_its_short_form(busybox_base: Path, tmp_path: Path) -> None:

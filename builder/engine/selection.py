@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from builder.context.items import FolderItems
+from builder.context.items import FolderItems, described
 from builder.engine.sources import folder_items
 from builder.errors import BuildError, DockerfileError, Interrupted, StoreError, did_you_mean
 from builder.hashing import hasher, sha256
@@ -154,32 +154,17 @@ def content_digest(
         whole.update(b"%d:%s%d\n" % (len(picked.name), picked.name, len(picked.items)))
         if unpacks and not picked.unpack:
             whole.update(b"packed\n")
+        if (
+            isinstance(picked.items, FolderItems)
+            and not picked.ways
+            and (rows := picked.items.rows(owners=owners, modes=modes))
+        ):
+            # There may be many files: no item is made of them.
+            for some in rows:
+                whole.update(b"".join(some))
+            continue
         for entry, _ in picked.items:
-            if entry.kind == "dir" and not entry.path:
-                # Of a folder the contents are copied: its own metadata reaches nothing.
-                entry = Entry(b"", "dir")
-            path, kind, mode, uid, gid, size, content, link, rdev, xattrs, _ = entry
-            if kind == "file" and not xattrs and len(content) == 64 and rdev == (0, 0) and not link:
-                # The same row, in one piece: there may be many files.
-                octal, owner, digits = b"%o" % mode if modes else b"", b"%d:%d" % (uid, gid) if owners else b"", b"%d" % size
-                head = (len(path), path, len(octal), octal, len(owner), owner, len(digits), digits, content.encode())
-                whole.update(b"%d:%s4:file%d:%s%d:%s%d:%s64:%s0:3:0:0\n" % head)
-                continue
-            row = [
-                path,
-                kind.encode(),
-                b"%o" % mode if modes else b"",
-                b"%d:%d" % (uid, gid) if owners else b"",
-                b"%d" % size,
-                content.encode(),
-                link,
-                b"%d:%d" % rdev,
-            ]
-            for pair in xattrs:
-                row += pair
-            if path in picked.ways:
-                row.append(b"way")
-            whole.update(b"".join([b"%d:%s" % (len(part), part) for part in row]) + b"\n")
+            whole.update(described(entry, owners=owners, modes=modes, is_way=entry.path in picked.ways))
     return whole.hexdigest()
 
 
@@ -231,12 +216,15 @@ def digested(selection: tuple[Picked, ...], digest: Callable[[bytes], str], stop
         found = digest(item.source.path)
         return Item(Entry(path, kind, mode, uid, gid, size, found, link, rdev, xattrs, mtime), item.source)
 
+    def read(path: bytes) -> None:
+        stop.check()
+        digest(path)
+
     out = []
     for picked in selection:
         if isinstance(picked.items, FolderItems):
             # Its tree knows them from now on.
-            for item in picked.items:
-                known(item)
+            picked.items.read_all(read)
             out.append(picked)
         else:
             out.append(picked._replace(items=_linked(map(known, picked.items))))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from builder.context.directory import DirectoryContext
 from builder.context.ignoring import NothingIgnored
-from builder.context.items import FolderItems
+from builder.context.items import FolderItems, described
 from builder.layers.entry import FileSource
 
 # Around the slash, whose place in the order matters.
@@ -45,6 +45,11 @@ def test_they_are_all_there_is_bytewise_by_path(paths: list[str], start: str, li
         context = folder(Path(name))
         items = FolderItems(os.fsencode(start), context, context.digest_of)
         assert [item.entry.path for item in items] == [b"", *expected]
+        for owners, modes in ((True, True), (False, True), (True, False)):
+            lines = items.rows(owners=owners, modes=modes)
+            assert lines is not None
+            whole = b"".join(described(entry, owners=owners, modes=modes) for entry, _ in items)
+            assert b"".join(line for some in lines for line in some) == whole
         assert (len(items), items.longest) == (len(expected) + 1, max(map(len, expected), default=0))
         seen: dict[int, bytes] = {}
         for entry, source in list(items)[1:]:
