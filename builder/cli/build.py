@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 
@@ -384,13 +385,13 @@ def _check_files(parsed: Parsed) -> None:
         if folder and not os.path.isdir(folder):
             raise UsageError(f"the folder '{folder}' of --{flag} is not there", hint="make it first")
         # A device or a pipe, as /dev/null and a shell's >(...) are, stays what it is.
-        real = os.path.realpath(path)
-        if os.path.exists(path) and not os.path.isfile(path):
+        if _is_stream(path):
             continue
         try:
-            if os.path.exists(real):
-                os.unlink(real)
-            tried = f"{real}.{os.urandom(6).hex()}"
+            if os.path.lexists(path):
+                # Where it is a link, that: a folder of sources may have one of this name, to whatever it is that we may write.
+                os.unlink(path)
+            tried = f"{path}.{os.urandom(6).hex()}"
             os.close(os.open(tried, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
             os.unlink(tried)
         except OSError as error:
@@ -418,13 +419,30 @@ def _write_files(parsed: Parsed, image: Image) -> None:
         write_whole(path, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
 
 
-def write_whole(path: str, text: str) -> None:
-    """Whole or not at all, since a script may be waiting for the file; what is no file, as /dev/null, stays what it is."""
-    from builder.export.destination import Destination  # for those who ask for a file
-
+def write_whole(path: str, text: str, *, streams: bool = True) -> None:
+    """Whole or not at all, since a script may be waiting for the file. A link is replaced; with `streams`, /dev/null and a pipe
+    are not."""
+    temporary = f"{path}.{os.urandom(6).hex()}"
     try:
-        # No name is standard output here.
-        with Destination(os.path.join(".", path)) as out:
-            out.write(text.encode())
+        if streams and _is_stream(path):
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            return
+        # A folder of sources may have a link of this name.
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(temporary, path)
     except OSError as error:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
         raise UsageError(f"'{path}' cannot be written: {error.strerror}") from error
+
+
+def _is_stream(path: str) -> bool:
+    """Whether something is there, at the end of links, that is written to as it is: a character device, a pipe or a socket, as
+    /dev/null, /dev/stdout and a shell's >(...) are."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -56,7 +56,8 @@ def command(parsed: Parsed, environment: Environment, environ: Mapping[str, str]
         if found.changes or missing:
             raise MismatchError(_stale(found, missing=missing), hint="`pybuild lock` without --check writes it")
     elif found.changes or missing:
-        write_whole(found.path, render(found.lock))
+        # The name is the sources' own, and a link of theirs may lead anywhere.
+        write_whole(found.path, render(found.lock), streams=False)
     return 0
 
 

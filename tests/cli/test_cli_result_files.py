@@ -25,8 +25,9 @@ def context(tmp_path: Path, busybox_base: Path) -> Path:
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_a_device_a_pipe_and_a_link_stay_what_they_are(pybuild: Pybuild, context: Path, tmp_path: Path, flag: str) -> None:
-    """As root `--iidfile /dev/null` put a file where the machine's /dev/null was."""
+def test_devices_and_pipes_stay_and_links_are_replaced(pybuild: Pybuild, context: Path, tmp_path: Path, flag: str) -> None:
+    """As root `--iidfile /dev/null` put a file where the machine's /dev/null was. A folder of sources may have a link of the
+    name that is given, and buildx, too, replaces that."""
     null, pipe, link, target = (tmp_path / name for name in ("null", "pipe", "link", "target"))
     os.mknod(null, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
     os.mkfifo(pipe)
@@ -39,7 +40,12 @@ def test_a_device_a_pipe_and_a_link_stay_what_they_are(pybuild: Pybuild, context
     assert (done.returncode, stat.S_ISFIFO(pipe.lstat().st_mode)) == (0, True)
     assert done.stdout.strip() in reader.communicate()[0]
     assert pybuild("-q", flag, link, context).returncode == 0
-    assert link.is_symlink() and done.stdout.strip() in target.read_text()
+    assert not link.is_symlink() and done.stdout.strip() in link.read_text()
+    assert target.read_text() == "before"
+    link.unlink()
+    link.symlink_to(null)
+    assert pybuild("-q", flag, link, context).returncode == 0
+    assert link.is_symlink() and stat.S_ISCHR(null.lstat().st_mode)
 
 
 @pytest.mark.parametrize("flag", FLAGS)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from builder.cli.build import write_whole
-from builder.errors import UsageError
 from tests.build.build_store import assert_nothing_left, assert_valid
 from tests.conftest import Pybuild
 from tests.context.context_git import Repository
@@ -345,13 +344,15 @@ def test_a_hostile_lock(pybuild: Pybuild, tmp_path: Path) -> None:
 
 
 def test_a_link_of_the_sources_is_not_written_through(tmp_path: Path) -> None:
-    """The sources cannot know the number of the process, but may have a link for each."""
+    """Neither to a file nor to a device."""
     victim = tmp_path / "victim"
     victim.write_text("kept")
+    device = tmp_path / "device"
+    os.mkfifo(device)
     path = tmp_path / "Dockerfile.lock"
-    Path(f"{path}.{os.getpid()}.tmp").symlink_to(victim)
-    with pytest.raises(UsageError, match="cannot be written: File exists"):
-        write_whole(str(path), "new")
-    assert victim.read_text() == "kept"
-    write_whole(str(path), "new")
-    assert path.read_text() == "new"
+    for target in (victim, device, tmp_path / "nothing"):
+        path.symlink_to(target)
+        write_whole(str(path), "new", streams=False)
+        assert path.read_text() == "new" and not path.is_symlink()
+        path.unlink()
+    assert victim.read_text() == "kept" and sorted(os.listdir(tmp_path)) == ["device", "victim"]
