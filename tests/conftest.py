@@ -73,6 +73,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     os.environ[name] = value
     # CI may have been started under nohup, and what is ignored is inherited by all that the tests start.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # And a shell without job control has what it starts in the background ignore Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # What the tests make for other users is made with the modes that they say, also where CI has a stricter umask.
     os.umask(0o022)
 
