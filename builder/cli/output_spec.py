@@ -20,11 +20,13 @@ _KEYS = {
 """The keys of each type; those with `_LAYERS` also take ``annotation.<name>``."""
 
 _BOOL_KEYS = ("tar", "push", "request", "force-compression", "oci-mediatypes", "rewrite-timestamp")
-_NOT_BUILT_KEYS = ("context", "platform-split", "prefer-nondist-layers", "push-by-digest", "registry.insecure", "store")
+_NOT_BUILT_KEYS = (
+    *("context", "dangling-name-prefix", "platform-split", "prefer-nondist-layers", "push-by-digest"),
+    *("registry.insecure", "store"),
+)
 """What BuildKit has beside these, so that the message does not call it unknown."""
 _HARMLESS: dict[tuple[str, str], tuple[str, ...]] = {
     ("image", "buildinfo"): (),
-    ("image", "dangling-name-prefix"): (),
     ("image", "name-canonical"): (),
     ("image", "store"): ("true",),
     ("image", "unpack"): (),

@@ -138,6 +138,7 @@ _BUILD = (
     unbuilt("squash", "bool", "", "put all new layers into one"),
     unbuilt("timestamp", "string", "TIME", "other times for the files of the layers"),
     unbuilt("arch", "string", "ARCH", "the architecture to build for (--platform has it)"),
+    unbuilt("cache-ttl", "string", "TIME", "how old a result of the cache may be"),
     unbuilt("cgroupns", "string", "MODE", "the cgroup namespace of RUN steps", harmless=("private",)),
     unbuilt("creds", "string", "USER[:PASSWORD]", "credentials for registries (see login)"),
     unbuilt("decryption-key", "list", "KEY", "decrypt images"),
@@ -148,6 +149,7 @@ _BUILD = (
     unbuilt("ipc", "string", "MODE", "the IPC namespace of RUN steps", harmless=("private",)),
     unbuilt("manifest", "string", "NAME", "add the image to an index"),
     unbuilt("no-hosts", "bool", "", "no /etc/hosts in RUN steps"),
+    unbuilt("omit-history", "bool", "", "an image without its history", harmless=("false",)),
     unbuilt("os", "string", "OS", "the system to build for (--platform has it)", harmless=("linux",)),
     unbuilt("sign-by", "string", "KEY", "sign the image"),
     unbuilt("signature-policy", "string", "FILE", "which signatures images need"),
@@ -169,9 +171,9 @@ _BUILD = (
     ignored("security-opt", "list"),
     ignored("server-config", "string"),
     ignored("stream", "bool"),
-    *(ignored(name, "string") for name in ("cache-ttl", "log-level", "retry", "retry-delay", "storage-driver")),
+    *(ignored(name, "string") for name in ("log-level", "retry", "retry-delay", "storage-driver")),
     *(ignored(name, "list") for name in ("hooks-dir", "runtime-flag", "storage-opt")),
-    *(ignored(name, "bool") for name in ("http-proxy", "identity-label", "omit-history", "skip-unused-stages")),
+    *(ignored(name, "bool") for name in ("http-proxy", "identity-label", "skip-unused-stages")),
 )
 
 _QUIET = Flag("quiet", "q", "bool", "", "show image ids alone")

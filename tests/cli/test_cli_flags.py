@@ -381,7 +381,7 @@ def test_version() -> None:
         ),
         ("type=oci,dest=x,annotation.org.x=y=z", OutputSpec("oci", "x", {"annotation.org.x": "y=z"})),
         # What asks for nothing here.
-        ("type=image,unpack=true,store=1,name-canonical=true,dangling-name-prefix=a", OutputSpec("image", "", {})),
+        ("type=image,unpack=true,store=1,name-canonical=true,buildinfo=false", OutputSpec("image", "", {})),
         ("type=local,dest=x,platform-split=false", OutputSpec("local", "x", {})),
         ("type=cacheonly", OutputSpec("cacheonly", "", {})),
     ],
