@@ -90,7 +90,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
         BuildContexts(request, store, emit, stop) as contexts,
         Executor(
             store,
-            contexts.handed_out(),
+            contexts,
             request.platform,
             emit,
             roots=roots,

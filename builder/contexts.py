@@ -10,11 +10,8 @@ import os
 from _thread import RLock, allocate_lock  # `threading` costs 1 ms at start
 
 from builder.cancellation import NEVER
-from builder.context.directory import DirectoryContext
-from builder.context.hints import Hints
 from builder.context.ignoring import NothingIgnored
 from builder.dockerfile.text import decode
-from builder.engine.sources import Contexts
 from builder.errors import BuildError, StoreError, UsageError
 from builder.events import BuildWarning
 from builder.reading import (
@@ -35,6 +32,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.cancellation import Cancellation
+    from builder.context.directory import DirectoryContext
+    from builder.context.hints import Hints
     from builder.context.ignoring import Ignore
     from builder.engine.fetching import Fetched, Fetcher, Remote
     from builder.engine.sources import SourceTree
@@ -143,9 +142,6 @@ class BuildContexts:
         """Whether the main context's .dockerignore hides all that a COPY of `path` could find."""
         return self._ignore("").leaves_nothing_of(path)
 
-    def handed_out(self) -> Contexts:
-        return Contexts(self.open, self._describe, self._suspect)
-
     def openers(self) -> Mapping[str, Callable[[], SourceTree]]:
         """For each named context that files are copied from: what opens it."""
         return {name: self._opener(name) for name in self._request.trees}
@@ -160,6 +156,9 @@ class BuildContexts:
             if not isinstance(ignore, NothingIgnored):
                 tree.leave_out(ignore)
             return tree
+        from builder.context.directory import DirectoryContext  # for those who copy
+        from builder.context.hints import Hints
+
         hints = None
         if self._store is not None:
             hints = Hints(os.path.abspath(self._path(name)), self._store.hints, believed=not self._request.no_cache)
@@ -235,14 +234,14 @@ class BuildContexts:
     def _path(self, name: str) -> str:
         return self._request.directories[name] if name else self._request.context
 
-    def _describe(self, name: str) -> str:
+    def describe(self, name: str) -> str:
         if name:
             return f"the build context '{name}'"
         fetched = self._fetched.get("")
         alone = fetched is not None and fetched.text is not None
         return "the build context, which is empty: the Dockerfile came alone" if alone else "the build context"
 
-    def _suspect(self) -> None:
+    def suspect(self) -> None:
         for hints in self._hints:
             hints.forget()
         if self._fetcher is not None:

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 
-from builder.context.directory import DirectoryContext
 from builder.context.ignoring import NothingIgnored
 from builder.dockerfile.text import decode
 from builder.errors import UsageError, did_you_mean
@@ -163,6 +162,8 @@ def ignore_in(context: str) -> Ignore:
         # So says open(2) of a link with O_NOFOLLOW, and ENXIO of a socket.
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
+        from builder.context.directory import DirectoryContext  # for a link
+
         tree = DirectoryContext(context, NothingIgnored(), lambda _: None)
         try:
             data = read_inside(tree, ".dockerignore")

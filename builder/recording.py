@@ -77,7 +77,7 @@ def _contents(plan: Plan, outcome: Outcome) -> Iterator[tuple[int, str, str]]:
 def _files(digests: set[str], store: Store) -> Iterator[tuple[str, Rows]]:
     """As far as there is room, the short ones first."""
     room = FILES_LIMIT
-    for size, digest, text in sorted((len(text), digest, text) for digest in digests if (text := store.listing(digest))):
+    for size, digest, text in sorted((len(text), digest, text) for digest, text in store.listings(digests).items()):
         room -= size
         if room < 0:
             return

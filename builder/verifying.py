@@ -169,7 +169,7 @@ class _Verifier:
         request = self._request
         repeater = Repeater(
             self._store,
-            contexts.handed_out(),
+            contexts,
             request.platform,
             quiet,
             roots=self._roots,

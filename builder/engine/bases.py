@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from builder.engine.foreign import CONFIG_LIMIT, base_image, from_layout
 from builder.engine.roots import Root, Use
-from builder.engine.selection import content_digest, whole
 from builder.errors import BuildError, DockerfileError, MismatchError, RegistryError, UsageError, did_you_mean
 from builder.layers.entry import EPOCH, Item
 from builder.oci.digest import Digest
@@ -304,6 +303,8 @@ def _by_id(name: str, store: Store) -> ImageRecord | None:
 
 
 def _from_directory(name: str, tree: SourceTree, store: Store, roots: Roots, platform: Platform) -> BaseImage:
+    from builder.engine.selection import content_digest, whole
+
     picked = whole(tree)
     key = keys.directory_key(content_digest((picked,), owners=True, modes=True))
     record = store.lookup(key.hex)

@@ -10,26 +10,23 @@ from _thread import allocate_lock, start_new_thread  # `threading` costs 1 ms at
 
 from builder.cancellation import Cancellation
 from builder.context.access import Access
-from builder.context.directory import DirectoryContext
-from builder.context.hints import WORTH
-from builder.engine import selection
 from builder.engine.provided import Provided
 from builder.engine.roots import Root, damaged
-from builder.engine.sources import StackTree, Stoppable, Unread, is_much
 from builder.errors import BuildError, Interrupted, StoreError
 from builder.layers.ownerform import ids, noted
 from builder.layers.source import ContentChanged
 from builder.plan import keys
-from builder.plan.steps import BaseStep, ContextOrigin, CopyStep, RunStep, StageOrigin, WorkdirStep, parents
+from builder.plan.steps import BaseStep, CopyStep, RunStep, StageOrigin, WorkdirStep, parents
 from builder.sandbox.rungs import Isolation
 from builder.store.store import Record
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Self
 
+    from builder.engine.copying import Copying
     from builder.engine.imports import Imports
     from builder.engine.journal import Journal
     from builder.engine.mountsources import MountSource
@@ -38,10 +35,9 @@ if TYPE_CHECKING:
     from builder.engine.roots import Roots, Use
     from builder.engine.runmounts import Caches
     from builder.engine.selection import Picked
-    from builder.engine.sources import Contexts, SourceTree
+    from builder.engine.sources import Contexts
     from builder.engine.work import Worker
     from builder.events import Emit
-    from builder.layers.entry import Item
     from builder.oci.digest import Digest
     from builder.oci.platform import Platform
     from builder.plan.steps import Step
@@ -66,7 +62,7 @@ class Result(NamedTuple):
     """What the result depends on; a base has none."""
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """A step that the cache does not know."""
 
     key: keys.Key
@@ -126,6 +122,7 @@ class Executor:
         self.pins: Pins | None = None
         """What remote sources are taken to be; set before the first step."""
         self._worker: Worker | None = None
+        self._copies: Copying | None = None
         self.caches: Caches = "used"
         """What becomes of cache mounts (`MountTools`); set before the first step."""
         self._rung_class = ""
@@ -150,7 +147,7 @@ class Executor:
             self._imports.warm()
         # Imported here, and not beside the parser's imports: two threads that import `collections.abc` first get in each
         # other's way (seen in Python 3.13), and there is nothing to gain.
-        worker = self._work()
+        worker = self.worker()
         start_new_thread(self._warm, (worker,))
 
     def _warm(self, worker: Worker) -> None:
@@ -175,7 +172,7 @@ class Executor:
                 case RunStep():
                     return self._run(step, number, done, use)
                 case CopyStep():
-                    return self._copy(step, number, done, use)
+                    return self._copying().result(step, number, done, use)
                 case WorkdirStep():
                     return self._workdir(step, number, done[step.parent].root, use)
         except ContentChanged as error:
@@ -197,14 +194,14 @@ class Executor:
         sources = self._mounted(step, done)
         contents = [source and source.digest for source in sources]
         key = keys.run_key(step, root.chain, step.platform or self._platform, self._rung(), contents)
-        known = self._cached(step, key, root)
+        known = self.known(step, key, root)
         apart = None
         if known is None and self._isolation.rung == "userns":
             # What shows device nodes to programs that are none there is no result of root's (`Worker.apart`).
             apart = keys.run_key(step, root.chain, step.platform or self._platform, f"userns {self._rung()}", contents)
-            known = self._cached(step, apart, root)
-        return known or self._made(
-            _Job(key, step, number, root, root, apart), lambda: self._ran(step, number, root, key, use, sources)
+            known = self.known(step, apart, root)
+        return known or self.made(
+            Job(key, step, number, root, root, apart), lambda: self._ran(step, number, root, key, use, sources)
         )
 
     def _mounted(self, step: RunStep, done: Mapping[int, Result]) -> tuple[MountSource | None, ...]:
@@ -216,7 +213,7 @@ class Executor:
         sources = mountsources.find(step, roots, self._contexts, self._roots, self.stop)
         for source in sources:
             if isinstance(source, mountsources.FromContext):
-                self._list(source.digest, (source.picked._replace(name=b""),))
+                self.keep_listing(source.digest, (source.picked._replace(name=b""),))
         return sources
 
     def _ran(
@@ -224,128 +221,19 @@ class Executor:
     ) -> Root:
         if step.mounts and self._imports is not None:
             self._imports.bring_mounts(step)
-        return self._work().run(step, number, root, key, use, sources)
+        return self.worker().run(step, number, root, key, use, sources)
 
-    def _copy(self, step: CopyStep, number: int, done: Mapping[int, Result], use: Use) -> Result:
-        root = done[step.parent].root
-        # --link: the layer is made on nothing and put on what lies below, whatever that is.
-        below = Root() if step.link else root
-        tree, where = self._source(step, done)
-        folder = tree if isinstance(tree, DirectoryContext) else None
-        if folder is not None and (known := self._recalled(step, number, folder, where, root, use)) is not None:
-            return known
-        view = Unread(folder) if folder is not None else Stoppable(tree, self.stop)
-        picked = self._select(step, number, view, where)
-        unread = selection.unread(picked) if folder is not None else (0, 0)
-        if folder is not None and unread[0]:
-            if is_much(*unread) and not (step.unpack or use.as_folder):
-                return self._written(step, number, picked, folder, root, use)
-            picked = selection.digested(picked, folder.digest_of, self.stop)
-        key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
-        result = self._cached(step, key, root) or self._made(
-            _Job(key, step, number, below, root), lambda: self._work().copy(step, picked, below, use)
-        )
-        if result.cached and result.diff_id is not None and use.as_folder:
-            self._roots.remember(result.root.layers[-1], lambda scratch: self._work().place(step, picked, below, scratch))
-        return result
-
-    def _select(self, step: CopyStep, number: int, tree: SourceTree, where: str) -> tuple[Picked, ...]:
-        picked = selection.select(
-            step.sources,
-            tree,
-            where=where,
-            keyword=step.keyword,
-            exclude=step.exclude,
-            parents=step.parents,
-            fetch=lambda source: self._fetcher().pick(source, number),
-        )
-        if step.chmod is not None and not isinstance(step.chmod, int):
-            picked = selection.with_modes(picked, step.chmod)
-        return picked
-
-    def _recalled(
-        self, step: CopyStep, number: int, folder: DirectoryContext, where: str, root: Root, use: Use
-    ) -> Result | None:
-        """The cached result, where stat says that nothing of what is copied has changed."""
-        asked = selection.plain(step, folder) if self._takes(step) else None
-        content = folder.recall(*asked) if asked is not None else ""
-        if not content:
-            return None
-        below = Root() if step.link else root
-        result = self._cached(step, keys.copy_key(step, below.chain, content), root)
-        if result is not None and result.diff_id is not None and use.as_folder:
-
-            def again(scratch: str) -> Iterable[Item]:
-                picked = self._select(step, number, Stoppable(folder, self.stop), where)
-                if self._content(step, picked, None) != content:
-                    raise ContentChanged(
-                        f"{where} changed while it was read", hint="build again when nothing else writes to it"
-                    )
-                return self._work().place(step, picked, below, scratch)
-
-            self._roots.remember(result.root.layers[-1], again)
-        return result
-
-    def _keep(self, step: CopyStep, picked: tuple[Picked, ...], folder: DirectoryContext, content: str) -> None:
-        """Remember what the selection holds, if it is worth it."""
-        if sum(len(one.items) for one in picked) < WORTH:
-            return
-        asked = selection.plain(step, folder)
-        if asked is not None:
-            folder.keep(*asked, content)
-
-    def _written(
-        self, step: CopyStep, number: int, picked: tuple[Picked, ...], folder: DirectoryContext, root: Root, use: Use
-    ) -> Result:
-        """A COPY of much that must be read to know whether the cache has it: the layer is written in the same pass."""
-        below = Root() if step.link else root
-
-        def key() -> keys.Key:
-            # What was not read yet is read now.
-            read = selection.digested(picked, folder.digest_of, self.stop)
-            return keys.copy_key(step, below.chain, self._content(step, read, folder))
-
-        with self._work().written(step, picked, below, use, folder) as layer:
-            try:
-                layer.write()
-            except StoreError:
-                # There is no room for what may not be wanted.
-                known = self._cached(step, key(), root) if self._takes(step) else None
-                if known is None:
-                    raise
-                return known
-            made = _Job(key(), step, number, below, root)
-            return self._cached(step, made.key, root) or self._made(made, lambda: layer.keep(below))
-
-    def _content(self, step: CopyStep, picked: tuple[Picked, ...], folder: DirectoryContext | None) -> str:
-        """The digest of what is copied."""
-        modes = not isinstance(step.chmod, int)
-        content = selection.content_digest(picked, owners=not step.chown, modes=modes, unpacks=step.unpack)
-        if folder is not None:
-            self._keep(step, picked, folder, content)
-            self._list(content, picked, owners=not step.chown, modes=modes)
-        return content
-
-    def _list(self, content: str, picked: tuple[Picked, ...], *, owners: bool = True, modes: bool = True) -> None:
+    def keep_listing(self, content: str, picked: tuple[Picked, ...], *, owners: bool = True, modes: bool = True) -> None:
         """Remember which files have this content digest: an image says it of its build."""
-        if not self._store.listing(content):
+        if not self._store.has_listing(content):
             from builder.engine import listings  # for what is new
 
             listings.keep(self._store, content, picked, owners=owners, modes=modes)
 
-    def _source(self, step: CopyStep, done: Mapping[int, Result]) -> tuple[SourceTree, str]:
-        match step.origin:
-            case ContextOrigin(name=name):
-                return self._contexts.open(name), self._contexts.describe(name)
-            case StageOrigin(step=source):
-                root = done[source].root
-                tree = StackTree(self._roots.tree(root), lambda entry, layer: self._roots.locate(root, entry, layer))
-                return tree, "the stage it copies from"
-
     def _workdir(self, step: WorkdirStep, number: int, root: Root, use: Use) -> Result:
         key = keys.workdir_key(step, root.chain)
-        return self._cached(step, key, root) or self._made(
-            _Job(key, step, number, root, root), lambda: self._work().workdir(step, root, use)
+        return self.known(step, key, root) or self.made(
+            Job(key, step, number, root, root), lambda: self.worker().workdir(step, root, use)
         )
 
     def _rung(self) -> str:
@@ -367,7 +255,7 @@ class Executor:
             self._rung_class = " ".join([kind, *seen])
         return self._rung_class
 
-    def _work(self) -> Worker:
+    def worker(self) -> Worker:
         # Not while the lock is held: the fork server's client and the layer writers take a while.
         from builder.engine.work import Worker
 
@@ -387,7 +275,15 @@ class Executor:
                 )
             return self._worker
 
-    def _fetcher(self) -> Remotes:
+    def _copying(self) -> Copying:
+        from builder.engine.copying import Copying  # for those who copy
+
+        with self._lock:
+            if self._copies is None:
+                self._copies = Copying(self, self._contexts, self._roots)
+            return self._copies
+
+    def fetcher(self) -> Remotes:
         with self._lock:
             if self._remotes is None:
                 from builder.engine.remotes import Remotes
@@ -395,12 +291,15 @@ class Executor:
                 self._remotes = Remotes(self._store, self._access, self._emit, self.pins)
             return self._remotes
 
-    def _takes(self, step: Keyed) -> bool:
+    # Of steps that look their results up themselves (`builder.engine.copying`), too:
+
+    def takes(self, step: Keyed) -> bool:
         """Whether what is known already counts for the step."""
         return self._use_cache and step.stage.lower() not in self._uncached
 
-    def _cached(self, step: Keyed, key: keys.Key, onto: Root) -> Result | None:
-        if not self._takes(step):
+    def known(self, step: Keyed, key: keys.Key, onto: Root) -> Result | None:
+        """What a cache has under `key`; `onto` is what its layer lies on."""
+        if not self.takes(step):
             return None
         record = self._store.lookup(key.hex)
         if record is None and self._imports is not None:
@@ -411,23 +310,23 @@ class Executor:
                     self._journal.imported(step, cache)
         return self._result(record, onto, key, cached=True) if record is not None else None
 
-    def _made(self, job: _Job, make: Callable[[], Root]) -> Result:
+    def made(self, job: Job, make: Callable[[], Root]) -> Result:
         """The result of doing a step; of another's doing it where another thread or process is at the same key already."""
         if self._journal is not None:
-            refused = "" if self._takes(job.step) else "--no-cache-filter" if self._use_cache else "--no-cache"
+            refused = "" if self.takes(job.step) else "--no-cache-filter" if self._use_cache else "--no-cache"
             self._journal.missed(job.step, job.key, refused)
-        if not self._takes(job.step):
+        if not self.takes(job.step):
             return self._recorded(job, make())
         from builder.engine.turns import Turn
 
         with Turn(self._store, job.key, job.step.name, self._emit, job.number, self.stop) as turn:
             # Who had to wait finds it made, unless the other failed.
-            known = self._cached(job.step, job.key, job.onto) if turn.waited else None
+            known = self.known(job.step, job.key, job.onto) if turn.waited else None
             if known is None and job.apart is not None and turn.waited:
-                known = self._cached(job.step, job.apart, job.onto)
+                known = self.known(job.step, job.apart, job.onto)
             return known or self._recorded(job, make())
 
-    def _recorded(self, job: _Job, after: Root) -> Result:
+    def _recorded(self, job: Job, after: Root) -> Result:
         """Record what a step gave, and return what counts: another process may have been first."""
         diff_id = after.layers[-1].diff_id if after != job.below else None
         key = job.key
@@ -436,7 +335,7 @@ class Executor:
         made = Record(key.hex, key.preimage, diff_id)
         if self._worker is not None and job.number in self._worker.crippled:
             return self._result(made, job.onto, key, cached=False)
-        kept = self._store.put_record(made, replace=not self._takes(job.step))
+        kept = self._store.put_record(made, replace=not self.takes(job.step))
         return self._result(kept, job.onto, key, cached=False)
 
     def _result(self, record: Record, before: Root, key: keys.Key, *, cached: bool) -> Result:

@@ -53,6 +53,8 @@ class Journal:
         self._lock = allocate_lock()
         self._begun = int(time.time())
         self._planned: tuple[Plan, Subject] | None = None
+        self._place = self._path = ""
+        """`identity` of what is built."""
         self._explainer: Explainer | None = None
         self._keys: dict[int, Key] = {}
         """Of the steps that the cache did not give."""
@@ -68,6 +70,9 @@ class Journal:
     def planned(self, plan: Plan, subject: Subject) -> None:
         """Without a plan there is nothing to remember."""
         self._planned = (plan, subject)
+        # Most builds find most of what the last one had.
+        self._place, self._path = identity(subject)
+        self._store.expect_build(self._place)
 
     def missed(self, step: Step, key: Key, refused: str) -> None:
         """The cache has no result for `step`, or was not asked because of the flag `refused`. Called before the step is
@@ -108,9 +113,8 @@ class Journal:
         if error is not None:
             outcome = "cancelled" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed"
         self.steps = tuple(self._step(plan, step, subject) for step in plan.steps)
-        place, path = identity(subject)
         shown = (subject.dockerfile, redact(subject.context), subject.target)
-        build = Build(place, path, *shown, self._begun, outcome, image, builder.__version__, self.steps)
+        build = Build(self._place, self._path, *shown, self._begun, outcome, image, builder.__version__, self.steps)
         try:
             self._store.put_build(build)
         except (StoreError, OSError) as failure:
@@ -122,8 +126,7 @@ class Journal:
             from builder.engine.explaining import Explainer
 
             assert self._planned is not None
-            plan, subject = self._planned
-            self._explainer = Explainer(self._store, plan, identity(subject)[0], self._ended)
+            self._explainer = Explainer(self._store, self._planned[0], self._place, self._ended)
         return self._explainer
 
     def _step(self, plan: Plan, step: Step, subject: Subject) -> BuiltStep:

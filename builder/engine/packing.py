@@ -76,7 +76,7 @@ class Packing:
     def record(self) -> None:
         """Say what the compressed blob is a form of."""
         if self._rendering is not None:
-            from builder.layers.compression import GZIP_FORM
+            from builder.layers.forms import GZIP_FORM
 
             diff_id, digest, size = self._rendering
             self._store.put_rendering(diff_id, GZIP_FORM, digest, size)

@@ -10,8 +10,8 @@ import os
 from builder.engine.roots import Root
 from builder.export.layout import Rendered
 from builder.hashing import hasher
-from builder.layers import compression
 from builder.layers.entry import EPOCH, Item
+from builder.layers.forms import GZIP_FORM, ZSTD_FORM
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest, parse_config
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     Blobs = Sequence[Descriptor | None]
     """The blobs that the lowest layers of an image came in (`BaseImage.blobs`)."""
 
+_NAMES: dict[Form, str] = {"gzip": GZIP_FORM, "zstd": ZSTD_FORM, "uncompressed": "uncompressed"}
+"""As the store names them."""
+
 
 def render(
     config: bytes,
@@ -43,6 +46,9 @@ def render(
     """Every layer as a blob in the given form, but those that came in one: base layers are never rewritten. `annotations` are
     the manifest's."""
     kept = [*blobs, *[None] * (len(root.layers) - len(blobs))]
+    store.expect_renderings(
+        [layer.diff_id for layer, blob in zip(root.layers, kept, strict=True) if blob is None], _NAMES[form]
+    )
     layers = tuple(
         _kept(blob, store) if blob is not None else layer_blob(layer, form, store, roots, threads)
         for layer, blob in zip(root.layers, kept, strict=True)
@@ -86,7 +92,7 @@ def _kept(blob: Descriptor, store: Store) -> tuple[Descriptor, str]:
 def layer_blob(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Descriptor, str]:
     """A layer of ours in the given form, made once and kept: its descriptor, and the file that has it."""
     media_type = LAYER_TYPE if form == "uncompressed" else f"{LAYER_TYPE}+{form}"
-    name = {"gzip": compression.GZIP_FORM, "zstd": compression.ZSTD_FORM, "uncompressed": "uncompressed"}[form]
+    name = _NAMES[form]
     known = store.rendering(layer.diff_id, name)
     if known is None:
         known = _compress(layer, form, store, roots, threads)
@@ -122,6 +128,8 @@ def _tar_blob(layer: Layer, store: Store, roots: Roots) -> tuple[Digest, int]:
 
 
 def _packed(tar: str, form: Form, store: Store, threads: int) -> tuple[Digest, int]:
+    from builder.layers import compression  # for layers that are new
+
     with store.blob_writer() as writer:
         if form == "gzip":
             compression.gzip_file(tar, writer.write, threads=threads)
@@ -136,6 +144,8 @@ def repacked(root: Root, store: Store, roots: Roots) -> list[Digest]:
 
 
 def _differs(layer: Layer, store: Store, roots: Roots) -> bool:
+    from builder.layers import compression
+
     descriptor, _ = layer_blob(layer, "gzip", store, roots, os.cpu_count() or 1)
     digest = hasher("sha256")
     with store.scratch() as scratch:

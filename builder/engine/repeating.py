@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from builder.engine.container import Prepared
-    from builder.engine.executor import Result, _Job
+    from builder.engine.executor import Job, Result
     from builder.engine.mountsources import MountSource
     from builder.engine.roots import Roots
     from builder.errors import BuildError
@@ -110,7 +110,7 @@ class Repeater(Executor):
             step = step._replace(network="none")
         mounted = self._mounted(step, done)
         caches = {mount.target for mount in step.mounts if isinstance(mount, CacheMount)}
-        items = self._work().repeat(
+        items = self.worker().repeat(
             step,
             number,
             root,
@@ -230,7 +230,7 @@ class Repeater(Executor):
             os.rename(part, copy)
         return copy
 
-    def _made(self, job: _Job, make: Callable[[], Root]) -> Result:
+    def _made(self, job: Job, make: Callable[[], Root]) -> Result:
         """Nobody is waited for, and nothing is recorded."""
         from builder.engine.executor import Result
 

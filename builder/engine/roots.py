@@ -385,10 +385,11 @@ class Roots:
 
     def size(self, root: Root) -> int:
         """Uncompressed bytes of all files of all layers."""
-        return sum(self._store.layer_size(self._index_name(layer)) for layer in root.layers)
+        return sum(map(self.layer_size, root.layers))
 
     def layer_size(self, layer: Layer) -> int:
-        return self._store.layer_size(self._index_name(layer))
+        # As one of ours first, which most are: who packed it is not seen in its size.
+        return self._store.layer_size(layer.diff_id, _foreign_name(layer))
 
     def _put_index(self, name: Digest, columns: Columns) -> None:
         self._store.put_layer(name, columns.dump(), columns.size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from builder.context.directory import DirectoryContext
 from builder.context.items import FolderItems
 from builder.errors import BuildError
-from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,15 +47,18 @@ if TYPE_CHECKING:
             """What a file shares with its hard links, None when it has none."""
             ...
 
+    class Contexts(Protocol):
+        """The build contexts by name, `""` the main one; each is opened when a COPY first asks for it."""
 
-class Contexts(NamedTuple):
-    """The build contexts by name, `""` the main one; each is opened when a COPY first asks for it."""
+        def open(self, name: str) -> SourceTree: ...
 
-    open: Callable[[str], SourceTree]
-    describe: Callable[[str], str]
-    """How a message names it."""
-    suspect: Callable[[], None] = lambda: None
-    """Called when a content is not what was seen before. Raises StoreError where the store is to blame."""
+        def describe(self, name: str) -> str:
+            """How a message names it."""
+            ...
+
+        def suspect(self) -> None:
+            """To be called when a content is not what was seen before. Raises StoreError where the store is to blame."""
+            ...
 
 
 _MANY = 200

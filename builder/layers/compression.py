@@ -10,6 +10,7 @@ import os
 
 from builder.errors import BuildError
 from builder.layers.decompression import decompress, is_tar, sniff
+from builder.layers.forms import ISAL_VERSION, ZSTANDARD_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK",
-    "GZIP_FORM",
-    "VERSIONS",
-    "ZSTD_FORM",
     "GzipStream",
     "decompress",
     "gzip_file",
@@ -30,14 +28,6 @@ __all__ = [
     "sniff",
     "zstd_file",
 ]
-
-ISAL_VERSION = "1.9.1"
-ZSTANDARD_VERSION = "0.25.0"
-GZIP_FORM = f"gzip-1/isal-{ISAL_VERSION}"
-"""Form 1 of gzip with the encoder that made it, as the store names the rendering."""
-ZSTD_FORM = f"zstd-1/zstandard-{ZSTANDARD_VERSION}"
-VERSIONS = f"isal {ISAL_VERSION}, zstandard {ZSTANDARD_VERSION}"
-"""The pinned compressors, for people."""
 
 BLOCK = 1 << 20
 """Both forms are made of blocks of this size: isal's bytes depend on how much it is fed at once."""

@@ -15,7 +15,6 @@ from builder.layers import tarheader
 from builder.layers.entry import EPOCH, Entry, FileSource
 from builder.layers.names import member, show
 from builder.layers.order import link_to
-from builder.layers.pipeline import Pipeline
 from builder.layers.source import CHUNK, Sources, changed
 from builder.oci.digest import Digest
 from builder.values import NamedTuple
@@ -79,6 +78,7 @@ def write_layer(
     from hashlib import sha256  # for those who make layers
 
     from builder.layers.codec import Columns
+    from builder.layers.pipeline import Pipeline
 
     digest = sha256()
     entries = Columns()

@@ -9,7 +9,6 @@ from builder.errors import DockerfileError, did_you_mean
 from builder.oci.image import DEFAULT_PATH, History
 from builder.plan import fields, stagechecks, triggers
 from builder.plan.configure import configure
-from builder.plan.copying import copy_step
 from builder.plan.origins import ContextOrigin, StageOrigin
 from builder.plan.references import External, StageReference, from_flag, matching_context
 from builder.plan.running import HOSTNAME_ARG, INLINE_CACHE_ARG, KEEP_GIT_ARG, PROXY_ARGS, history, run_step
@@ -241,6 +240,8 @@ class _Lowering:
         state.history.append(history(state, step))
 
     def _copy(self, state: State, instruction: Copy, name: str, origin: External | StageReference | None) -> None:
+        from builder.plan.copying import copy_step  # for those who copy
+
         # It may add a base's step.
         where = self._origin(instruction, name, origin)
         self._add(copy_step(state, instruction, len(self.steps), name, where), state)

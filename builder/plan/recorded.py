@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from builder import canonical
 from builder.hashing import sha256
-from builder.plan import listing
 from builder.values import NamedTuple
 
 TYPE_CHECKING = False
@@ -208,6 +207,8 @@ def differences(then: BuildRequest, now: BuildRequest) -> tuple[Difference, ...]
 
 
 def _files(then: BuildRequest, known: str, now: BuildRequest, other: str) -> Rows:
+    from builder.plan import listing  # for those who compare
+
     before, after = dict(then.files or ()).get(known), dict(now.files or ()).get(other)
     return listing.changes(before, after) if before and after else ()
 

@@ -30,6 +30,7 @@ FORMAT = 2
 MOST_OF_PLACE, MOST = 50, 500
 """How many builds of one place are kept, and how many in all; beyond it the oldest go."""
 _NEW = ".new"
+_NO_BUILD = (OSError, ValueError, TypeError, LookupError, AttributeError)
 _LEFT_BEHIND = 3600 * 10**9
 """Nanoseconds after which a file that was never finished is a killed process's."""
 
@@ -142,11 +143,24 @@ class Builds:
                     found.append(build)
         return found
 
+    def keys(self, place: str) -> list[str]:
+        """The keys that the steps of the last build of a place had, each once; none where there was none."""
+        short = place[:16]
+        with self._faults:
+            try:
+                name = max(
+                    name for name in os.listdir(self._folder) if name.split("-")[1:2] == [short] and not name.endswith(_NEW)
+                )
+                _, _, _, rows = canonical.loads(read_file(os.path.join(self._folder, name)).decode())
+                return list(dict.fromkeys(row[_KEY] for row in rows if row[_KEY] and row[_KEY].isascii()))
+            except _NO_BUILD:
+                return []
+
     def _read(self, name: str) -> Build | None:
         """None for what is no build, or none any more: removed meanwhile, cut off by a power cut, or of another version."""
         try:
             return load(read_file(os.path.join(self._folder, name)))
-        except (OSError, ValueError, TypeError, LookupError):
+        except _NO_BUILD:
             return None
 
 
@@ -155,7 +169,7 @@ def _time(name: str) -> int:
     return int(digits) if digits.isdecimal() else 0
 
 
-_ENV = BuiltStep._fields.index("env")
+_ENV, _KEY = BuiltStep._fields.index("env"), BuiltStep._fields.index("key")
 
 
 def dump(build: Build) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from builder.store import failed
 from builder.store.files import move_folder
 
 TYPE_CHECKING = False
@@ -64,6 +63,8 @@ class Durability:
         write lock, so that what is seen here without a row belongs to nobody; or to who has deleted the row and is about to
         take the file away (`builder.store.collect`), which may happen first.
         """
+        from builder.store import failed  # once a boot
+
         with lease.scratch() as grave, self._database.write() as connection:
             stale = connection.execute("SELECT kind, name FROM unsynced WHERE boot <> ?", (self._boot,)).fetchall()
             for kind, name in stale:

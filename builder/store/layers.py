@@ -14,6 +14,7 @@ from builder.store.removal import remove_tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.store import sqlite
+    from builder.store.ahead import Ahead
     from builder.store.blobs import Blobs
     from builder.store.database import Database
     from builder.store.durability import Durability
@@ -37,8 +38,11 @@ _AGAIN = "build, import or pull the image that needs it again"
 class Layers:
     """`index/<diff id>`, `snapshots/<id>` and the rows that name them."""
 
-    def __init__(self, root: str, database: Database, blobs: Blobs, durability: Durability, lease: Lease, uses: Uses) -> None:
+    def __init__(
+        self, root: str, database: Database, blobs: Blobs, durability: Durability, lease: Lease, uses: Uses, ahead: Ahead
+    ) -> None:
         self._root = root
+        self._ahead = ahead
         self._database = database
         self._blobs = blobs
         self._durability = durability
@@ -109,13 +113,17 @@ class Layers:
     def _corrupt(self, diff_id: Digest) -> StoreError:
         return StoreError(f"the index of layer {diff_id} is corrupt", hint=f"remove {self._index(str(diff_id))}, then {_AGAIN}")
 
-    def size(self, diff_id: Digest) -> int:
-        """Uncompressed bytes. Raises StoreError for a layer that the store does not know."""
-        self._uses.add(str(diff_id))
-        row = self._database.one("SELECT size FROM layers WHERE diff_id = ?", str(diff_id))
-        if row is None:
-            raise StoreError(f"layer {diff_id} is missing from the store", hint=_AGAIN)
-        return int(row[0])
+    def size(self, *names: Digest) -> int:
+        """Uncompressed bytes of the first of these that there is. Raises StoreError where there is none."""
+        for name in map(str, names):
+            self._uses.add(name)
+            known = self._ahead.size(name)
+            if known is not None:
+                return known
+            row = self._database.one("SELECT size FROM layers WHERE diff_id = ?", name)
+            if row is not None:
+                return int(row[0])
+        raise StoreError(f"layer {names[0]} is missing from the store", hint=_AGAIN)
 
     # The folder form.
 
@@ -178,7 +186,9 @@ class Layers:
 
     def rendering(self, diff_id: Digest, form: str) -> tuple[Digest, int] | None:
         self._uses.add(str(diff_id))
-        row = self._database.one("SELECT digest, size FROM renderings WHERE diff_id = ? AND form = ?", str(diff_id), form)
+        row = self._ahead.rendering(str(diff_id), form) or self._database.one(
+            "SELECT digest, size FROM renderings WHERE diff_id = ? AND form = ?", str(diff_id), form
+        )
         if row is None:
             return None
         digest = Digest.parse(row[0])

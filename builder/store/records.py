@@ -11,7 +11,10 @@ from builder.values import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from builder.store.database import Database
+    from collections.abc import Collection
+
+    from builder.store.ahead import Ahead
+    from builder.store.database import Database, Row
     from builder.store.durability import Durability
     from builder.store.layers import Layers
     from builder.store.uses import Uses
@@ -47,15 +50,20 @@ def remembered(database: Database, key: str) -> Record | None:
 
 
 class Records:
-    def __init__(self, database: Database, layers: Layers, durability: Durability, uses: Uses) -> None:
+    def __init__(self, database: Database, layers: Layers, durability: Durability, uses: Uses, ahead: Ahead) -> None:
         self._database = database
+        self._ahead = ahead
+        self._listed: set[str] | None = None
         self._layers = layers
         self._durability = durability
         self._uses = uses
 
     def lookup(self, key: str) -> Record | None:
         """The record of a key. One whose layer has lost its index or all its forms does not count."""
-        # One query: a fully cached build is little more than these.
+        row = self._ahead.record(key)
+        return self._found(key, row) if row is not None else self._asked(key)
+
+    def _asked(self, key: str) -> Record | None:
         row = self._database.one(
             "SELECT preimage, diff_id, created,"
             " (SELECT min(id) FROM snapshots s WHERE s.diff_id = r.diff_id AND s.owners = ?)"
@@ -63,8 +71,9 @@ class Records:
             form(),
             key,
         )
-        if row is None:
-            return None
+        return None if row is None else self._found(key, row)
+
+    def _found(self, key: str, row: Row) -> Record | None:
         preimage, diff_id, created, snapshot = row
         self._uses.touch(key)
         if diff_id is None:
@@ -81,7 +90,7 @@ class Records:
         """Record a result and return what counts: the first one wins, as long as its layer is there; with `replace` the new."""
         self._uses.touch(record.key)
         with self._database.write() as connection:
-            existing = None if replace else self.lookup(record.key)
+            existing = None if replace else self._asked(record.key)
             if existing is not None:
                 return existing
             new = record._replace(created=int(time.time()))
@@ -101,12 +110,25 @@ class Records:
             new = connection.execute("INSERT OR REPLACE INTO asts (key, data) VALUES (?, ?)", (key, data)).lastrowid or 0
             connection.execute("DELETE FROM asts WHERE id <= ?", (new - AST_LIMIT,))
 
-    def listing(self, content: str) -> str:
-        row = self._database.one("SELECT files FROM listings WHERE content = ?", content)
-        return "" if row is None else str(row[0])
+    def has_listing(self, content: str) -> bool:
+        if self._listed is None:
+            self._listed = {row[0] for row in self._database.all("SELECT content FROM listings")}
+        return content in self._listed
+
+    def listings(self, contents: Collection[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        wanted = list(contents)
+        for start in range(0, len(wanted), LISTING_LIMIT):
+            some = wanted[start : start + LISTING_LIMIT]
+            marks = ",".join("?" * len(some))
+            rows = self._database.all(f"SELECT content, files FROM listings WHERE content IN ({marks})", *some)
+            found.update(dict(rows))
+        return found
 
     def put_listing(self, content: str, files: str) -> None:
         insert = "INSERT OR REPLACE INTO listings (content, files) VALUES (?, ?)"
         with self._database.write() as connection:
             new = connection.execute(insert, (content, files)).lastrowid or 0
             connection.execute("DELETE FROM listings WHERE id <= ?", (new - LISTING_LIMIT,))
+        if self._listed is not None:
+            self._listed.add(content)

@@ -6,6 +6,7 @@ import os
 
 from builder.oci.digest import Digest
 from builder.store import layout
+from builder.store.ahead import Ahead
 from builder.store.blobs import Blobs, BlobWriter
 from builder.store.database import Database
 from builder.store.durability import Durability, current_boot_id
@@ -20,7 +21,7 @@ from builder.store.uses import Uses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from builder.errors import StoreError
@@ -65,8 +66,9 @@ class Store:
             self.close()
             raise
         self._blobs = Blobs(self.root, self._lease, faults, self._uses)
-        self._layers = Layers(self.root, self._database, self._blobs, self._durability, self._lease, self._uses)
-        self._records = Records(self._database, self._layers, self._durability, self._uses)
+        self._ahead = Ahead(self._database, self._uses)
+        self._layers = Layers(self.root, self._database, self._blobs, self._durability, self._lease, self._uses, self._ahead)
+        self._records = Records(self._database, self._layers, self._durability, self._uses, self._ahead)
         self._images = Images(self._database)
         self.hints = FileHints(self._database, boot)
         """What was read of the files of contexts."""
@@ -179,9 +181,9 @@ class Store:
         `layer_index`."""
         return self._layers.entries(diff_id)
 
-    def layer_size(self, diff_id: Digest) -> int:
-        """Uncompressed bytes. Raises StoreError for an unknown layer."""
-        return self._layers.size(diff_id)
+    def layer_size(self, *names: Digest) -> int:
+        """Uncompressed bytes of the first of these layers that is there. Raises StoreError where none is."""
+        return self._layers.size(*names)
 
     def add_snapshot(self, folder: str, diff_id: Digest, chain: Digest | None) -> str:
         """Move `folder` (from a scratch folder) into the store as the layer's folder form, and return its id.
@@ -228,6 +230,10 @@ class Store:
         """The descriptor under which a foreign layer came: media type, digest and size of its original blob."""
         return self._layers.foreign(diff_id)
 
+    def expect_renderings(self, diff_ids: Sequence[Digest], form: str) -> None:
+        """These are going to be asked for, and are read at once."""
+        self._ahead.read_renderings(list(map(str, diff_ids)), form)
+
     def put_foreign(self, diff_id: Digest, descriptor: Descriptor) -> None:
         """Remember a foreign layer's original descriptor; the first one wins. Annotations and platform are not kept."""
         self._layers.put_foreign(diff_id, descriptor)
@@ -237,6 +243,10 @@ class Store:
     def lookup(self, key: str) -> Record | None:
         """The record of a step's key, as long as its layer has an index and a form (folder, or plain tar)."""
         return self._records.lookup(key)
+
+    def expect_build(self, place: str) -> None:
+        """What the last build of this place (`Build.place`) had is going to be looked up, and is read at once."""
+        self._ahead.read(self._builds().keys(place))
 
     def put_record(self, record: Record, *, replace: bool = False) -> Record:
         """Record a step's result and return the one that counts: the first, or with `replace` this one. Put its layer and a
@@ -255,9 +265,13 @@ class Store:
         """Keep a parsed Dockerfile; the oldest beyond 1,000 go."""
         self._records.put_ast(key, data)
 
-    def listing(self, content: str) -> str:
-        """Which files a selection with this content digest has (`builder.engine.listings`); empty where it is not known."""
-        return self._records.listing(content)
+    def has_listing(self, content: str) -> bool:
+        """Whether it is known which files a selection with this content digest has."""
+        return self._records.has_listing(content)
+
+    def listings(self, contents: Collection[str]) -> dict[str, str]:
+        """Which files these selections have (`builder.engine.listings`), as far as it is known."""
+        return self._records.listings(contents)
 
     def put_listing(self, content: str, files: str) -> None:
         """Remember which files a selection has; the oldest are forgotten."""

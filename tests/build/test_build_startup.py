@@ -95,3 +95,44 @@ def test_a_cached_build_of_little_loads_no_openssl(tmp_path: Path) -> None:
     build = [str(PYBUILD), "-t", "little", "context"]
     assert {"hashlib", "_hashlib"} <= imported(build, tmp_path)
     assert {"hashlib", "_hashlib"} & imported(build, tmp_path) == set()
+
+
+COUNTED = """
+import os, sys
+from builder.store.database import Database
+asked = []
+for name in ("one", "all"):
+    def counting(self, sql, *values, ask=getattr(Database, name)):
+        asked.append(sql)
+        return ask(self, sql, *values)
+    setattr(Database, name, counting)
+end = os._exit
+os._exit = lambda code: (print(len(asked), file=sys.stderr), sys.stderr.flush(), end(code))
+from builder.cli.main import main
+main()
+"""
+
+
+def test_a_cached_build_asks_the_store_no_more_for_more_steps(tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "file").write_text("text\n")
+
+    def questions(steps: int) -> int:
+        """Of the third build: the first makes the layers, the second their compressed forms."""
+        lines = [f"COPY file /{step}" for step in range(steps)]
+        (context / "Dockerfile").write_text("\n".join(["FROM scratch", *lines]) + "\n")
+        for out in ([], *[["-o", "type=oci,dest=image.tar"]] * 2):
+            done = subprocess.run(
+                [sys.executable, "-c", COUNTED, "-q", "-t", "name", *out, "context"],
+                cwd=tmp_path,
+                env={**os.environ, "PYBUILD_ROOT": str(tmp_path / "store")},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert done.returncode == 0, done.stderr
+        return int(done.stderr.split()[-1])
+
+    few = questions(3)
+    assert questions(40) == few < 25

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.errors import BuildError
-from builder.layers import compression
+from builder.layers import forms
 from builder.layers.compression import GzipStream, decompress, gzip_file, is_tar, sniff, zstd_file
 
 MIB = 1 << 20
@@ -118,9 +118,9 @@ def test_zstd_form_1(tmp_path: Path, size: int, level: int) -> None:
 def test_the_pinned_versions_are_those_installed() -> None:
     import isal
 
-    assert f"isal {isal.__version__}, zstandard {zstandard.__version__}" == compression.VERSIONS
-    assert f"gzip-1/isal-{isal.__version__}" == compression.GZIP_FORM
-    assert f"zstd-1/zstandard-{zstandard.__version__}" == compression.ZSTD_FORM
+    assert f"isal {isal.__version__}, zstandard {zstandard.__version__}" == forms.VERSIONS
+    assert f"gzip-1/isal-{isal.__version__}" == forms.GZIP_FORM
+    assert f"zstd-1/zstandard-{zstandard.__version__}" == forms.ZSTD_FORM
 
 
 def test_a_compressor_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
