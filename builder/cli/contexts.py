@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 
 from builder.cli.context_spec import parse_build_context, parse_context
 from builder.errors import UsageError
@@ -92,6 +91,8 @@ def _read_up_to(limit: int) -> bytes:
 def _read(size: int) -> bytes:
     """What standard input has. A signal that comes between Python's last look for one and the system call that waits does not
     end that call: none waits for long."""
+    import select  # for those who pipe one in
+
     waiting = select.poll()
     waiting.register(0, select.POLLIN)
     while not waiting.poll(_TICK):

@@ -17,6 +17,7 @@ from builder.context.hints import key
 from builder.context.seen import row_of
 from builder.hashing import sha256
 from builder.layers.entry import FileSource
+from builder.layers.leases import may_be_written
 from builder.layers.resolve import resolve
 from builder.layers.source import CHUNK, SourcesPool, changed
 
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from builder.cancellation import Cancellation
-    from builder.context.hints import Hints
+    from builder.context.hints import Hints, Opened
     from builder.context.ignoring import Ignore
     from builder.context.seen import Folder, Row
     from builder.layers.entry import Entry
+
+_SMALL = 1 << 16
+"""Bytes that are read at once: who opens the file for writing meanwhile waits so long."""
 
 
 class DirectoryContext:
@@ -125,26 +129,40 @@ class DirectoryContext:
             return
         folder, place = found
         # Before it is read: what changes it from here on changes its times.
-        if self._hints is not None and self._hints.holds(file, info, folder.seen(place)):
-            folder.held[place] = 1
-        else:
-            folder.unsteady[place] = 1
+        opened = (info.st_ino, info.st_ctime_ns, info.st_size)
+        is_steady = (
+            self._hints is not None
+            and self._hints.holds(opened, folder.seen(place))
+            and not may_be_written(file, briefly=info.st_size <= _SMALL)
+        )
+        (folder.held if is_steady else folder.unsteady)[place] = 1
 
     def learn(self, source: FileSource, digest: str) -> None:
         """What was read of a file that was `opened`. Raises BuildError where somebody read something else before: one name has
         one content in a build."""
         found = self._folders.find(source.path) if source.root == self.root else None
+        if found is not None:
+            self._learn(*found, source.path, digest)
+
+    def learn_beside(self, source: FileSource, opened: Opened, may_be_written: bool, digest: str) -> None:
+        """The same of a file that another process opened and read, and whether somebody may have been writing to it then."""
+        found = self._folders.find(source.path) if source.root == self.root else None
         if found is None:
             return
         folder, place = found
+        is_steady = self._hints is not None and not may_be_written and self._hints.holds(opened, folder.seen(place))
+        (folder.held if is_steady else folder.unsteady)[place] = 1
+        self._learn(folder, place, source.path, digest)
+
+    def _learn(self, folder: Folder, place: int, path: bytes, digest: str) -> None:
         with self._learning:
             if not folder.known[place]:
                 folder.learn(place, digest)
             elif folder.digest(place) != digest:
-                raise changed(source.path)
+                raise changed(path)
             if folder.held[place] and not folder.unsteady[place] and not folder.vouched[place] and self._hints is not None:
                 folder.vouched[place] = 1
-                self._hints.learned(source.path.rpartition(b"/")[0], folder.seen(place).st_size)
+                self._hints.learned(path.rpartition(b"/")[0], folder.seen(place).st_size)
 
     def _read(self, path: bytes) -> str:
         source = FileSource(self.root, path)

@@ -18,14 +18,12 @@ Does not protect against who writes to the disk beneath the file system.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from signal import SIGURG
     from typing import Protocol
 
     from builder.context.seen import Row
@@ -40,11 +38,11 @@ if TYPE_CHECKING:
 
         def forget(self, root: bytes) -> None: ...
 
+    Opened = tuple[int, int, int]
+    """What fstat(2) says of an open file: inode, ctime in ns, size."""
+
     Rows = Callable[[bytes], list[tuple[bytes, str]]]
     """For a folder, the `key` and the sha256 in hex of each file that may be believed next time."""
-
-else:
-    from _signal import SIGURG  # what `signal` makes enums of: 1 ms
 
 GRAIN = 2 * 10**9
 """Nanoseconds. Kernels stamp files by a clock that moves each tick, at most 10 ms (since 6.13 more finely where somebody
@@ -55,9 +53,6 @@ WORTH = 200
 
 LARGE = 1 << 19
 """Bytes, of all that is new together: to hash them takes as long as to load OpenSSL."""
-
-_SMALL = 1 << 16
-"""Bytes."""
 
 MOST = 200_000
 """Files of one context that are remembered."""
@@ -101,15 +96,14 @@ class Hints:
         # Whatever somebody may have put there.
         return {row: digest.decode() for row, digest in pairs if len(digest) == 64 and not digest.translate(None, _HEX)}
 
-    def holds(self, file: int, opened: os.stat_result, row: Row) -> bool:
-        """Whether what is read from the open file from now on is worth remembering: it is the one that lstat(2) told of
-        (`row`), and no change of it would be missed. To be asked before it is read; a small one is to be closed right after."""
+    def holds(self, opened: Opened, row: Row) -> bool:
+        """Whether what is read of a file that nobody writes to is worth remembering: it is the one that lstat(2) told of
+        (`row`), and no change of it would be missed."""
         _, device, inode, size, mtime, ctime = row
         if device != self._device or mtime >= self._before or ctime >= self._before or not ctime % 10**9:
             return False
         # A folder above may have been another one for a moment: then the name led to another file.
-        same = opened.st_ino == inode and opened.st_ctime_ns == ctime and opened.st_size == size
-        return same and not _may_be_written(file, briefly=size <= _SMALL)
+        return opened == (inode, ctime, size)
 
     def learned(self, folder: bytes, size: int) -> None:
         """A file in the folder, of so many bytes, was read, and holds still: `ask`ed for later, its row is there."""
@@ -194,24 +188,6 @@ def key(name: bytes, row: Row) -> bytes:
     """What stat says of a file. A name has no slash, and no number a NUL."""
     mode, _, inode, size, mtime, ctime = row
     return b"%b/%d %d %d %d %d" % (name, size, mtime, ctime, inode, mode)
-
-
-def _may_be_written(file: int, *, briefly: bool) -> bool:
-    """Whether somebody may have the file open for writing, or mapped so.
-
-    A read lease is granted only where nobody has (fcntl(2), "Leases"). Who opens it for writing while we have the lease, some
-    microseconds, waits for us, and we get a signal: one that is ignored by default.
-    """
-    try:
-        fcntl.fcntl(file, fcntl.F_SETSIG, SIGURG)
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        if not briefly:
-            # Else it ends with the descriptor: who opens the file waits for one read.
-            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError:
-        # EAGAIN: somebody has. EACCES: it is another user's file. EINVAL: no leases there. The last two say nothing.
-        return True
-    return False
 
 
 def _trusted_device(root: str) -> int:

@@ -32,10 +32,10 @@ CHUNK = 1 << 20
 
 _ZEROS = bytes(CHUNK)
 _OPEN_ROOTS = 16
-_KEPT = 4
+KEPT = 4
 """Folders of a way that stay open, for each root."""
 # O_NONBLOCK: a fifo that took the file's place must not hang the build.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Sources:
@@ -85,7 +85,7 @@ class Sources:
         if isinstance(source, FileSource):
             descriptor = self.open(source)
             try:
-                return _read_up_to(descriptor, size)
+                return read_up_to(descriptor, size)
             finally:
                 os.close(descriptor)
         if isinstance(source, RangeSource) and source.size == size:
@@ -184,7 +184,7 @@ class _Root:
     """A folder of the host, and the descriptor of the folder below it that was used last."""
 
     def __init__(self, root: str) -> None:
-        self._folders = Beneath(root, readable=False, kept=_KEPT)
+        self._folders = Beneath(root, readable=False, kept=KEPT)
         self._folder = self._folders.root
         self._at = b""
 
@@ -200,7 +200,7 @@ class _Root:
                 self._at = b"/"
                 self._folder = self._folders.folder(folder)
                 self._at = folder
-            descriptor = os.open(name, _FILE, dir_fd=self._folder)
+            descriptor = os.open(name, OPEN, dir_fd=self._folder)
         except OSError as error:
             _explain(error, path)
         info = os.fstat(descriptor)
@@ -240,7 +240,8 @@ def _explain(error: OSError, path: bytes) -> NoReturn:
     raise error
 
 
-def _read_up_to(descriptor: int, size: int) -> bytes:
+def read_up_to(descriptor: int, size: int) -> bytes:
+    """The content of a file that is expected to have `size` bytes: at most one more."""
     data = os.read(descriptor, size + 1)
     if len(data) >= size:
         return data

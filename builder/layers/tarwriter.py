@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from builder.hashing import Hash
     from builder.layers.codec import Columns
     from builder.layers.entry import Item, Source
+    from builder.layers.readahead import Read
 
     class Reader(Protocol):
         """Who wants to know what was read (`builder.context.directory.DirectoryContext`)."""
 
         def opened(self, source: FileSource, file: int, info: os.stat_result) -> None: ...
+
+        def learn_beside(self, source: FileSource, opened: tuple[int, int, int], may_be_written: bool, digest: str) -> None: ...
 
         def learn(self, source: FileSource, digest: str) -> None: ...
 
@@ -75,10 +78,12 @@ def write_layer(
     ValueError for items that break the contract of `Item` or the order; Interrupted once `stop` was cancelled; OSError of
     `write` and of reading propagates.
     """
-    from hashlib import sha256  # for those who make layers
+    from contextlib import closing  # for those who make layers
+    from hashlib import sha256
 
     from builder.layers.codec import Columns
     from builder.layers.pipeline import Pipeline
+    from builder.layers.readahead import ahead
 
     digest = sha256()
     entries = Columns()
@@ -91,7 +96,8 @@ def write_layer(
     with Pipeline(take) as pipeline:
         tar = _Tar(pipeline.put, sha256)
         opened = reader.opened if reader is not None else None
-        _put_all(tar, items, mtime, Sources(stop, opened), entries, reader, links=links)
+        with closing(ahead(items, mtime=mtime, leases=reader is not None)) as pairs:
+            _put_all(tar, pairs, mtime, Sources(stop, opened), entries, reader, links=links)
         tar.finish()
     return LayerSum(Digest("sha256", digest.hexdigest()), tar.size, entries)
 
@@ -99,24 +105,28 @@ def write_layer(
 def write_archive(items: Iterable[Item], write: Callable[[bytes], object], *, mtime: int | None = EPOCH) -> None:
     """The same tar, for outputs: nobody asks for its digest."""
     tar = _Tar(write, hashing.sha256)
-    _put_all(tar, items, mtime, Sources())
+    # Large blobs, which nobody is to hand on from process to process.
+    _put_all(tar, ((item, None) for item in items), mtime, Sources())
     tar.finish()
 
 
 def digested(items: Iterable[Item], *, stop: Cancellation = NEVER) -> Columns:
     """The entries that `write_layer` gives, without a tar: for a layer whose diff ID is known. Raises as `write_layer`."""
-    from hashlib import sha256  # for those who make layers
+    from contextlib import closing  # for those who make layers
+    from hashlib import sha256
 
     from builder.layers.codec import Columns
+    from builder.layers.readahead import ahead
 
     entries = Columns()
-    _put_all(_Nowhere(bytes, sha256), items, EPOCH, Sources(stop), entries)
+    with closing(ahead(items, mtime=EPOCH, leases=False)) as pairs:
+        _put_all(_Nowhere(bytes, sha256), pairs, EPOCH, Sources(stop), entries)
     return entries
 
 
 def _put_all(
     tar: _Tar,
-    items: Iterable[Item],
+    items: Iterable[tuple[Item, Read | None]],
     mtime: int | None,
     sources: Sources,
     entries: Columns | None = None,
@@ -127,7 +137,7 @@ def _put_all(
     owners: dict[bytes, Entry] = {}
     last: bytes | None = None
     with sources:
-        for item in items:
+        for item, read in items:
             sources.stop.check()
             entry = item.entry
             name = member(entry)
@@ -138,9 +148,14 @@ def _put_all(
             time = entry.mtime // 10**9 if mtime is None else mtime
             digest = entry.digest
             if entry.kind == "file" and item.source is not None:
-                digest = _write_file(tar, sources, entry, item.source, time)
-                if reader is not None and isinstance(item.source, FileSource):
-                    reader.learn(item.source, digest)
+                if read is not None:
+                    digest = _put_read(tar, entry, read)
+                    if reader is not None and isinstance(item.source, FileSource):
+                        reader.learn_beside(item.source, (read.inode, read.ctime, read.size), read.may_be_written, digest)
+                else:
+                    digest = _write_file(tar, sources, entry, item.source, time)
+                    if reader is not None and isinstance(item.source, FileSource):
+                        reader.learn(item.source, digest)
                 if links and entry.digest != digest:
                     # A hard link repeats it.
                     entry = _with_digest(entry, digest)
@@ -264,6 +279,14 @@ def _write_file(tar: _Tar, sources: Sources, entry: Entry, source: Source, mtime
     if seen != size or (entry.digest and entry.digest != digest):
         raise changed(entry.path)
     return digest
+
+
+def _put_read(tar: _Tar, entry: Entry, read: Read) -> str:
+    """The same of a file that was read already."""
+    if read.length != entry.size or (entry.digest and entry.digest != read.digest):
+        raise changed(entry.path)
+    tar.put(read.member)
+    return read.digest
 
 
 def _other(entry: Entry, name: bytes, mtime: int) -> bytes:

@@ -5,8 +5,6 @@ Fields that we do not know are kept: a config is the raw object with typed reade
 
 from __future__ import annotations
 
-import math
-
 from builder import canonical
 from builder.errors import BuildError
 from builder.oci.digest import Descriptor, Digest
@@ -283,7 +281,8 @@ def _check_plain(value: object, depth: int) -> None:
                 raise ValueError("there is a NUL character in it")
             value.encode()
         case float():
-            if not -math.inf < value < math.inf:
+            # Neither NaN nor infinite: `math` is 0.5 ms of a cached build.
+            if value - value != 0:
                 raise ValueError(f"{value} is no number")
         case list():
             for item in value:

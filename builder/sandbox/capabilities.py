@@ -85,7 +85,7 @@ _NEEDED = (
 
 def absent(names: Iterable[str], field: str) -> list[str]:
     """Those of `names` that are not in a mask of this process: `CapEff` or `CapBnd` (proc_pid_status(5))."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         present = next((int(line.split()[1], 16) for line in file if line.startswith(f"{field}:")), 0)
     return [name for name in names if not present & mask((name,))]
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 PYBUILD = Path(sys.executable).with_name("pybuild")
 TOO_SLOW = {
-    "argparse", "contextlib", "ctypes", "dataclasses", "datetime", "enum", "functools", "hmac", "inspect", "isal", "json",
-    "lark", "logging", "multiprocessing", "pathlib", "re", "requests", "shutil", "signal", "socket", "sqlite3", "ssl", "struct",
-    "subprocess", "tarfile", "tempfile", "threading", "typing", "urllib3", "zstandard",
+    "argparse", "contextlib", "ctypes", "dataclasses", "datetime", "encodings.ascii", "enum", "functools", "hmac",
+    "inspect", "isal", "json", "lark", "logging", "math", "multiprocessing", "pathlib", "re", "requests", "select",
+    "shutil", "signal", "socket", "sqlite3", "ssl", "struct", "subprocess", "tarfile", "tempfile", "threading",
+    "typing", "urllib3", "zstandard",
 }  # fmt: skip
 DOCKERFILE = """\
 ARG WORD=base

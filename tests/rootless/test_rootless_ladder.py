@@ -212,6 +212,13 @@ def test_the_ladder_is_tried_once(frozen: UserPybuild, base: Path, context: Path
         kept.unlink()
 
 
+def test_a_doctor_where_there_is_no_sandbox(plain_user: UserPybuild) -> None:
+    done = plain_user("doctor", before=_UNSHARE)
+    assert (done.returncode, done.stderr) == (6, "")
+    assert "RUN steps: no: no sandbox can be made here (root: the builder is not root; userns: " in done.stdout
+    assert "user namespaces are refused" in done.stdout
+
+
 def test_a_wrong_memory_is_told_and_forgotten(frozen: UserPybuild, base: Path, context: Path) -> None:
     user = frozen
     (context / "Dockerfile").write_text("FROM base\nRUN id\n")
