@@ -82,6 +82,8 @@ class Reporter:
         self._debug = debug
         self._queue: SimpleQueue[Item] = SimpleQueue()
         self._guard = allocate_lock()
+        self._consumed = allocate_lock()
+        """Held by the consumer from its start on."""
         self._ended = allocate_lock()
         """Held while the consumer runs."""
         self._state: Literal["new", "running", "closed"] = "new"
@@ -122,13 +124,10 @@ class Reporter:
     def _started(self) -> bool:
         with self._guard:
             if self._state == "new":
-                self._ended.acquire()
-                try:
-                    start_new_thread(self._consume, ())
-                except RuntimeError:
-                    # None is to be had. `close` must not wait for it.
-                    self._ended.release()
-                    raise
+                # A Ctrl-C may come between any two of these lines, and the next event begins again: the lock may be held by
+                # then, and a consumer run, beside which another one ends at once. RuntimeError: no thread is to be had.
+                self._ended.acquire(blocking=False)
+                start_new_thread(self._consume, ())
                 self._state = "running"
             return self._state == "running"
 
@@ -142,6 +141,8 @@ class Reporter:
             pass
 
     def _consume(self) -> None:
+        if not self._consumed.acquire(blocking=False):
+            return
         try:
             while (item := self._next()) is not None:
                 match item:

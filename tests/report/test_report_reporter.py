@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import json
 import os
@@ -12,7 +13,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from report_terminal import Terminal
 
 from builder.errors import BuildError, SourceFile
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Debug, PlanReady, StepFinished, StepLog, StepStarted
+from builder.report import reporter as reporter_module
 from builder.report.reporter import Reporter, open_reporter, screen
 
 if TYPE_CHECKING:
@@ -119,6 +121,41 @@ def test_no_thread_and_no_output_without_an_event() -> None:
     with piped("auto") as (_, capture):
         assert threads() == before + 1  # the one that reads the pipe
     assert capture.text() == ""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_while_the_thread_is_started(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hung: a Ctrl-C just after the start, and the next event waited for the end of the consumer that ran."""
+    start = _thread.start_new_thread
+    calls: list[str] = []
+
+    def interrupted(function: Callable[[], None], args: tuple[()]) -> int:
+        calls.append(when)
+        if len(calls) > 1:
+            return start(function, args)
+        if when == "after":
+            start(function, args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reporter_module, "start_new_thread", interrupted)
+    before = threads()
+    read_fd, write_fd = os.pipe()
+    reporter = open_reporter("plain", write_fd, color=False, is_tty=False, width=lambda: 80)
+    with pytest.raises(KeyboardInterrupt):
+        reporter.emit(StepStarted(1, "lost", 1))
+
+    def goes_on() -> None:
+        reporter.emit(StepStarted(2, "shown", 1))
+        reporter.close()
+
+    done = threading.Thread(target=goes_on, daemon=True)
+    done.start()
+    done.join(10)
+    assert not done.is_alive()
+    os.close(write_fd)
+    with os.fdopen(read_fd) as pipe:
+        assert pipe.read() == "#2 shown\n"
+    assert threads() == before
 
 
 def test_the_thread_ends_with_close() -> None:
