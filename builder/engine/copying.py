@@ -51,7 +51,7 @@ class Copying:
         picked = self._select(step, number, view, where)
         unread = selection.unread(picked) if folder is not None else (0, 0)
         if folder is not None and unread[0]:
-            if is_much(*unread) and not (step.unpack or use.as_folder):
+            if is_much(*unread) and not step.unpack:
                 return self._written(step, number, picked, folder, root, use)
             picked = selection.digested(picked, folder.digest_of, self._stop)
         key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
@@ -115,10 +115,15 @@ class Copying:
         """A COPY of much that must be read to know whether the cache has it: the layer is written in the same pass."""
         below = Root() if step.link else root
 
-        def key() -> keys.Key:
+        def read() -> tuple[Picked, ...]:
             # What was not read yet is read now.
-            read = selection.digested(picked, folder.digest_of, self._stop)
-            return keys.copy_key(step, below.chain, self._content(step, read, folder))
+            return selection.digested(picked, folder.digest_of, self._stop)
+
+        def key() -> keys.Key:
+            return keys.copy_key(step, below.chain, self._content(step, read(), folder))
+
+        def again(scratch: str) -> Iterable[Item]:
+            return self._executor.worker().place(step, read(), below, scratch)
 
         with self._executor.worker().written(step, picked, below, use, folder) as layer:
             try:
@@ -128,9 +133,14 @@ class Copying:
                 known = self._executor.known(step, key(), root) if self._executor.takes(step) else None
                 if known is None:
                     raise
-                return known
-            made = Job(key(), step, number, below, root)
-            return self._executor.known(step, made.key, root) or self._executor.made(made, lambda: layer.keep(below))
+                result = known
+            else:
+                made = Job(key(), step, number, below, root)
+                known = self._executor.known(step, made.key, root)
+                result = known or self._executor.made(made, lambda: layer.keep(below, again))
+        if result.cached and result.diff_id is not None and use.as_folder:
+            self._roots.remember(result.root.layers[-1], again)
+        return result
 
     def _content(self, step: CopyStep, picked: tuple[Picked, ...], folder: DirectoryContext | None) -> str:
         """The digest of what is copied."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from builder.engine.roots import Root
+    from builder.engine.roots import Items, Root
     from builder.layers.compression import GzipStream
     from builder.layers.tarwriter import LayerSum
     from builder.oci.digest import Digest
@@ -86,7 +86,7 @@ class Written:
     """``with roots.written(items, use, folder) as layer: layer.write() ... layer.keep(root)``. What is not kept is gone at the
     end."""
 
-    def __init__(self, packing: Packing, write: Callable[[], LayerSum], added: Callable[[Root, LayerSum], Root]) -> None:
+    def __init__(self, packing: Packing, write: Callable[[], LayerSum], added: Callable[[Root, LayerSum, Items], Root]) -> None:
         self._packing = packing
         self._write = write
         self._added = added
@@ -106,7 +106,7 @@ class Written:
             self._packing.__exit__(*sys.exc_info())
             raise
 
-    def keep(self, root: Root) -> Root:
-        """Put it on `root`."""
+    def keep(self, root: Root, again: Items) -> Root:
+        """Put it on `root`; `again` gives its items once more, for one that is to be a folder."""
         self._packing.commit(self._summary.diff_id)
-        return self._added(root, self._summary)
+        return self._added(root, self._summary, again)

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from builder.oci.platform import Platform
     from builder.store.store import Store
 
+    Items = Callable[[str], Iterable[Item]]
+    """Gives the items of a layer, with a scratch folder that lives until they were used."""
+
 
 class Layer(NamedTuple):
     diff_id: Digest
@@ -108,7 +111,7 @@ class Roots:
         self._entries: dict[Digest, list[Entry]] = {}
         self._tars: dict[Digest, dict[bytes, Source]] = {}
         self._unpacked: dict[Digest, str] = {}
-        self._pending: dict[Digest, Callable[[str], Iterable[Item]]] = {}
+        self._pending: dict[Digest, Items] = {}
 
     # Looking
 
@@ -188,28 +191,28 @@ class Roots:
         with self._packing(use, tar=not use.as_folder) as packing:
             summary = self._packed(items, packing, links=isinstance(items, list))
             packing.commit(summary.diff_id)
-        return self._added(root, items, use, summary, packing)
+        known = (lambda _: _known(items, summary)) if isinstance(items, list) else (lambda _: items)
+        return self._added(root, known, use, summary, packing)
 
     def written(self, items: list[Item] | Alone, use: Use, folder: DirectoryContext) -> Written:
-        """The tar of a layer, before it is known whether anybody wants it; not for one that is to be a folder. `folder` learns
-        what was read of it. `items` are asked for once; a list of them is empty afterwards."""
-        assert not use.as_folder
+        """The tar of a layer, before it is known whether anybody wants it. `folder` learns what was read of it. `items` are
+        asked for once; a list of them is empty afterwards."""
         from builder.engine.packing import Written
 
-        packing = self._packing(use, tar=True)
+        packing = self._packing(use, tar=not use.as_folder)
 
         def write() -> LayerSum:
             if isinstance(items, list):
                 return self._packed(_drained(items), packing, folder)
             return self._packed(items, packing, folder, links=False)
 
-        return Written(packing, write, lambda root, summary: self._added(root, [], use, summary, packing))
+        return Written(packing, write, lambda root, summary, again: self._added(root, again, use, summary, packing))
 
-    def _added(self, root: Root, items: list[Item] | Alone, use: Use, summary: LayerSum, packing: Packing) -> Root:
+    def _added(self, root: Root, items: Items, use: Use, summary: LayerSum, packing: Packing) -> Root:
         result = root.on_top(summary.diff_id)
         layer = result.layers[-1]
         if use.as_folder and self._folder(layer) is None:
-            self._make_folder(root, layer, lambda _: _known(items, summary) if isinstance(items, list) else items)
+            self._make_folder(root, layer, items)
         self._put_index(layer.diff_id, summary.entries)
         packing.record()
         return result
@@ -323,7 +326,7 @@ class Roots:
             raise StoreError(f"the folder of layer {layer.diff_id} vanished", hint="another process changed the store")
         return folder
 
-    def remember(self, layer: Layer, items: Callable[[str], Iterable[Item]]) -> None:
+    def remember(self, layer: Layer, items: Items) -> None:
         """A cached COPY whose sources are at hand: should its folder be needed, it is made from these (true times).
 
         `items` is called with a scratch folder that lives until the layer's folder is complete.
@@ -401,7 +404,7 @@ class Roots:
         found = self._store.find_snapshot(layer.diff_id, layer.chain)
         return self._store.snapshot_path(found) if found else None
 
-    def _make_folder(self, below: Root, layer: Layer, items: Callable[[str], Iterable[Item]]) -> None:
+    def _make_folder(self, below: Root, layer: Layer, items: Items) -> None:
         from builder.layers.folder import materialise
 
         with self._store.scratch() as scratch:
@@ -409,7 +412,7 @@ class Roots:
             tied = materialise(items(scratch), folder, self.tree(below), stop=self._stop) or self.is_foreign(layer)
             self._store.add_snapshot(folder, layer.diff_id, layer.chain if tied else None)
 
-    def _reader(self, below: Root, layer: Layer) -> Callable[[str], Iterable[Item]]:
+    def _reader(self, below: Root, layer: Layer) -> Items:
         return lambda scratch: self._from_tar(below, layer, scratch)
 
     def _from_tar(self, below: Root, layer: Layer, scratch: str) -> list[Item]:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.cancellation import Cancellation
-    from builder.layers.entry import Item
+    from builder.layers.entry import Entry, Item
+    from builder.layers.readahead import Read
     from builder.layers.source import Sources
 
-_SMALL = 64 * 1024
+SMALL = 64 * 1024
 """Up to this size one read and one write are faster than asking for holes."""
 
 _AT_ONCE = 64 << 20
@@ -47,13 +48,13 @@ def write_content(sources: Sources, item: Item, to: int) -> None:
                 _write_at(to, chunk, check.at)
                 check.take(chunk)
         check.skip_to(source.size)
-    elif isinstance(source, FileSource) and entry.size > _SMALL:
+    elif isinstance(source, FileSource) and entry.size > SMALL:
         descriptor = sources.open(source)
         try:
             _copy_file(descriptor, to, check, sources.stop)
         finally:
             os.close(descriptor)
-    elif entry.size <= _SMALL:
+    elif entry.size <= SMALL:
         data = sources.small(source, entry.size)
         check.take(data)
         if len(data) == entry.size:
@@ -63,6 +64,13 @@ def write_content(sources: Sources, item: Item, to: int) -> None:
             check.take(chunk, most=entry.size)
             _write_at(to, chunk, check.at - len(chunk))
     check.finish()
+
+
+def write_read(entry: Entry, read: Read, to: int) -> None:
+    """The same of a file that was read already."""
+    if read.length != entry.size or (entry.digest and entry.digest != read.digest):
+        raise changed(entry.path)
+    _write_at(to, read.member, 0)
 
 
 class _Check:

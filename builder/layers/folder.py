@@ -11,14 +11,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import closing
 
 from builder.cancellation import NEVER
 from builder.errors import BuildError
 from builder.layers import nodes, owners, xattrs
 from builder.layers.beneath import Beneath
-from builder.layers.content import write_content
+from builder.layers.content import SMALL, write_content, write_read
 from builder.layers.entry import EPOCH, Entry
 from builder.layers.names import show
+from builder.layers.readahead import contents
 from builder.layers.source import Sources
 
 TYPE_CHECKING = False
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from builder.cancellation import Cancellation
     from builder.layers.entry import Item, Source
     from builder.layers.index import Tree
+    from builder.layers.readahead import Read
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LAST_ID = (1 << 32) - 2
@@ -60,12 +63,12 @@ def materialise(
     that leaves the root or occurs twice, a parent that is no folder, a link to nothing) and for content that is not the
     entry's, Interrupted once `stop` was cancelled; then the folder holds part of the layer. OSErrors propagate.
     """
-    with Beneath(folder) as beneath, Sources(stop) as sources:
+    with Beneath(folder) as beneath, Sources(stop) as sources, closing(contents(items, SMALL)) as pairs:
         xattrs.drop_acls(beneath.root)
         writer = _Writer(beneath, sources, below, lower_source)
-        for item in items:
+        for item, read in pairs:
             stop.check()
-            writer.put(item)
+            writer.put(item, read)
         writer.link_all()
         writer.finish_folders()
         return writer.tied
@@ -90,7 +93,7 @@ class _Writer:
         self._links: list[Entry] = []
         self.tied = False
 
-    def put(self, item: Item) -> None:
+    def put(self, item: Item, read: Read | None) -> None:
         entry = item.entry
         check_path(entry.path)
         if entry.kind == "hardlink":
@@ -103,7 +106,7 @@ class _Writer:
                 self._put_opaque(entry.path)
             else:
                 self._make_parents(entry.path)
-                self._put_other(item)
+                self._put_other(item, read)
         except OSError as error:
             _explain(error, entry.path)
 
@@ -152,11 +155,11 @@ class _Writer:
         self._make_parents(path + b"/")
         xattrs.put(self._beneath.folder(path), xattrs.OPAQUE.encode(), b"y")
 
-    def _put_other(self, item: Item) -> None:
+    def _put_other(self, item: Item, read: Read | None) -> None:
         entry = item.entry
         parent, name = self._beneath.parent(entry.path)
         if entry.kind == "file":
-            self._put_file(item, parent, name)
+            self._put_file(item, read, parent, name)
             return
         if entry.kind == "whiteout":
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=parent)
@@ -176,13 +179,16 @@ class _Writer:
         _put_attributes(xattrs.child(parent, name), entry)
         os.utime(name, ns=times(entry), dir_fd=parent, follow_symlinks=False)
 
-    def _put_file(self, item: Item, parent: int, name: bytes) -> None:
+    def _put_file(self, item: Item, read: Read | None, parent: int, name: bytes) -> None:
         entry = item.entry
         if item.source is None and entry.link and self._lower_source is not None:
             item = item._replace(source=self._lower_source(entry.link))
         descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
         try:
-            write_content(self._sources, item, descriptor)
+            if read is None:
+                write_content(self._sources, item, descriptor)
+            else:
+                write_read(entry, read, descriptor)
             # In this order: chown(2) clears set-id bits and file capabilities, writing moves the time.
             owners.give(descriptor, *_owner(entry))
             os.fchmod(descriptor, entry.mode)

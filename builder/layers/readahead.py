@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WORTH = 400
 """Files that are read here before a process is started: it costs 30 ms, of another processor's time."""
-_LARGEST = 128 << 10
+LARGEST = 128 << 10
 """Bytes; a larger file is read here, where it needs not be sent."""
 _BATCH_FILES, _BATCH = 128, 640 << 10
 """What is asked for at once, in files and bytes. The answer fits into a pipe, so that the other can go on meanwhile."""
@@ -63,16 +63,31 @@ class Read(NamedTuple):
     length: int
     """Bytes of its content that there were, one more than expected at most."""
     member: bytes
-    """Header, content and padding, where the content has the expected length."""
+    """Header, content and padding, or the content alone, where that has the expected length."""
     digest: str
     """sha256 of the content, in hex."""
 
 
-def ahead(items: Iterable[Item], *, mtime: int | None, leases: bool) -> Generator[tuple[Item, Read | None], None, None]:
+def members(items: Iterable[Item], *, mtime: int | None, leases: bool) -> Generator[tuple[Item, Read | None], None, None]:
     """The items in order, each with what was read of it, None where that is left to the caller. `mtime` is what members get
     (`write_layer`). `leases`: it is to be known who may be writing to a file. Close it or come to its end: a process may run.
     """
-    left = iter(items)
+    return _ahead(iter(items), _How(mtime, LARGEST, ["leases"] if leases else []))
+
+
+def contents(items: Iterable[Item], largest: int) -> Generator[tuple[Item, Read | None], None, None]:
+    """The same with the contents of files, of at most `largest` bytes each, in place of the members of a tar."""
+    return _ahead(iter(items), _How(0, largest, ["bare"]))
+
+
+class _How(NamedTuple):
+    mtime: int | None
+    largest: int
+    words: list[str]
+    """What the process is told."""
+
+
+def _ahead(left: Iterator[Item], how: _How) -> Generator[tuple[Item, Read | None], None, None]:
     count = 0
     for item in left:
         yield item, None
@@ -81,7 +96,7 @@ def ahead(items: Iterable[Item], *, mtime: int | None, leases: bool) -> Generato
             break
     else:
         return
-    process = _Process.started(mtime, leases)
+    process = _Process.started(how)
     if process is None:
         for item in left:
             yield item, None
@@ -97,14 +112,14 @@ def ahead(items: Iterable[Item], *, mtime: int | None, leases: bool) -> Generato
 class _Process:
     """A running `readahead_main.py`."""
 
-    def __init__(self, pid: int, requests: int, answers: int, mtime: int | None) -> None:
-        self._mtime = mtime
+    def __init__(self, pid: int, requests: int, answers: int, how: _How) -> None:
+        self._how = how
         self._pid = pid
         self._requests = requests
         self._answers = answers
 
     @classmethod
-    def started(cls, mtime: int | None, leases: bool) -> _Process | None:
+    def started(cls, how: _How) -> _Process | None:
         """None where there is no processor for it, or no process to be had."""
         with _guard:
             if _free[0] < 1:
@@ -116,7 +131,7 @@ class _Process:
             pipes += os.pipe()
             asked, requests, answers, answered = pipes
             os.set_blocking(answers, False)
-            process = cls(_spawn(asked, answered, leases), requests, answers, mtime)
+            process = cls(_spawn(asked, answered, how.words), requests, answers, how)
             pipes = [asked, answered]
             return process
         except OSError:
@@ -157,7 +172,7 @@ class _Process:
         is_over = False
         while not is_over or waiting:
             while not is_over and len(waiting) <= _AHEAD:
-                batch, places = _batch(items)
+                batch, places = _batch(items, self._how.largest)
                 is_over = not batch
                 if batch:
                     waiting.append((batch, places, bool(places) and self._ask([batch[place] for place in places])))
@@ -174,7 +189,7 @@ class _Process:
 
         rows: list[object] = []
         last: tuple[str, bytes] | None = None
-        mtime = self._mtime
+        mtime = self._how.mtime
         for entry, source in items:
             assert isinstance(source, FileSource)
             root, (folder, _, name) = source.root, source.path.rpartition(b"/")
@@ -207,14 +222,14 @@ class _Process:
             yield Read(inode, ctime, size, became == WRITTEN, length, member, digest.hex())
 
 
-def _batch(items: Iterator[Item]) -> tuple[list[Item], list[int]]:
+def _batch(items: Iterator[Item], largest: int) -> tuple[list[Item], list[int]]:
     """The next ones, and the places of those among them that are to be read by the other."""
     batch: list[Item] = []
     places: list[int] = []
     size = 0
     for item in items:
         entry = item.entry
-        if type(item.source) is FileSource and entry.size <= _LARGEST and not entry.xattrs:
+        if type(item.source) is FileSource and entry.size <= largest and not entry.xattrs:
             places.append(len(batch))
             size += entry.size
         batch.append(item)
@@ -223,12 +238,12 @@ def _batch(items: Iterator[Item]) -> tuple[list[Item], list[int]]:
     return batch, places
 
 
-def _spawn(requests: int, answers: int, leases: bool) -> int:
+def _spawn(requests: int, answers: int, words: list[str]) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, requests, 0), (os.POSIX_SPAWN_DUP2, answers, 1)]
     for fd in (requests, answers):
         _enlarge(fd)
     # As of the fork server: a session of its own, so that Ctrl-C is for the builder alone, and no secrets of its environment.
-    argv = [sys.executable, "-I", "-S", _PROGRAM, *(["leases"] if leases else [])]
+    argv = [sys.executable, "-I", "-S", _PROGRAM, *words]
     env = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
     return os.posix_spawn(sys.executable, argv, env, file_actions=actions, setsid=True, setsigmask=())
 

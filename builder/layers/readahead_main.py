@@ -1,4 +1,4 @@
-"""The program beside who makes a layer of many small files: ``python -I -S readahead_main.py [leases]``.
+"""The program beside who makes a layer of many small files: ``python -I -S readahead_main.py [leases] [bare]``.
 
 It reads requests from stdin and writes answers to stdout (`builder.layers.readahead`), and ends with either.
 """
@@ -35,8 +35,9 @@ _PADDING = bytes(BLOCK)
 class Reader:
     """Opens files as `builder.layers.source.Sources` does, which says why, with fewer calls for each."""
 
-    def __init__(self, leases: bool) -> None:
+    def __init__(self, *, leases: bool, bare: bool) -> None:
         self._leases = leases
+        self._bare = bare
         self._roots: dict[str, Beneath] = {}
 
     def answer(self, request: Sequence[str | bytes | Asked]) -> bytes:
@@ -84,6 +85,9 @@ class Reader:
         digest = sha256(data).digest()
         if len(data) != size:
             return ROW.pack(became, info.st_ino, info.st_ctime_ns, info.st_size, len(data), 0, digest)
+        if self._bare:
+            members.append(data)
+            return ROW.pack(became, info.st_ino, info.st_ctime_ns, info.st_size, size, size, digest)
         head = header(path, FILE, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime)
         row = ROW.pack(became, info.st_ino, info.st_ctime_ns, info.st_size, size, len(head) + size + -size % BLOCK, digest)
         members += (head, data, _PADDING[: -size % BLOCK])
@@ -91,7 +95,7 @@ class Reader:
 
 
 def main() -> None:
-    reader = Reader("leases" in sys.argv[1:])
+    reader = Reader(leases="leases" in sys.argv[1:], bare="bare" in sys.argv[1:])
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     answers.write(READY)
     answers.flush()

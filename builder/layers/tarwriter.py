@@ -83,7 +83,7 @@ def write_layer(
 
     from builder.layers.codec import Columns
     from builder.layers.pipeline import Pipeline
-    from builder.layers.readahead import ahead
+    from builder.layers.readahead import members
 
     digest = sha256()
     entries = Columns()
@@ -96,7 +96,7 @@ def write_layer(
     with Pipeline(take) as pipeline:
         tar = _Tar(pipeline.put, sha256)
         opened = reader.opened if reader is not None else None
-        with closing(ahead(items, mtime=mtime, leases=reader is not None)) as pairs:
+        with closing(members(items, mtime=mtime, leases=reader is not None)) as pairs:
             _put_all(tar, pairs, mtime, Sources(stop, opened), entries, reader, links=links)
         tar.finish()
     return LayerSum(Digest("sha256", digest.hexdigest()), tar.size, entries)
@@ -116,10 +116,10 @@ def digested(items: Iterable[Item], *, stop: Cancellation = NEVER) -> Columns:
     from hashlib import sha256
 
     from builder.layers.codec import Columns
-    from builder.layers.readahead import ahead
+    from builder.layers.readahead import members
 
     entries = Columns()
-    with closing(ahead(items, mtime=EPOCH, leases=False)) as pairs:
+    with closing(members(items, mtime=EPOCH, leases=False)) as pairs:
         _put_all(_Nowhere(bytes, sha256), pairs, EPOCH, Sources(stop), entries)
     return entries
 

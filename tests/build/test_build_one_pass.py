@@ -4,6 +4,7 @@ is made. What comes of it must be what the long way makes, and nothing may stay 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -26,8 +27,8 @@ from tests.build.build_store import assert_valid
 from tests.conftest import Pybuild
 from tests.context.test_context_hints import a_file_system, disk, mounted, old_enough, opened
 
-COUNT = 250
-"""More files than are read twice."""
+COUNT = 900
+"""More files than are read twice, and than one process reads."""
 COPY = "COPY --chown=7:8 tree /t/"
 
 
@@ -38,7 +39,7 @@ def context(tmp_path: Path) -> Path:
     for number in range(COUNT):
         path = tree / f"d{number % 7}" / f"f{number}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"%d\n" % number * (number * 40))
+        path.write_bytes(b"%d\n" % number * (number * 40 % 3000))
     os.link(tree / "d0" / "f0", tree / "d1" / "linked")
     (tree / "d2" / "link").symlink_to("f2")
     (tree / "large").write_bytes(os.urandom(3 << 20))
@@ -100,6 +101,27 @@ def test_the_short_way_and_the_long_one_give_the_same_bytes(
     assert ship(added, context, text.replace("COPY", "ADD"), *base) == ship(pybuild, context, text, *base)
     for one in (pybuild, later, folder):
         assert_valid(one.store)
+
+
+def test_a_command_finds_what_was_copied(pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path) -> None:
+    """The folder is made of what the tar was made of; nothing is told but by what lies there."""
+    told = (
+        "cd /t && find . | sort | xargs stat -c '%n %F %a %u:%g %h' > /stat && find . -type f | sort | xargs sha256sum > /sums"
+    )
+    text = f"FROM base\n{COPY}\nRUN {told}\n"
+    base = ("--build-context", f"base={busybox_base}")
+    run_build(pybuild, context, text, *base, "-o", tmp_path / "one")
+    # The same, of a layer that was a tar first.
+    other = another(pybuild, tmp_path, "other")
+    run_build(other, context, f"FROM base\n{COPY}\n", *base)
+    run_build(other, context, text, *base, "-o", tmp_path / "two")
+    stat, sums = ((tmp_path / "one" / name).read_text() for name in ("stat", "sums"))
+    assert (stat, sums) == tuple((tmp_path / "two" / name).read_text() for name in ("stat", "sums"))
+    files = {path for path in (context / "tree").rglob("*") if path.is_file() and not path.is_symlink()}
+    expected = {f"./{path.relative_to(context / 'tree')}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assert {name: digest for digest, name in (line.split() for line in sums.splitlines())} == expected
+    assert len(files) == COUNT + 2 and stat.count(" 7:8 ") == len(stat.splitlines())
+    assert "./d3/f3 regular file 750 7:8 1\n" in stat and "./d1/linked regular empty file 644 7:8 2\n" in stat
 
 
 def test_each_way_makes_the_same_keys(pybuild: Pybuild, busybox_base: Path, context: Path, tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -40,8 +43,8 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     started: list[int] = []
     spawn = readahead._spawn
 
-    def waiting(requests: int, answers: int, leases: bool) -> int:
-        started.append(spawn(requests, answers, leases))
+    def waiting(requests: int, answers: int, words: list[str]) -> int:
+        started.append(spawn(requests, answers, words))
         return started[-1]
 
     def is_ready(process: readahead._Process) -> bool:
@@ -63,7 +66,7 @@ def a_tree(root: Path, count: int = 700) -> list[Item]:
         if number % 50 == 0:
             (root / folder).mkdir()
             items.append(Item(Entry(folder.encode(), "dir", 0o755), None))
-        size = random_.choice((0, 1, 511, 512, 513, 4096, 9000, readahead._LARGEST, readahead._LARGEST + 1, (1 << 20) + 7))
+        size = random_.choice((0, 1, 511, 512, 513, 4096, 9000, readahead.LARGEST, readahead.LARGEST + 1, (1 << 20) + 7))
         size = size if number % 20 == 0 else min(size, 5000)
         path = f"{folder}/f{number:05}"
         (root / path).write_bytes(random_.randbytes(size))
@@ -114,7 +117,7 @@ def test_what_is_read_is_what_is_there(tmp_path_factory: pytest.TempPathFactory,
         path = b"%04d" % number
         (root / path.decode()).write_bytes(content)
         items.append(Item(Entry(path, "file", size=len(content)), FileSource(str(root), path)))
-    with closing(readahead.ahead(items, mtime=0, leases=False)) as pairs:
+    with closing(readahead.members(items, mtime=0, leases=False)) as pairs:
         for (item, read), asked, content in zip(pairs, items, contents, strict=True):
             assert item is asked
             assert read is None or (read.member[512:][: len(content)] == content and read.length == read.size == len(content))
@@ -175,7 +178,7 @@ def test_errors_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ho
 def test_who_writes_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready(monkeypatch)
     items = a_tree(tmp_path, 100)
-    with open(tmp_path / "d001/f00077", "r+b"), closing(readahead.ahead(items, mtime=0, leases=True)) as pairs:
+    with open(tmp_path / "d001/f00077", "r+b"), closing(readahead.members(items, mtime=0, leases=True)) as pairs:
         seen = {item.entry.path: read for item, read in pairs if read is not None}
     held = {path for path, read in seen.items() if read.may_be_written}
     assert held == {b"d001/f00077"} and len(seen) > 60
@@ -183,7 +186,7 @@ def test_who_writes_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     read = seen[b"d001/f00078"]
     assert (read.inode, read.ctime, read.size) == (info.st_ino, info.st_ctime_ns, info.st_size)
     # Where nobody was asked to look, nothing is promised.
-    with closing(readahead.ahead(items, mtime=0, leases=False)) as pairs:
+    with closing(readahead.members(items, mtime=0, leases=False)) as pairs:
         assert all(read.may_be_written for _, read in pairs if read is not None)
 
 
@@ -191,7 +194,7 @@ def test_it_ends_with_who_is_not_served_to_the_end(tmp_path: Path, monkeypatch: 
     ready(monkeypatch)
     items = a_tree(tmp_path)
     for stop in (3, 4, 30, 400):
-        with closing(readahead.ahead(items, mtime=0, leases=False)) as pairs:
+        with closing(readahead.members(items, mtime=0, leases=False)) as pairs:
             for _ in range(stop):
                 next(pairs)
 
@@ -206,9 +209,47 @@ def test_its_environment_has_no_secrets(tmp_path: Path, monkeypatch: pytest.Monk
     started = ready(monkeypatch)
     monkeypatch.setenv("A_SECRET", "very")
     items = a_tree(tmp_path, 100)
-    with closing(readahead.ahead(items, mtime=0, leases=False)) as pairs:
+    with closing(readahead.members(items, mtime=0, leases=False)) as pairs:
         for _ in range(30):
             next(pairs)
         (pid,) = started
         assert b"very" not in Path(f"/proc/{pid}/environ").read_bytes()
         assert os.getsid(pid) == pid
+
+
+KILLED = """
+import os, sys, time
+from builder.layers import readahead
+from builder.layers.entry import Entry, FileSource, Item
+readahead.WORTH = 3
+readahead._free[0] = 1
+root, count = sys.argv[1], int(sys.argv[2])
+items = [Item(Entry(b"%05d" % n, "file", size=2000), FileSource(root, b"%05d" % n)) for n in range(count)]
+for number, (item, read) in enumerate(readahead.members(items, mtime=0, leases=False)):
+    if read is not None:
+        print(open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read(), flush=True)
+        time.sleep(60)
+    # It is to start before all is read here.
+    time.sleep(0.001)
+"""
+
+
+def test_it_ends_with_a_builder_that_is_killed(tmp_path: Path) -> None:
+    count = 5000
+    for number in range(count):
+        (tmp_path / f"{number:05}").write_bytes(bytes(2000))
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(count)]
+    builder = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True)
+    assert builder.stdout is not None
+    try:
+        (child,) = builder.stdout.readline().split()
+        assert os.path.exists(f"/proc/{child}")
+    finally:
+        builder.kill()
+        builder.wait()
+        builder.stdout.close()
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{child}"):
+            return
+        time.sleep(0.05)
+    pytest.fail("the process reads on")
