@@ -194,7 +194,7 @@ class _Process:
             assert isinstance(source, FileSource)
             root, (folder, _, name) = source.root, source.path.rpartition(b"/")
             if last != (root, folder):
-                rows += (root, folder)
+                rows += ([os.fsencode(root)], folder)
                 last = root, folder
             path, _, mode, uid, gid, size, _, _, _, _, time = entry
             rows.append((name, path, mode, uid, gid, size, time // 10**9 if mtime is None else mtime))

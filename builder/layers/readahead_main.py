@@ -40,15 +40,16 @@ class Reader:
         self._bare = bare
         self._roots: dict[str, Beneath] = {}
 
-    def answer(self, request: Sequence[str | bytes | Asked]) -> bytes:
-        """A root (text) and a folder below it (bytes) are those of the files that follow."""
+    def answer(self, request: Sequence[list[bytes] | bytes | Asked]) -> bytes:
+        """A root (in a list) and a folder below it (bytes) are those of the files that follow."""
         rows: list[bytes] = []
         members: list[bytes] = []
         root = ""
         folder = -1
         for asked in request:
-            if isinstance(asked, str):
-                root = asked
+            if isinstance(asked, list):
+                # Not as text: without an environment this process may have another encoding.
+                root = os.fsdecode(asked[0])
                 continue
             try:
                 if isinstance(asked, bytes):
@@ -56,7 +57,7 @@ class Reader:
                     folder = self._beneath(root).folder(asked)
                 else:
                     rows.append(self._read(folder, asked, members))
-            except (BuildError, OSError, struct.error):
+            except (BuildError, OSError, ValueError, struct.error):
                 # What is not to be read, or has a time that 64 bits do not hold: who asked tries it as well, and says so.
                 if not isinstance(asked, bytes):
                     rows.append(_NOTHING)

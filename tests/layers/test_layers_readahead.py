@@ -123,6 +123,14 @@ def test_what_is_read_is_what_is_there(tmp_path_factory: pytest.TempPathFactory,
             assert read is None or (read.member[512:][: len(content)] == content and read.length == read.size == len(content))
 
 
+def test_a_root_whose_name_is_no_ascii(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready(monkeypatch)
+    root = tmp_path / "ä\udcff\u20ac"
+    root.mkdir()
+    with closing(readahead.members(a_tree(root, 100), mtime=0, leases=False)) as pairs:
+        assert sum(read is not None for _, read in pairs) > 60
+
+
 def test_a_process_that_is_killed_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = a_tree(tmp_path)
     expected = alone(items, monkeypatch)
