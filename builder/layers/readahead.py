@@ -13,6 +13,7 @@ import sys
 from _thread import allocate_lock
 from collections import deque
 
+from builder.errors import BuildError
 from builder.layers.entry import FileSource
 from builder.values import NamedTuple
 
@@ -213,7 +214,10 @@ class _Process:
             return
         (count,) = HEAD.unpack_from(answer)
         at = HEAD.size + count * ROW.size
-        for became, inode, ctime, size, length, whole, digest in ROW.iter_unpack(answer[HEAD.size : at]):
+        rows = list(ROW.iter_unpack(answer[HEAD.size : at]))
+        if at + sum(row[5] for row in rows) != len(answer):
+            raise BuildError("the process that reads ahead answers in another way than it should", hint="report this as a bug")
+        for became, inode, ctime, size, length, whole, digest in rows:
             if became == FAILED:
                 yield None
                 continue

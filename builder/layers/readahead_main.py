@@ -87,8 +87,9 @@ class Reader:
         if len(data) != size:
             return ROW.pack(became, info.st_ino, info.st_ctime_ns, info.st_size, len(data), 0, digest)
         if self._bare:
+            row = ROW.pack(became, info.st_ino, info.st_ctime_ns, info.st_size, size, size, digest)
             members.append(data)
-            return ROW.pack(became, info.st_ino, info.st_ctime_ns, info.st_size, size, size, digest)
+            return row
         head = header(path, FILE, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime)
         row = ROW.pack(became, info.st_ino, info.st_ctime_ns, info.st_size, size, len(head) + size + -size % BLOCK, digest)
         members += (head, data, _PADDING[: -size % BLOCK])
@@ -110,8 +111,9 @@ def main() -> None:
         answers.flush()
 
 
-try:
-    main()
-except BrokenPipeError:
-    pass
-os._exit(0)
+if __name__ == "__main__":
+    try:
+        main()
+    except BrokenPipeError:
+        pass  # Nobody listens any more.
+    os._exit(0)

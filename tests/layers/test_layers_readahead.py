@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.errors import BuildError
-from builder.layers import readahead
+from builder.layers import readahead, readahead_main
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.tarwriter import digested, write_layer
 
@@ -129,6 +131,31 @@ def test_a_root_whose_name_is_no_ascii(tmp_path: Path, monkeypatch: pytest.Monke
     root.mkdir()
     with closing(readahead.members(a_tree(root, 100), mtime=0, leases=False)) as pairs:
         assert sum(read is not None for _, read in pairs) > 60
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_time_that_no_row_holds_spoils_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bare: bool) -> None:
+    class Narrow:
+        """It has no room for what stat says of the second file."""
+
+        size = readahead.ROW.size
+
+        def pack(self, *values: Any) -> bytes:
+            if values[3] == 22:
+                raise struct.error("argument out of range")
+            return readahead.ROW.pack(*values)
+
+    monkeypatch.setattr(readahead_main, "ROW", Narrow())
+    sizes = (11, 22, 33)
+    for size in sizes:
+        (tmp_path / str(size)).write_bytes(b"%c" % size * size)
+    files = [(str(size).encode(), b"f", 0o644, 0, 0, size, 0) for size in sizes]
+    answer = readahead_main.Reader(leases=False, bare=bare).answer([[bytes(tmp_path)], b"", *files])
+    start = readahead.HEAD.size + 3 * readahead.ROW.size
+    rows = list(readahead.ROW.iter_unpack(answer[readahead.HEAD.size : start]))
+    assert [row[0] for row in rows] == [readahead.WRITTEN, readahead.FAILED, readahead.WRITTEN]
+    members = answer[start : start + rows[0][5]], answer[start + rows[0][5] :]
+    assert [member[0 if bare else 512 :].rstrip(b"\0") for member in members] == [b"\x0b" * 11, b"\x21" * 33]
 
 
 def test_a_process_that_is_killed_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
