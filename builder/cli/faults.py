@@ -21,7 +21,8 @@ NO_THREAD = "can't start new thread"
 """What Python says, by no class of its own, where the system starts no more."""
 _AGAIN = 0.01
 """Seconds until a signal that came at a bad moment is tried again."""
-_received = 0
+received = 2
+"""The signal that came last, SIGINT before any."""
 
 
 def streams() -> None:
@@ -73,7 +74,7 @@ def told(error: BuildError | OSError | KeyboardInterrupt | RuntimeError, store: 
         case BuildError():
             return error
         case KeyboardInterrupt():
-            return Interrupted(_received or signal.SIGINT)
+            return Interrupted(received)
         case OSError():
             return _system(error, store)
         case RuntimeError():
@@ -106,9 +107,9 @@ def _in(error: OSError, store: str) -> bool:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    global _received
+    global received
     if number != signal.SIGALRM:
-        _received = number
+        received = int(number)
     # An exception between two lines of the import machinery may leave its lock taken, and other threads wait for ever.
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):

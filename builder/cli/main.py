@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 
+from builder.cli import faults
 from builder.cli.environment import read_environment
 from builder.cli.faults import NO_THREAD, complain, discard, install, streams, told
 from builder.cli.flags import parse
@@ -29,7 +30,11 @@ def main() -> NoReturn:
     # A cached build makes no garbage worth looking for; one that runs long looks often enough.
     gc.set_threshold(50_000)
     streams()
-    code = run(sys.argv[1:], os.environ)
+    try:
+        code = run(sys.argv[1:], os.environ)
+    except KeyboardInterrupt:
+        # Ctrl-C was pressed again while the first one was told of. No call from here on: Python looks for signals after each.
+        code = 128 + faults.received
     # All is written and closed: to take the interpreter apart would cost 3 ms, and a Ctrl-C in them a traceback.
     os._exit(code)
 

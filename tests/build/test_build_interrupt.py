@@ -14,6 +14,7 @@ import random
 import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -99,6 +100,23 @@ def test_a_second_ctrl_c_changes_nothing(pybuild: Pybuild, context: Path) -> Non
     (context / "Dockerfile").write_text("FROM base\nRUN true\n")
     assert pybuild(".", cwd=context).returncode == 0
     assert_valid(pybuild.store)
+
+
+AGAIN = """
+import os, signal
+from builder.cli import faults, main
+def complain(text):
+    os.kill(os.getpid(), signal.SIGTERM)
+main.complain = complain
+main.main()
+"""
+
+
+def test_an_interrupt_while_an_error_is_told_has_no_traceback(tmp_path: Path) -> None:
+    """Seen once: Ctrl-C was pressed twenty times, in as many moments."""
+    command = [sys.executable, "-c", AGAIN, "history", "--root", str(tmp_path), "nothing"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, "Traceback" in done.stderr) == (143, False), done.stderr
 
 
 def test_a_builder_that_is_killed(pybuild: Pybuild, context: Path) -> None:
