@@ -156,7 +156,7 @@ def fingerprint(path: str) -> str:
                 parts.append(file.read(200).decode("ascii", "replace").strip("\0\n"))
         except OSError:
             parts.append("-")
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         parts += [line.strip() for line in file if line.startswith(_LINES)]
     for name in (*_SEEN, *_helpers(path), os.path.join(os.path.dirname(os.path.dirname(__file__)), "sandbox", "main.py")):
         try:

@@ -23,7 +23,7 @@ def enter() -> None:
             os.close(go)
             if os.read(waits, 1):
                 for name in ("uid_map", "gid_map"):
-                    with open(f"/proc/{os.getppid()}/{name}", "w", encoding="ascii") as file:
+                    with open(f"/proc/{os.getppid()}/{name}", "w", encoding="utf-8") as file:
                         file.write(_IDS)
                 code = 0
         finally:

@@ -162,7 +162,7 @@ class Group:
         for each in wanted:
             value = each.value
             if not value:
-                with open(os.path.join(parent, each.file), encoding="ascii") as file:
+                with open(os.path.join(parent, each.file), encoding="utf-8") as file:
                     value = file.read().strip()
             try:
                 write(os.path.join(path, each.file), value)

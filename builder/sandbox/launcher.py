@@ -423,6 +423,6 @@ def _ids() -> int:
 
     found = []
     for kind in ("uid", "gid"):
-        with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
+        with open(f"/proc/self/{kind}_map", encoding="utf-8") as file:
             found.append(subids.reaches(tuple(sorted(subids.parsed(tuple(file.read().split()))))))
     return min(found)

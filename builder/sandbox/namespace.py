@@ -103,7 +103,7 @@ def unshare(flags: int) -> None:
 def _write_own(maps: Maps) -> None:
     # Without subordinate ids the kernel wants setgroups(2) to be given up first (user_namespaces(7)).
     for name, text in (("setgroups", "deny"), ("uid_map", " ".join(maps.uids)), ("gid_map", " ".join(maps.gids))):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+        with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:
             file.write(text)
 
 

@@ -38,12 +38,12 @@ class Machine(NamedTuple):
 
 
 def read_machine() -> Machine:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         status = dict(line.split(":", 1) for line in file if ":" in line)
     sysctls = []
     for name in _SYSCTLS:
         try:
-            with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
+            with open(f"/proc/sys/{name.replace('.', '/')}", encoding="utf-8") as file:
                 sysctls.append((name, int(file.read())))
         except (FileNotFoundError, PermissionError, ValueError):
             continue  # Not every kernel has it.
