@@ -7,6 +7,7 @@ where there is no process to be had, all of it is.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 import sys
@@ -31,7 +32,8 @@ LARGEST = 128 << 10
 _BATCH_FILES, _BATCH = 128, 640 << 10
 """What is asked for at once, in files and bytes. The answer fits into a pipe, so that the other can go on meanwhile."""
 _PIPE = 1 << 20
-_F_SETPIPE_SZ = 1031
+_F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
+_PAGE = 4096
 _AHEAD = 2
 """Batches that are asked for and not yet needed."""
 _PATIENCE = 16
@@ -118,6 +120,11 @@ class _Process:
         self._pid = pid
         self._requests = requests
         self._answers = answers
+        self._room = fcntl.fcntl(requests, _F_GETPIPE_SZ)
+        """Bytes of requests that the pipe takes at once. Who waited for room there would wait for the other, which may wait for
+        its answer to be read."""
+        self._asked: deque[int] = deque()
+        """What the requests take of it that have no answer yet."""
 
     @classmethod
     def started(cls, how: _How) -> _Process | None:
@@ -200,16 +207,23 @@ class _Process:
             path, _, mode, uid, gid, size, _, _, _, _, time = entry
             rows.append((name, path, mode, uid, gid, size, time // 10**9 if mtime is None else mtime))
         data = marshal.dumps(rows)
+        # Whole pages, of which the first may have been begun by another request.
+        taken = (HEAD.size + len(data)) // _PAGE * _PAGE + 2 * _PAGE
+        if taken > self._room:
+            return False
         try:
             _write(self._requests, HEAD.pack(len(data)) + data)
         except BrokenPipeError:
             return False
+        self._room -= taken
+        self._asked.append(taken)
         return True
 
     def _answer(self) -> Iterator[Read | None]:
         """Of each file that was asked for; nothing where the process was killed."""
         (length,) = HEAD.unpack(_exactly(self._answers, HEAD.size) or bytes(HEAD.size))
         answer = _exactly(self._answers, length)
+        self._room += self._asked.popleft()
         if answer is None or len(answer) < HEAD.size:
             return
         (count,) = HEAD.unpack_from(answer)
@@ -253,8 +267,6 @@ def _spawn(requests: int, answers: int, words: list[str]) -> int:
 
 
 def _enlarge(pipe: int) -> None:
-    import fcntl
-
     try:
         fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
     except PermissionError:

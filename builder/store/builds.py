@@ -1,4 +1,5 @@
-"""The history of builds: what each step was, what became of it and why it ran. For people alone: nothing is built from it.
+"""The history of builds: what each step was, what became of it and why it ran. For people: nothing is built from it, but
+its keys say what the next build is going to look up (`builder.store.ahead`).
 
 A build is one file, `builds/<time>-<place>-<process>`, written at its end and never synced: what a power cut leaves of it is
 passed over. It is none of the database's rows, since a cached build, which writes nothing else, would pay for three syncs of

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -156,6 +158,26 @@ def test_a_time_that_no_row_holds_spoils_no_other_file(tmp_path: Path, monkeypat
     assert [row[0] for row in rows] == [readahead.WRITTEN, readahead.FAILED, readahead.WRITTEN]
     members = answer[start : start + rows[0][5]], answer[start + rows[0][5] :]
     assert [member[0 if bare else 512 :].rstrip(b"\0") for member in members] == [b"\x0b" * 11, b"\x21" * 33]
+
+
+@pytest.mark.parametrize("pipe", [4096, 1 << 16])
+def test_small_pipes_and_long_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: int) -> None:
+    """A user who has many pipes gets small ones (pipe(7)): neither waits for room that the other would have to make."""
+    ready(monkeypatch)
+    monkeypatch.setattr(readahead, "_enlarge", lambda fd: fcntl.fcntl(fd, readahead._F_SETPIPE_SZ, pipe))
+    folder = "/".join("d" * 200 for _ in range(5))
+    (tmp_path / folder).mkdir(parents=True)
+    items = []
+    for number in range(900):
+        path = f"{folder}/{number:05}".encode()
+        (tmp_path / os.fsdecode(path)).write_bytes(bytes(4000))
+        items.append(Item(Entry(path, "file", 0o644, size=4000), FileSource(str(tmp_path), path)))
+    expected = alone(items, monkeypatch)
+    found: list[tuple[str, bytes, tuple[Entry, ...]]] = []
+    reads = threading.Thread(target=lambda: found.append(written(items)), daemon=True)
+    reads.start()
+    reads.join(30)
+    assert found == [expected]
 
 
 def test_a_process_that_is_killed_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
