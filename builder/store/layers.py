@@ -196,6 +196,8 @@ class Layers:
 
     def put_rendering(self, diff_id: Digest, form: str, digest: Digest, size: int) -> None:
         self._uses.add_all((str(diff_id), str(digest)))
+        # What was read before is not what counts from here on.
+        self._ahead.rendering(str(diff_id), form)
         with self._database.write() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO renderings (diff_id, form, digest, size) VALUES (?, ?, ?, ?)",

@@ -89,6 +89,8 @@ class Records:
     def put(self, record: Record, *, replace: bool = False) -> Record:
         """Record a result and return what counts: the first one wins, as long as its layer is there; with `replace` the new."""
         self._uses.touch(record.key)
+        # What was read before is not what counts from here on.
+        self._ahead.record(record.key)
         with self._database.write() as connection:
             existing = None if replace else self._asked(record.key)
             if existing is not None:

@@ -120,6 +120,19 @@ def test_a_layer_whose_files_are_gone_does_not_count(root: str) -> None:
         assert store.lookup("first") is None and store.lookup("second") is None
 
 
+def test_what_was_put_meanwhile_counts(root: str) -> None:
+    """As with --no-cache-filter: one stage makes it anew, and another one asks."""
+    with Store(root) as store:
+        store.expect_build("aa")
+        store.expect_renderings([FIRST], "gzip")
+        store.put_record(Record("first", b"anew", None), replace=True)
+        found = store.lookup("first")
+        assert found is not None and found.preimage == b"anew"
+        other, size = store.put_blob(b"packed again")
+        store.put_rendering(FIRST, "gzip", other, size)
+        assert store.rendering(FIRST, "gzip") == (other, size)
+
+
 def test_who_asks_again_is_told_what_is_there_by_then(root: str) -> None:
     with Store(root) as store:
         store.expect_build("aa")
