@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from builder.context.items import FolderItems
 from builder.engine.selection import Picked
+from builder.engine.sources import TreeItems
 from builder.errors import BuildError
 from builder.layers import settle
 from builder.layers.draft import Draft, Node, join
@@ -125,8 +126,9 @@ def place_alone(selection: tuple[Picked, ...], below: Tree, dest: str, dress: Dr
     at = draft.resolve(path)
     _make_top(draft, at, dress)
     items = selection[0].items
-    # A folder of the host has no name that is too long for one.
-    if not isinstance(items, FolderItems) or items.has_links or below.children(at) or items.longest > MAX_PATH - len(at) - 1:
+    # No folder, be it of the host or of a layer, has a name that is too long for one.
+    is_simple = isinstance(items, FolderItems | TreeItems) and not items.has_links and items.longest <= MAX_PATH - len(at) - 1
+    if not is_simple or below.children(at):
         return None
     folders = draft.result()
     return Alone(folders, selection[0], at, dress) if folders or len(items) > 1 else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from builder.context.items import FolderItems, described
-from builder.engine.sources import folder_items
+from builder.engine.sources import TreeItems, below, folder_items
 from builder.errors import BuildError, DockerfileError, Interrupted, StoreError, did_you_mean
 from builder.hashing import hasher, sha256
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
@@ -185,7 +185,9 @@ def with_modes(selection: tuple[Picked, ...], mode: SymbolicMode) -> tuple[Picke
 
     return tuple(
         picked._replace(
-            items=picked.items.changed(changed) if isinstance(picked.items, FolderItems) else tuple(map(changed, picked.items))
+            items=picked.items.changed(changed)
+            if isinstance(picked.items, FolderItems | TreeItems)
+            else tuple(map(changed, picked.items))
         )
         for picked in selection
     )
@@ -375,25 +377,9 @@ def _pick(path: bytes, tree: SourceTree, kept: Filter | None = None) -> Picked:
     if kept is None and top.kind == "dir" and (items := folder_items(target, tree)) is not None:
         return Picked(name, items)
     if kept is None:
-        return Picked(name, tuple(_item(entry, target, tree, owners) for entry in _walk(target, tree)))
+        return Picked(name, tuple(_item(entry, target, tree, owners) for entry in below(target, tree)))
     entries, ways = kept.apply(target, tree)
     return Picked(name, tuple(_item(entry, target, tree, owners) for entry in entries), ways=ways)
-
-
-def _walk(path: bytes, tree: SourceTree) -> Iterator[Entry]:
-    """All entries at and below `path`, bytewise by path."""
-    found: list[Entry] = []
-    open_ = [path]
-    while open_:
-        at = open_.pop()
-        entry = tree.lookup(at)
-        if entry is None:
-            continue
-        found.append(entry)
-        if entry.kind == "dir":
-            open_ += [at + b"/" + name if at else name for name in tree.children(at)]
-    found.sort(key=lambda entry: entry.path)
-    yield from found
 
 
 def _item(entry: Entry, root: bytes, tree: SourceTree, owners: dict[Hashable, bytes]) -> Item:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from builder.context.directory import DirectoryContext
 from builder.context.items import FolderItems
 from builder.errors import BuildError
+from builder.layers.entry import Entry, Item
+from builder.values import new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
     from typing import Protocol
 
     from builder.cancellation import Cancellation
-    from builder.layers.entry import Entry, Source
+    from builder.layers.entry import Source
     from builder.layers.index import Tree
 
 
@@ -83,6 +85,12 @@ class StackTree:
     def source(self, entry: Entry) -> Source:
         return self._locate(entry, self._tree.layer_of(entry.path))
 
+    def sources(self, entries: list[Entry]) -> Callable[[int], Source]:
+        """What gives the content of each, by its place in the list, also when the tree has become another one."""
+        locate = self._locate
+        layers = [self._tree.layer_of(entry.path) for entry in entries]
+        return lambda place: locate(entries[place], layers[place])
+
     def digest(self, entry: Entry) -> str:
         if not entry.digest:
             raise BuildError(f"the index of a layer lacks the digest of '{entry.path!r}'")
@@ -139,8 +147,57 @@ def is_much(files: int, size: int) -> bool:
     return files >= _MANY or size >= _LARGE
 
 
-def folder_items(path: bytes, tree: SourceTree) -> FolderItems | None:
-    """The folder at `path` of a folder of the host, and all below it; None for other trees."""
+class TreeItems:
+    """A collection of a folder of a merged file system and all below, as `FolderItems` is one of a folder of the host:
+    each item is made when it is asked for. None of them is a hard link."""
+
+    has_links = False
+
+    def __init__(self, entries: list[Entry], tree: SourceTree) -> None:
+        """`entries` are the folder itself and all below, in order."""
+        self._entries = entries
+        self._digest = tree.digest
+        self._start = len(entries[0].path) + 1 if entries[0].path else 0
+        self._change: Callable[[Item], Item] | None = None
+        self.longest = max(len(entry.path) for entry in entries) - self._start
+        """Bytes of a relative path, at most."""
+        whole = tree.tree if isinstance(tree, Stoppable) else tree
+        if isinstance(whole, StackTree):
+            # The merged tree goes on to be another one.
+            self._source = whole.sources(entries)
+        else:
+            self._source = lambda place: tree.source(entries[place])
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == each for each in self)
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self._change, self._each()) if self._change is not None else self._each()
+
+    def changed(self, change: Callable[[Item], Item]) -> TreeItems:
+        """The same items, each as `change` makes it; their paths and kinds stay."""
+        other = TreeItems.__new__(TreeItems)
+        other.__dict__.update(self.__dict__)
+        other._change = change
+        return other
+
+    def _each(self) -> Iterator[Item]:
+        start = self._start
+        for place, entry in enumerate(self._entries):
+            path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime = entry
+            is_file = kind == "file"
+            if is_file:
+                digest = self._digest(entry)
+            # `_replace` would cost twice as much, and there may be many.
+            moved = new(Entry, (path[start:], kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime))
+            yield new(Item, (moved, self._source(place) if is_file else None))
+
+
+def folder_items(path: bytes, tree: SourceTree) -> FolderItems | TreeItems | None:
+    """The folder at `path`, and all below it; None where hard links are among that."""
     match tree:
         case DirectoryContext():
             return FolderItems(path, tree, tree.digest_of)
@@ -148,4 +205,25 @@ def folder_items(path: bytes, tree: SourceTree) -> FolderItems | None:
             return FolderItems(path, tree.folder, None)
         case Stoppable() if isinstance(tree.tree, DirectoryContext):
             return FolderItems(path, tree.tree, tree.read)
-    return None
+    entries = below(path, tree)
+    return None if any(entry.kind == "hardlink" for entry in entries) else TreeItems(entries, tree)
+
+
+def below(path: bytes, tree: SourceTree) -> list[Entry]:
+    """All entries at and below `path`, bytewise by path."""
+    found: list[Entry] = []
+    open_ = [path]
+    while open_:
+        at = open_.pop()
+        entry = tree.lookup(at)
+        if entry is None:
+            continue
+        found.append(entry)
+        if entry.kind == "dir":
+            open_ += [at + b"/" + name if at else name for name in tree.children(at)]
+    found.sort(key=_path_of)
+    return found
+
+
+def _path_of(entry: Entry) -> bytes:
+    return entry.path

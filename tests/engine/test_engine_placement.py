@@ -22,6 +22,7 @@ from builder.dockerfile.ignore import Matcher
 from builder.engine import selection
 from builder.engine.placement import Dress, Owner, make_folders, place, place_alone
 from builder.engine.selection import Picked, select
+from builder.engine.sources import StackTree, below
 from builder.errors import BuildError, Span
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.index import Tree
@@ -383,3 +384,35 @@ def test_one_folder_that_goes_where_nothing_is_needs_no_draft(tmp_path: Path) ->
     assert place_alone(picked, Tree(), far, dress) is not None
     assert place_alone(picked, Tree(), f"{far}/", dress) is not None
     assert place_alone(picked, Tree(), f"{far}/abc", dress) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(TREES, st.sampled_from([".", "a", "b", "a/b"]), DESTINATIONS, DRESSES)
+def test_many_files_of_a_stage_are_placed_as_few_are(files: Planted, take: str, dest: str, dress: Dress) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        plant(Path(folder, "root"), files)
+        tree = index(scan(f"{folder}/root", owners="keep"))
+    stack = StackTree(tree, lambda entry, layer: BytesSource(b"%b of %d" % (entry.path, layer)))
+    try:
+        picked = select((CopySource(take, Span(1, 1, 1, 2)),), stack, where="it", keyword="COPY")
+        # One that is made of nothing but entries.
+        eager = tuple(one._replace(items=tuple(one.items)) for one in picked)
+        few = place(eager, Tree(), dest, dress)
+    except BuildError:
+        return
+    alone = place_alone(picked, Tree(), dest, dress)
+    links = any(entry.kind == "hardlink" for entry in below(stack.resolve(take.encode()), stack))
+    assert (alone is None) == (not picked[0].is_dir or links or not few)
+    assert alone is None or list(alone) == few
+    assert place(picked, Tree(), dest, dress) == few
+
+
+def test_what_was_taken_of_a_stage_stays_when_its_tree_grows() -> None:
+    """`Roots` makes the tree of a stack of the one that lies below it."""
+    tree = tree_of(Entry(b"src", "dir", 0o755), Entry(b"src/one", "file", 0o644, 1, 2, 3, "0" * 64))
+    stack = StackTree(tree, lambda entry, layer: BytesSource(b"%b of %d" % (entry.path, layer)))
+    picked = selection.folder(b"src", stack)
+    before = tuple(picked.items)
+    tree.apply([Entry(b"src/one", "file", 0o600), Entry(b"src/two", "file", 0o600)], 1)
+    assert tuple(picked.items) == before
+    assert [(item.entry.path, item.source) for item in before] == [(b"", None), (b"one", BytesSource(b"src/one of 0"))]
