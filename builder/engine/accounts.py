@@ -1,4 +1,4 @@
-"""Users and groups of an image: names to numbers, from its own /etc/passwd and /etc/group. Pure; never the host's.
+"""Users and groups of an image: names to numbers, from its own /etc/passwd and /etc/group, never the host's.
 
 The two rules differ as they do in BuildKit: USER is runc's (an unknown number is a user of group 0 whose home is `/`),
 `--chown` is the reference's (a bare number is its own group).
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from builder.errors import BuildError, did_you_mean
 from builder.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.engine.roots import Root, Roots
 
 _MAX_ID = 2**32 - 2
 
@@ -37,6 +41,11 @@ class Identity(NamedTuple):
     gid: int
     groups: tuple[int, ...]
     home: str
+
+
+def of_image(roots: Roots, root: Root) -> Accounts:
+    """Those that the file system knows."""
+    return parse(roots.read(root, b"etc/passwd"), roots.read(root, b"etc/group"))
 
 
 def parse(passwd: bytes, group: bytes) -> Accounts:

@@ -75,7 +75,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepared:
-    """The sandbox for `process` on `root`; its upper, work and stub folders are made in `scratch`.
+    """The sandbox for `process` on `root`; its upper and work folders are made in `scratch`.
 
     Raises BuildError for an unknown user, for an image in which nothing can be mounted at /proc, /etc/hosts and the like, and
     for an environment that no process can have.
@@ -84,7 +84,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         raise BuildError(
             f"the environment has a variable without a name: '={nameless[0][:40]}'", hint="the image is damaged: see its Env"
         )
-    known = image_accounts(roots, root)
+    known = accounts.of_image(roots, root)
     who = accounts.identity(process.user, known)
     if process.groups:
         who = who._replace(groups=(*who.groups, *(accounts.group_number(group, known) for group in process.groups)))
@@ -94,13 +94,12 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
     upper = new_folder(scratch, "upper")
     # The upper's root *is* the command's `/`, so it needs the metadata of the image's.
     set_root(upper, tree)
-    points = mountpoints.prepare(
-        tree, new_folder(scratch, "stub"), CONTAINER_FILES, process.attachments, (process.cwd,) if process.make_cwd else ()
-    )
+    points = mountpoints.find(tree, CONTAINER_FILES, process.attachments, (process.cwd,) if process.make_cwd else ())
+    stub = () if points.stub.is_empty else (roots.stub(points.stub),)
     if process.chroot:
         _refuse_unmade(process, points)
     else:
-        refuse_too_many(len(root.layers), most=MAX_LOWERS - bool(points.stub))
+        refuse_too_many(len(root.layers), most=MAX_LOWERS - len(stub))
     folders = roots.folders(root)
     contents = {
         "etc/hosts": _hosts(process),
@@ -110,7 +109,7 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
     env = dict(process.env)
     env.setdefault("HOME", who.home)
     spec = SandboxSpec(
-        lowers=(*([points.stub] if points.stub else []), *reversed(folders)),
+        lowers=(*stub, *reversed(folders)),
         upper=upper,
         work=new_folder(scratch, "work"),
         argv=process.argv,
@@ -188,11 +187,6 @@ def refuse_too_many(layers: int, *, most: int = MAX_LOWERS) -> None:
             f"the image has {layers} layers, and a command can look into {most} at most",
             hint="join RUN lines with &&, or COPY --from an earlier stage into a new one",
         )
-
-
-def image_accounts(roots: Roots, root: Root) -> accounts.Accounts:
-    """The users and groups that the file system knows."""
-    return accounts.parse(roots.read(root, b"etc/passwd"), roots.read(root, b"etc/group"))
 
 
 def _hosts(process: Process) -> bytes:

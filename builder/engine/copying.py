@@ -56,7 +56,7 @@ class Copying:
             picked = selection.digested(picked, folder.digest_of, self._stop)
         key = keys.copy_key(step, below.chain, self._content(step, picked, folder))
         result = self._executor.known(step, key, root) or self._executor.made(
-            Job(key, step, number, below, root), lambda: self._executor.worker().copy(step, picked, below, use)
+            Job(key, step, number, below, root, use), lambda: self._executor.worker().copy(step, picked, below, use)
         )
         if result.cached and result.diff_id is not None and use.as_folder:
             self._roots.remember(
@@ -135,7 +135,7 @@ class Copying:
                     raise
                 result = known
             else:
-                made = Job(key(), step, number, below, root)
+                made = Job(key(), step, number, below, root, use)
                 known = self._executor.known(step, made.key, root)
                 result = known or self._executor.made(made, lambda: layer.keep(below, again))
         if result.cached and result.diff_id is not None and use.as_folder:

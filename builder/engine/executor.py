@@ -1,7 +1,7 @@
 """What the result of a step is: its key, the record of the cache, and, when there is none, the work that makes it.
 
-A fully cached build goes through here and no further: `builder.engine.work` and all that it needs (the sandbox, the layer
-writers) are imported at the first step that the cache does not know.
+A fully cached build goes through here and no further: `builder.engine.work`, `builder.engine.running` and all that they need
+(the layer writers, the sandbox) are imported at the first step that the cache does not know.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from builder.engine.remotes import Remotes
     from builder.engine.roots import Roots, Use
     from builder.engine.runmounts import Caches
+    from builder.engine.running import Runner
     from builder.engine.selection import Picked
     from builder.engine.sources import Contexts
     from builder.engine.work import Worker
@@ -72,6 +73,8 @@ class Job(NamedTuple):
     """What its layer is made on."""
     onto: Root
     """What the layer lies on in the image: the same, but for `--link`."""
+    use: Use
+    """What becomes of it."""
     apart: keys.Key | None = None
     """The key of a result that root's would not be."""
 
@@ -122,6 +125,9 @@ class Executor:
         self.pins: Pins | None = None
         """What remote sources are taken to be; set before the first step."""
         self._worker: Worker | None = None
+        self._runner: Runner | None = None
+        self._is_expected = False
+        """A command is going to run."""
         self._copies: Copying | None = None
         self.caches: Caches = "used"
         """What becomes of cache mounts (`MountTools`); set before the first step."""
@@ -133,26 +139,34 @@ class Executor:
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            worker, self._worker, self._closed = self._worker, None, True
+            runner, self._runner, self._closed = self._runner, None, True
         if self._imports is not None:
             self._imports.close()
-        if worker is not None:
-            worker.close()
+        if runner is not None:
+            runner.close()
         if self._groups is not None:
             self._groups.close()
 
     def warm(self) -> None:
-        """Start the fork server in the background: it takes 40 ms, in which the Dockerfile is parsed. And ask the caches."""
+        """A Dockerfile with commands is new, and going to be parsed: ask the caches, and make ready for the commands."""
         if self._imports is not None:
             self._imports.warm()
+        self._expect_command()
+
+    def _expect_command(self) -> None:
+        """Start the fork server in the background, once: it takes 40 ms, in which others have something to do."""
+        with self._lock:
+            is_expected, self._is_expected = self._is_expected, True
+        if is_expected:
+            return
         # Imported here, and not beside the parser's imports: two threads that import `collections.abc` first get in each
         # other's way (seen in Python 3.13), and there is nothing to gain.
-        worker = self.worker()
-        start_new_thread(self._warm, (worker,))
+        runner = self.runner()
+        start_new_thread(self._warm, (runner,))
 
-    def _warm(self, worker: Worker) -> None:
+    def _warm(self, runner: Runner) -> None:
         try:
-            worker.warm()
+            runner.warm()
         except (BuildError, OSError):
             # The first command that needs it meets the same, and says so.
             return
@@ -197,11 +211,11 @@ class Executor:
         known = self.known(step, key, root)
         apart = None
         if known is None and self._isolation.rung == "userns":
-            # What shows device nodes to programs that are none there is no result of root's (`Worker.apart`).
+            # What shows device nodes to programs that are none there is no result of root's (`Runner.apart`).
             apart = keys.run_key(step, root.chain, step.platform or self._platform, f"userns {self._rung()}", contents)
             known = self.known(step, apart, root)
         return known or self.made(
-            Job(key, step, number, root, root, apart), lambda: self._ran(step, number, root, key, use, sources)
+            Job(key, step, number, root, root, use, apart), lambda: self._ran(step, number, root, key, use, sources)
         )
 
     def _mounted(self, step: RunStep, done: Mapping[int, Result]) -> tuple[MountSource | None, ...]:
@@ -221,7 +235,7 @@ class Executor:
     ) -> Root:
         if step.mounts and self._imports is not None:
             self._imports.bring_mounts(step)
-        return self.worker().run(step, number, root, key, use, sources)
+        return self.runner().run(step, number, root, key, use, sources)
 
     def keep_listing(self, content: str, picked: tuple[Picked, ...], *, owners: bool = True, modes: bool = True) -> None:
         """Remember which files have this content digest: an image says it of its build."""
@@ -233,7 +247,7 @@ class Executor:
     def _workdir(self, step: WorkdirStep, number: int, root: Root, use: Use) -> Result:
         key = keys.workdir_key(step, root.chain)
         return self.known(step, key, root) or self.made(
-            Job(key, step, number, root, root), lambda: self.worker().workdir(step, root, use)
+            Job(key, step, number, root, root, use), lambda: self.worker().workdir(step, root, use)
         )
 
     def _rung(self) -> str:
@@ -256,14 +270,24 @@ class Executor:
         return self._rung_class
 
     def worker(self) -> Worker:
-        # Not while the lock is held: the fork server's client and the layer writers take a while.
+        """What places files."""
         from builder.engine.work import Worker
+
+        with self._lock:
+            if self._worker is None:
+                self._worker = Worker(self._store, self._roots, self._emit, self.stop)
+            return self._worker
+
+    def runner(self) -> Runner:
+        """What runs commands."""
+        # Not while the lock is held: the fork server's client and the readers of layers take a while.
+        from builder.engine.running import Runner
 
         with self._lock:
             if self._closed:
                 raise Interrupted(_SIGINT)
-            if self._worker is None:
-                self._worker = Worker(
+            if self._runner is None:
+                self._runner = Runner(
                     self._store,
                     self._roots,
                     self._emit,
@@ -273,7 +297,7 @@ class Executor:
                     self._groups,
                     caches=self.caches,
                 )
-            return self._worker
+            return self._runner
 
     def _copying(self) -> Copying:
         from builder.engine.copying import Copying  # for those who copy
@@ -315,6 +339,8 @@ class Executor:
         if self._journal is not None:
             refused = "" if self.takes(job.step) else "--no-cache-filter" if self._use_cache else "--no-cache"
             self._journal.missed(job.step, job.key, refused)
+        if job.use.as_folder or isinstance(job.step, RunStep):
+            self._expect_command()
         if not self.takes(job.step):
             return self._recorded(job, make())
         from builder.engine.turns import Turn
@@ -330,10 +356,10 @@ class Executor:
         """Record what a step gave, and return what counts: another process may have been first."""
         diff_id = after.layers[-1].diff_id if after != job.below else None
         key = job.key
-        if job.apart is not None and self._worker is not None and job.number in self._worker.apart:
+        if job.apart is not None and self._runner is not None and job.number in self._runner.apart:
             key = job.apart
         made = Record(key.hex, key.preimage, diff_id)
-        if self._worker is not None and job.number in self._worker.crippled:
+        if self._runner is not None and job.number in self._runner.crippled:
             return self._result(made, job.onto, key, cached=False)
         kept = self._store.put_record(made, replace=not self.takes(job.step))
         return self._result(kept, job.onto, key, cached=False)

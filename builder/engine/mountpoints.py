@@ -10,9 +10,8 @@ from __future__ import annotations
 import errno
 import os
 
+from builder.engine.stubs import Stub
 from builder.errors import BuildError, DockerfileError
-from builder.layers import owners
-from builder.layers.folder import times
 from builder.layers.names import MAX_NAME, MAX_PATH, show
 from builder.layers.resolve import resolve
 from builder.values import NamedTuple
@@ -38,32 +37,32 @@ class Attachment(NamedTuple):
 
 
 class MountPoints(NamedTuple):
-    stub: str
-    """The folder of the stub layer; an empty text when the image has all that is needed."""
+    stub: Stub
+    """What the image lacks."""
     files: tuple[tuple[str, str], ...]
     """For each file asked for: its name and the absolute path in the image that it has without links."""
     mounts: tuple[tuple[Mount, Span | None], ...] = ()
     """What was asked for, with targets that lead through no link of the image, outer ones before inner ones."""
 
 
-def prepare(
+def find(
     tree: Tree,
-    folder: str,
     files: tuple[bytes, ...],
     attachments: Sequence[Attachment] = (),
     folders: Sequence[str] = (),
 ) -> MountPoints:
-    """Make the stub in the new folder `folder`, which is removed where no stub is needed. `files` are paths as programs know
-    them (`etc/hosts`). `folders` are made where the image lacks them, unless a mount lies there.
+    """`files` are paths as programs know them (`etc/hosts`). `folders` are made where the image lacks them, unless a mount lies
+    there.
 
     Raises BuildError where the image has something of another kind at a mount point, and where nothing can be mounted.
     """
+    stub = _Stub(tree)
     for path in FOLDERS:
         entry = tree.lookup(path)
         if entry is not None and entry.kind != "dir":
             raise BuildError(f"the image's '/{show(path)}' is no folder, so nothing can be mounted there")
         if entry is None:
-            _folder(tree, folder, path)
+            stub.add_folder(path)
     found = []
     for path in files:
         real = tree.resolve(path)
@@ -71,20 +70,15 @@ def prepare(
         if entry is not None and entry.kind not in ("file", "hardlink"):
             raise BuildError(f"the image's '/{show(path)}' is no file, so nothing can be mounted there")
         if entry is None:
-            _folder(tree, folder, real.rpartition(b"/")[0])
-            _file(os.path.join(os.fsencode(folder), real))
+            stub.add_file(real)
         found.append((os.fsdecode(path), "/" + os.fsdecode(real)))
-    mounts = _place_all(tree, folder, attachments, found) if attachments else ()
+    mounts = _place_all(tree, stub, attachments, found) if attachments else ()
     for each in folders:
-        _make_folder(tree, folder, each, [mount.target for mount, _ in mounts])
-    if not os.listdir(folder):
-        os.rmdir(folder)
-        return MountPoints("", tuple(found), mounts)
-    _dress(tree, folder)
-    return MountPoints(folder, tuple(found), mounts)
+        _make_folder(tree, stub, each, [mount.target for mount, _ in mounts])
+    return MountPoints(stub.value(), tuple(found), mounts)
 
 
-def _make_folder(tree: Tree, stub: str, path: str, mounts: Sequence[str]) -> None:
+def _make_folder(tree: Tree, stub: _Stub, path: str, mounts: Sequence[str]) -> None:
     real = tree.resolve(_bytes(path).strip(b"/"))
     where = "/" + real.decode("utf-8", "surrogateescape")
     inside = any(where == mount or where.startswith(mount + "/") for mount in (*mounts, "/dev", "/proc", "/sys"))
@@ -92,14 +86,14 @@ def _make_folder(tree: Tree, stub: str, path: str, mounts: Sequence[str]) -> Non
     above = [tree.lookup(b"/".join(parts[:end])) for end in range(1, len(parts) + 1)]
     # Where a file is in the way, the command's own change of folder says so.
     if not inside and above[-1] is None and all(entry is None or entry.kind == "dir" for entry in above):
-        _folder(tree, stub, real)
+        stub.add_folder(real)
 
 
 # What a RUN asks for
 
 
 def _place_all(
-    tree: Tree, stub: str, attachments: Sequence[Attachment], files: list[tuple[str, str]]
+    tree: Tree, stub: _Stub, attachments: Sequence[Attachment], files: list[tuple[str, str]]
 ) -> tuple[tuple[Mount, Span | None], ...]:
     """As BuildKit, a mount is made before those that lie in it, whatever the order of the flags."""
     places = _Places(tree, files)
@@ -142,7 +136,7 @@ class _Places:
         self._asked: set[bytes] = set()
         self.done: list[tuple[Mount, Span | None]] = []
 
-    def add(self, attachment: Attachment, stub: str) -> None:
+    def add(self, attachment: Attachment, stub: _Stub) -> None:
         target = attachment.mount.target
         path = resolve(_bytes(target), self._lookup)
         self._refuse(path, target)
@@ -172,7 +166,7 @@ class _Places:
                 f"nothing can be mounted at {leads}: '/{show(outer)}' is a file there", hint="choose another target"
             )
 
-    def _make(self, path: bytes, target: str, stub: str, *, is_folder: bool) -> None:
+    def _make(self, path: bytes, target: str, stub: _Stub, *, is_folder: bool) -> None:
         entry = self._tree.lookup(path)
         if entry is not None or path in self._taken:
             if (entry is not None and entry.kind == "dir") != is_folder:
@@ -181,10 +175,9 @@ class _Places:
                     f"{kinds[0]} cannot be mounted at '{target}', where the image has {kinds[1]}", hint="choose another target"
                 )
         elif is_folder:
-            _folder(self._tree, stub, path)
+            stub.add_folder(path)
         else:
-            _folder(self._tree, stub, path.rpartition(b"/")[0])
-            _file(os.path.join(os.fsencode(stub), path))
+            stub.add_file(path)
 
     def _hidden_by(self, path: bytes) -> bytes | None:
         while path:
@@ -202,35 +195,27 @@ def _bytes(target: str) -> bytes:
     return target.encode("utf-8", "surrogateescape")
 
 
-# The stub
+class _Stub:
+    """What a stub is going to have."""
 
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._folders: dict[bytes, Entry | None] = {}
+        self._files: list[bytes] = []
 
-def _folder(tree: Tree, stub: str, path: bytes) -> None:
-    parts = path.split(b"/") if path else []
-    for end in range(1, len(parts) + 1):
-        at = b"/".join(parts[:end])
-        entry = tree.lookup(at)
-        if entry is not None and entry.kind != "dir":
-            raise BuildError(f"the image's '/{show(at)}' is no folder, so nothing can be mounted below it")
-        where = os.path.join(os.fsencode(stub), at)
-        if not os.path.lexists(where):
-            os.mkdir(where, 0o755)
+    def add_folder(self, path: bytes) -> None:
+        """With those above it. Raises BuildError where the image has something else there."""
+        parts = path.split(b"/") if path else []
+        for end in range(1, len(parts) + 1):
+            at = b"/".join(parts[:end])
+            entry = self._tree.lookup(at)
+            if entry is not None and entry.kind != "dir":
+                raise BuildError(f"the image's '/{show(at)}' is no folder, so nothing can be mounted below it")
+            self._folders[at] = entry
 
+    def add_file(self, path: bytes) -> None:
+        self.add_folder(path.rpartition(b"/")[0])
+        self._files.append(path)
 
-def _file(where: bytes) -> None:
-    os.close(os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-    os.chmod(where, 0o644)
-
-
-def _dress(tree: Tree, stub: str) -> None:
-    """Give its folders the metadata that they have in the image: last of all, since each new name moves a time. The stub's root
-    is `/` as long as the upper's is not set."""
-    root = os.fsencode(stub)
-    for at, _, _ in os.walk(root, topdown=False):
-        entry = tree.lookup(os.path.relpath(at, root) if at != root else b"")
-        owners.give_path(os.fsdecode(at), entry.uid if entry else 0, entry.gid if entry else 0)
-        os.chmod(at, entry.mode if entry else 0o755)
-        if entry is not None:
-            for name, value in entry.xattrs:
-                os.setxattr(at, name, value)
-            os.utime(at, ns=times(entry))
+    def value(self) -> Stub:
+        return Stub(tuple(self._folders.items()), tuple(self._files), self._tree.lookup(b""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import allocate_lock  # `threading` costs 1 ms at start
 
 from builder.errors import SandboxError
 from builder.sandbox import stack
@@ -38,7 +38,7 @@ class Networks:
         self._required = isolation.require_network
         self._chroot = isolation.rung == "chroot"
         self._warn = warn
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._stack: Stack | None = None
         self._failed: tuple[str, ...] = ()
         self._told = False

@@ -110,7 +110,7 @@ class Repeater(Executor):
             step = step._replace(network="none")
         mounted = self._mounted(step, done)
         caches = {mount.target for mount in step.mounts if isinstance(mount, CacheMount)}
-        items = self.worker().repeat(
+        items = self.runner().repeat(
             step,
             number,
             root,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from builder.context.directory import DirectoryContext
     from builder.engine.packing import Packing, Written
     from builder.engine.placement import Alone
+    from builder.engine.stubs import Stub, Stubs
     from builder.layers.codec import Columns
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 
     Items = Callable[[str], Iterable[Item]]
     """Gives the items of a layer, with a scratch folder that lives until they were used."""
+
+
+_KEPT = 1 << 16
+"""Bytes of a file that is kept in memory once it was read."""
 
 
 class Layer(NamedTuple):
@@ -112,6 +117,10 @@ class Roots:
         self._tars: dict[Digest, dict[bytes, Source]] = {}
         self._unpacked: dict[Digest, str] = {}
         self._pending: dict[Digest, Items] = {}
+        # What was found in a build stays there until its end.
+        self._folders: dict[Layer, str] = {}
+        self._contents: dict[str, bytes] = {}
+        self._stubs: Stubs | None = None
 
     # Looking
 
@@ -164,7 +173,13 @@ class Roots:
             return b""
         if entry.size > limit:
             raise BuildError(f"'/{show(path)}' of the image is larger than {limit} bytes")
-        return b"".join(open_source(self.locate(root, entry, tree.layer_of(entry.path))))
+        # Each command asks for the users that its image knows, and few steps make new ones.
+        known = self._contents.get(entry.digest)
+        if known is None:
+            known = b"".join(open_source(self.locate(root, entry, tree.layer_of(entry.path))))
+            if entry.digest and len(known) <= _KEPT:
+                self._contents[entry.digest] = known
+        return known
 
     def content(self, root: Root, path: bytes) -> Source:
         """Where the content of the file at `path` is, which is there; no link is followed."""
@@ -316,6 +331,15 @@ class Roots:
             out.append(folder or self._made(Root(root.layers[:number]), layer))
         return out
 
+    def stub(self, stub: Stub) -> str:
+        """The folder of a stub layer, for as long as the store is open."""
+        with self._making:
+            if self._stubs is None:
+                from builder.engine.stubs import Stubs
+
+                self._stubs = Stubs(self._store.temporary_path)
+            return self._stubs.folder(stub)
+
     def _made(self, below: Root, layer: Layer) -> str:
         with self._making:
             folder = self._folder(layer)
@@ -401,8 +425,13 @@ class Roots:
         return _foreign_name(layer) if self.is_foreign(layer) else layer.diff_id
 
     def _folder(self, layer: Layer) -> str | None:
-        found = self._store.find_snapshot(layer.diff_id, layer.chain)
-        return self._store.snapshot_path(found) if found else None
+        known = self._folders.get(layer)
+        if known is None:
+            found = self._store.find_snapshot(layer.diff_id, layer.chain)
+            if not found:
+                return None
+            known = self._folders[layer] = self._store.snapshot_path(found)
+        return known
 
     def _make_folder(self, below: Root, layer: Layer, items: Items) -> None:
         from builder.layers.folder import materialise

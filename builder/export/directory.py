@@ -11,8 +11,8 @@ from builder.export.destination import Destination
 from builder.layers import xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.content import write_content
-from builder.layers.entry import EPOCH
-from builder.layers.folder import check_path, default_folder, times
+from builder.layers.entry import EPOCH, default_folder
+from builder.layers.folder import check_path, times
 from builder.layers.names import show
 from builder.layers.order import sort_items
 from builder.layers.ownerform import noted

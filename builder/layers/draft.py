@@ -7,8 +7,7 @@ unlink(2)'s: an entry removes what has its path unless both are folders, and all
 from __future__ import annotations
 
 from builder.errors import BuildError
-from builder.layers.entry import Entry, Item
-from builder.layers.folder import default_folder
+from builder.layers.entry import Entry, Item, default_folder
 from builder.layers.names import MAX_NAME, MAX_PATH, show
 from builder.layers.order import link_to, sort_items
 from builder.layers.resolve import resolve

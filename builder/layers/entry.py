@@ -82,3 +82,8 @@ class Item(NamedTuple):
 
     entry: Entry
     source: Source | None = None
+
+
+def default_folder(path: bytes) -> Entry:
+    """What a folder is that no layer describes: 0755 0:0, as Docker makes implied parents, with the constant time."""
+    return Entry(path, "dir", 0o755, mtime=EPOCH * 10**9)

@@ -18,7 +18,7 @@ from builder.errors import BuildError
 from builder.layers import nodes, owners, xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.content import SMALL, write_content, write_read
-from builder.layers.entry import EPOCH, Entry
+from builder.layers.entry import default_folder
 from builder.layers.names import show
 from builder.layers.readahead import contents
 from builder.layers.source import Sources
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from builder.cancellation import Cancellation
-    from builder.layers.entry import Item, Source
+    from builder.layers.entry import Entry, Item, Source
     from builder.layers.index import Tree
     from builder.layers.readahead import Read
 
@@ -37,11 +37,6 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LAST_ID = (1 << 32) - 2
 """uid_t's highest value means "leave it" to chown(2)."""
 _TIME = (1 << 63) - 1
-
-
-def default_folder(path: bytes) -> Entry:
-    """What a folder is that no layer describes: 0755 0:0, as Docker makes implied parents, with the constant time."""
-    return Entry(path, "dir", 0o755, mtime=EPOCH * 10**9)
 
 
 def materialise(

@@ -6,12 +6,11 @@ of its own, so nobody hands out answers.
 
 from __future__ import annotations
 
+import _socket  # `socket` costs 3 ms at start, and `threading` 1
 import _thread
 import os
 import select
-import socket
-import threading
-from collections.abc import Callable
+import sys
 
 from builder.errors import Interrupted, SandboxError
 from builder.sandbox import capabilities, wire
@@ -20,10 +19,13 @@ from builder.sandbox.spec import BindMount, FileMount, Outcome, OverlayMount, Sc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from builder.sandbox.cgroups import Groups
     from builder.sandbox.spec import Mount, SandboxSpec
+
+    Output = Callable[[bytes], None]
 
 _SIGINT = 2
 _SIGKILL = 9
@@ -32,8 +34,6 @@ _CHUNK = 1 << 16
 _TICK = 200
 """Milliseconds. A signal that comes between Python's last look for one and the system call does not end that call: Ctrl-C would
 wait for the command's next word."""
-
-Output = Callable[[bytes], None]
 
 
 class Launcher:
@@ -46,15 +46,15 @@ class Launcher:
     def __init__(self, groups: Groups | None = None, *, user_namespace: bool = False) -> None:
         self._groups = groups
         self._user_namespace = user_namespace
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._far_socket: socket.socket | None = None
+        self._lock = _thread.allocate_lock()
+        self._socket: _socket.socket | None = None
+        self._far_socket: _socket.socket | None = None
         self._filters: dict[tuple[tuple[str, ...], bool], bytes] = {}
         self._asking: dict[str, tuple[bytes, tuple[tuple[int, str], ...]]] = {"": (b"", ())}
         self._fallbacks: tuple[str, ...] = ()
         self._start_error: OSError | None = None
         self._closed = False
-        self._wanted, self._started = threading.Event(), threading.Event()
+        self._wanted, self._started = _Gate(), _Gate()
         # Held while the keeper runs.
         self._kept = _thread.allocate_lock()
         self._kept.acquire()
@@ -134,7 +134,7 @@ class Launcher:
             if self._socket is not None:
                 self._socket.close()
                 self._socket = None
-        self._wanted.set()
+        self._wanted.open()
 
     def close(self) -> None:
         """The same, and waits for both."""
@@ -162,19 +162,19 @@ class Launcher:
             known = self._asking[spec.emulate] = program(spec.emulate, os.uname().machine, _ids())
         return known
 
-    def _connect(self) -> socket.socket:
+    def _connect(self) -> _socket.socket:
         with self._lock:
             if self._closed:
                 raise Interrupted(_SIGINT)
             return self._socket or self._start()
 
-    def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        if not self._started.is_set():
+    def _start(self) -> _socket.socket:
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        if not self._started.is_open:
             # In this order: what `close` can close, the keeper may wait for.
             self._socket = ours
             self._far_socket = theirs
-            self._wanted.set()
+            self._wanted.open()
             self._started.wait()
         if self._start_error is not None:
             self._socket = None
@@ -191,7 +191,7 @@ class Launcher:
         finally:
             self._kept.release()
 
-    def _serve(self, far_socket: socket.socket) -> None:
+    def _serve(self, far_socket: _socket.socket) -> None:
         try:
             pid, self._fallbacks = spawn_server(far_socket.fileno(), user_namespace=self._user_namespace)
         except OSError as error:
@@ -199,7 +199,7 @@ class Launcher:
             return
         finally:
             far_socket.close()
-            self._started.set()
+            self._started.open()
         try:
             os.waitpid(pid, 0)
         except ChildProcessError:
@@ -213,19 +213,19 @@ class _Run:
     def __init__(self, begun: Callable[[int], object] | None, *, own_output: bool, end_by: int) -> None:
         self._end_by = end_by
         self._begun = begun
-        self._channel, self._far_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel, self._far_channel = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self._output, self.output_end = os.pipe() if own_output else (-1, -1)
         self._pidfd = -1
         self._over = True
         self._reply: wire.Reply | None = None
 
-    def send(self, server: socket.socket, fields: dict[str, object], given: tuple[int, ...]) -> None:
+    def send(self, server: _socket.socket, fields: dict[str, object], given: tuple[int, ...]) -> None:
         job = memory_file("job")
         try:
             with open(job, "wb", closefd=False) as file:
                 file.write(wire.pack_job(fields))
             self._over = False
-            socket.send_fds(server, [wire.RUN], [job, self._far_channel.fileno(), *given], socket.MSG_NOSIGNAL)
+            _send(server, wire.RUN, (job, self._far_channel.fileno(), *given))
         except ConnectionError:
             self._over = True
         finally:
@@ -268,13 +268,12 @@ class _Run:
 
     def _listen(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._channel, 1 << 16, 1)
+            data, fd = _receive(self._channel)
         except ConnectionResetError:
             # The server closed its end without reading what we said; its own last word is still to come.
             return
-        if fds:
-            self._pidfd = fds[0]
-            os.set_inheritable(self._pidfd, False)
+        if fd >= 0:
+            self._pidfd = fd
             if self._begun is not None:
                 self._begun(self._pidfd)
         if data == wire.STARTED:
@@ -306,7 +305,7 @@ class _Run:
         if self._pidfd >= 0:
             _kill_by_pidfd(self._pidfd, self._end_by)
         try:
-            self._channel.send(wire.KILL, socket.MSG_NOSIGNAL)
+            self._channel.send(wire.KILL, _socket.MSG_NOSIGNAL)
         except ConnectionError:
             return
 
@@ -328,6 +327,41 @@ class _Run:
         if self.output_end >= 0:
             os.close(self.output_end)
             self.output_end = -1
+
+
+class _Gate:
+    """What is waited for once, until somebody opens it."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._shut = _thread.allocate_lock()
+        self._shut.acquire()
+        self._opening = _thread.allocate_lock()
+
+    def open(self) -> None:
+        with self._opening:
+            if not self.is_open:
+                self.is_open = True
+                self._shut.release()
+
+    def wait(self) -> None:
+        """For one thread at a time."""
+        with self._shut:
+            pass
+
+
+def _send(to: _socket.socket, data: bytes, fds: Iterable[int]) -> None:
+    rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+    to.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)], _socket.MSG_NOSIGNAL)
+
+
+def _receive(channel: _socket.socket) -> tuple[bytes, int]:
+    """What came, and the descriptor that came with it; -1 for none."""
+    data, ancillary, _, _ = channel.recvmsg(1 << 16, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    for level, kind, rights in ancillary:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS) and len(rights) >= 4:
+            return data, int.from_bytes(rights[:4], sys.byteorder)
+    return data, -1
 
 
 def _kill_by_pidfd(pidfd: int, number: int) -> None:

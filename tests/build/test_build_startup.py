@@ -17,6 +17,8 @@ TOO_SLOW = {
     "shutil", "signal", "socket", "sqlite3", "ssl", "struct", "subprocess", "tarfile", "tempfile", "threading",
     "typing", "urllib3", "zstandard",
 }  # fmt: skip
+SANDBOX = {"builder.sandbox", "builder.sandbox.capabilities", "builder.sandbox.rungs"}
+"""What every build has of it: what the builder itself may do, as values."""
 DOCKERFILE = """\
 ARG WORD=base
 FROM ${WORD} AS one
@@ -94,8 +96,28 @@ def test_a_cached_build_of_little_loads_no_openssl(tmp_path: Path) -> None:
     (context / "Dockerfile").write_text("FROM scratch\nCOPY file /\n")
     (context / "file").write_text("text\n")
     build = [str(PYBUILD), "-t", "little", "context"]
-    assert {"hashlib", "_hashlib"} <= imported(build, tmp_path)
+    imported(build, tmp_path)
     assert {"hashlib", "_hashlib"} & imported(build, tmp_path) == set()
+    (context / "file").write_bytes(bytes(1 << 20))
+    assert "_hashlib" in imported(build, tmp_path)
+
+
+def test_a_new_build_imports_what_it_has_a_use_for(tmp_path: Path, busybox_base: Path) -> None:
+    """Who only copies has no use for a sandbox, and who runs something small for none of Python's own larger modules."""
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "file").write_text("text\n")
+    (context / "Dockerfile").write_text("FROM scratch\nWORKDIR /work\nCOPY file /\n")
+    build = [str(PYBUILD), "-t", "new", "--build-context", f"base={busybox_base}", "context"]
+    copies = imported(build, tmp_path)
+    assert "builder.engine.work" in copies
+    slow = {"concurrent.futures", "logging", "select", "selectors", "socket", "tarfile", "threading", "urllib3"}
+    assert copies & (slow | {"builder.engine.running", "builder.layers.folder", "builder.layers.tarreader"}) == set()
+    assert [name for name in copies if name.startswith("builder.sandbox") and name not in SANDBOX] == []
+    (context / "Dockerfile").write_text("FROM base\nRUN true\n")
+    runs = imported(build, tmp_path)
+    assert "builder.sandbox.launcher" in runs
+    assert runs & (slow - {"select"}) == set()
 
 
 COUNTED = """
