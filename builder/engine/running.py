@@ -122,8 +122,10 @@ class Runner:
     ) -> Root:
         """RUN: `root` with what the command changed. `sources` are those of its mounts. Raises StepError with its code and last
         lines when it fails; what it had written by then is kept under the step's key."""
-        with self._store.scratch() as scratch:
-            committed, upper = self._executed(step, number, root, sources, scratch, key)
+        # A chroot's is a copy of all files: the next one needs its room.
+        with self._store.scratch(stays=self._isolation.rung != "chroot") as scratch:
+            other = _followed if use.as_folder else None
+            committed, upper = self._executed(step, number, root, sources, scratch, key, other)
             return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)
 
     def repeat(
@@ -179,7 +181,8 @@ class Runner:
 
             # What was cancelled ends by the end of the fork server.
             with self._turn, self._stop.ending(launcher.end_all):
-                outcome = launcher.run(prepared.spec, output=output)
+                # While it runs, what the last one left is removed.
+                outcome = launcher.run(prepared.spec, output=output, begun=lambda _: self._store.tidy())
                 while outcome.failed_at == "network":
                     # Nothing of it has run, but the folders are used.
                     process = self._networks.reconnect(process, outcome.exec_error)
@@ -349,6 +352,11 @@ class Runner:
 
     def _warn(self, step: Step) -> Callable[[str], None]:
         return lambda message: self._emit(BuildWarning("LayerContent", message, step.span.line))
+
+
+def _followed(prepared: Prepared) -> Prepared:
+    """A RUN looks into what this one gives."""
+    return prepared._replace(spec=prepared.spec._replace(followed=True))
 
 
 class _Tail:

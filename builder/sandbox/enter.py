@@ -13,14 +13,14 @@ import errno
 import os
 import sys
 
-from builder.sandbox import kernel, network, privileges, terminal, wire
+from builder.sandbox import kernel, privileges, terminal, wire
 from builder.sandbox.rootfs import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.sandbox.network import Wires
+    from builder.sandbox.network import Network
     from builder.sandbox.wire import Job
 
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -34,17 +34,17 @@ def enter(
     missing: tuple[str, ...],
     supervisor: int,
     cgroups: tuple[int, ...],
-    wires: Wires | None,
+    stack: Network | None,
 ) -> None:
     """Never returns: it becomes the command, or says on the descriptor `errors` what failed, and ends.
 
     `streams` are the command's; -1 as the first is /dev/null. `server` is the pidfd of the fork server. `supervisor` is the
     socket over which the supervisor gets what it answers on; -1 for no supervisor. `cgroups` are the files of those to join.
-    `wires` say when the network is there.
+    `stack` is the network that it is to have, if it has one of its own.
     """
     stage = ""
     try:
-        for name, step in _steps(job, streams, errors, server, missing, supervisor, cgroups, wires):
+        for name, step in _steps(job, streams, errors, server, missing, supervisor, cgroups, stack):
             stage = name
             step()
     except OSError as error:
@@ -64,7 +64,7 @@ def _steps(
     missing: tuple[str, ...],
     supervisor: int,
     cgroups: tuple[int, ...],
-    wires: Wires | None,
+    stack: Network | None,
 ) -> list[tuple[str, Callable[[], None]]]:
     root = Root(job, missing)
     return [
@@ -73,9 +73,10 @@ def _steps(
         ("circumstances", lambda: circumstances(job)),
         ("hostname", lambda: _name_host(job)),
         ("loopback", lambda: _bring_up_loopback(job)),
-        ("network", lambda: wires.offer() if wires is not None else None),
         ("overlay", root.mount_overlay),
         ("prepare", root.prepare),
+        # Before /sys is mounted, which shows it.
+        ("network", lambda: stack.enter() if stack is not None else None),
         ("root", lambda: privileges.become_root(server, job)),
         ("pivot_root", root.change),
         ("mount", root.mount_kernel_filesystems),
@@ -85,7 +86,7 @@ def _steps(
         ("leave", root.leave_host),
         ("keyring", lambda: own_keyring(missing)),
         # As late as it can be: it has come up meanwhile.
-        ("network", lambda: wires.wait() if wires is not None else None),
+        ("network", lambda: stack.wait() if stack is not None else None),
         ("streams", lambda: set_streams(job, streams)),
         ("descriptors", lambda: close_others((errors, server, *((supervisor,) if supervisor >= 0 else ())), missing)),
         ("cwd", lambda: change_folder(job)),
@@ -138,10 +139,8 @@ def _name_host(job: Job) -> None:
 
 
 def _bring_up_loopback(job: Job) -> None:
-    if job.network != "host":
+    if job.network == "none":
         kernel.bring_up(b"lo")
-    if job.network == "stack":
-        network.allow_as_docker()
 
 
 def own_keyring(missing: tuple[str, ...]) -> None:

@@ -142,6 +142,10 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(flags))
 
 
+def setns(namespace: int, kind: int) -> None:
+    _checked(_libc.setns(namespace, kind))
+
+
 def umount(target: bytes, flags: int) -> None:
     _checked(_libc.umount2(target, flags), target)
 
@@ -182,10 +186,11 @@ def move_mount(tree: int, target: int) -> None:
     call(429, tree, b"", target, b"", _MOVE_MOUNT_BOTH_EMPTY)
 
 
-def mount_setattr(tree: int, attributes: int) -> None:
-    """Adds `attributes` to a mount."""
-    value = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
-    call(442, tree, b"", _AT_EMPTY_PATH, ctypes.addressof(value), ctypes.sizeof(value))
+def mount_setattr(tree: int, attributes: int, *, cleared: int = 0, recursive: bool = False) -> None:
+    """Adds `attributes` to a mount, or to those below it as well, and takes others from it."""
+    value = (ctypes.c_uint64 * 4)(attributes, cleared, 0, 0)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    call(442, tree, b"", flags, ctypes.addressof(value), ctypes.sizeof(value))
 
 
 def open_target(root: int, path: bytes) -> int:

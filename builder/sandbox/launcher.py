@@ -390,6 +390,7 @@ def _fields(
         "hostname": _bytes(spec.hostname),
         "network": spec.network,
         "stack": os.fsencode(spec.stack),
+        "followed": spec.followed,
         "mounts": tuple(_mount(mount) for mount in spec.mounts),
         "shm_size": spec.shm_size,
         # With the one it would leave its copy, with the other make a disk: nothing else holds it.

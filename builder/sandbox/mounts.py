@@ -54,6 +54,19 @@ class Mounts:
             self._late[tree] = attributes
         return tree
 
+    def cover(self, folder: int, covers: list[tuple[bytes, bytes]]) -> bool:
+        """Put each first file or folder over the one with the second name in the mount whose root `folder` is, where relative
+        names are, too. They become read-only, as does all that was mounted in it before. False where this kernel cannot do so:
+        it takes one system call for each, where `clone` and `attach` take six."""
+        if not self._set_attributes:
+            return False
+        os.fchdir(folder)
+        for source, name in covers:
+            kernel.mount(source, name, None, kernel.MS_BIND)
+        kernel.mount_setattr(folder, kernel.MS_RDONLY, recursive=True)
+        kernel.mount_setattr(folder, 0, cleared=kernel.MS_RDONLY)
+        return True
+
     def attach(self, tree: int, target: Target) -> None:
         path, place = target
         kernel.move_mount(tree, place)
@@ -89,6 +102,9 @@ class OldMounts:
     def _prepare(self, source: bytes, kind: bytes, attributes: int, data: bytes | None) -> int:
         self._prepared.append((source, kind, attributes, data))
         return len(self._prepared) - 1
+
+    def cover(self, folder: int, covers: list[tuple[bytes, bytes]]) -> bool:
+        return False
 
     def attach(self, tree: int, target: Target) -> None:
         path = target[0]

@@ -1,9 +1,9 @@
-"""A command's own network: what the fork server starts beside it, and how the command waits for that.
+"""A command's own network: what the fork server starts for it, and how the command comes into it and waits for it.
 
-The command sends its network namespace as a descriptor: by its path in /proc nobody in a user namespace may open that of a
-process that hides. The program (slirp4netns, pasta) enters the namespace, makes a tap interface there, says on a pipe that all
-is configured, and then only moves data. It ends by SIGKILL, or by PDEATHSIG with the server; slirp4netns besides when the
-server's end of another pipe is closed.
+The namespace is handed on as a descriptor: by its path in /proc nobody in a user namespace may open that of a process that
+hides. The program (slirp4netns, pasta) enters it, makes a tap interface there, says on a pipe that all is configured, and then
+only moves data. It ends by SIGKILL, or by PDEATHSIG with the server; slirp4netns besides when the server's end of another pipe
+is closed.
 
 Part of the fork server's program.
 """
@@ -19,6 +19,7 @@ import sys
 from builder.sandbox import kernel
 
 _READY, _LEAVE, _NAMESPACE = 3, 4, 5
+_PF_EXITING = 0x4  # linux/sched.h
 _SLIRP4NETNS = (
     b"--configure",
     b"--mtu=65520",
@@ -69,82 +70,118 @@ def allow_as_docker() -> None:
                 raise
 
 
-class Wires:
-    """The two pipes between the stack and the others, and the socket for the namespace; made before the command is."""
+class Network:
+    """A network namespace with its stack, which begins before there is a command: its program is ready when the command asks.
 
-    def __init__(self) -> None:
-        self.ready, self._said = os.pipe()
-        self._left, self._leave = os.pipe()
-        self._takes, self._gives = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        self._pid = 0
+    Made by the server. The command `enter`s it, and `wait`s until all is there.
+    """
 
-    def start(self, program: bytes) -> None:
-        """The server's part, once there is a command."""
+    def __init__(self, program: bytes) -> None:
+        """Raises OSError where no process is to be had."""
+        self.program = program
+        self._ready, said = os.pipe()
+        left, self._leave = os.pipe()
+        self._takes, gives = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         server = os.getpid()
-        self._pid = os.fork()
-        if not self._pid:
-            self._become(program, server)
-        os.close(self.ready)
-        os.close(self._said)
-        os.close(self._left)
-        self._takes.close()
-        self._gives.close()
-
-    def _become(self, program: bytes, server: int) -> None:
-        """Never returns."""
         try:
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
-            if os.getppid() != server:
-                return
-            # Where the command ends first, this must, too.
-            self._gives.close()
-            namespace = _received(self._takes)
-            null = os.open("/dev/null", os.O_RDWR)
-            # Out of the way of the places that it is told.
-            far = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in (null, null, null, self._said, self._left, namespace)]
-            for target, fd in enumerate(far):
-                os.dup2(fd, target)
-            kernel.close_all_but((_READY, _LEAVE, _NAMESPACE), by_range=False)
-            if os.geteuid() != 0:
-                # To enter the namespace, which belongs to the builder's user namespace.
-                kernel.hand_on_capabilities()
-            # slirp4netns leaves the host's tree behind by unmounting it, and makes only the root of it its own before: below it
-            # that would take the host's mounts away where they are shared, as systemd has them (mount_namespaces(7)).
-            kernel.unshare(kernel.CLONE_NEWNS)
-            kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_SLAVE)
-            os.execve(program, (program, *_options(program)), {})
+            self._pid = os.fork()
+        except OSError:
+            self.hand_over()
+            os.close(self._leave)
+            raise
+        else:
+            if not self._pid:
+                _become(program, server, gives, said, left)
         finally:
-            os._exit(125)
+            os.close(said)
+            os.close(left)
+            gives.close()
 
-    def offer(self) -> None:
-        """The command's part: it is in its network namespace."""
-        namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, namespace.to_bytes(4, sys.byteorder))
-        self._gives.sendmsg([b"n"], [rights], _socket.MSG_NOSIGNAL)
-        os.close(namespace)
+    def enter(self) -> None:
+        """The command's part. Raises OSError where there is no namespace."""
+        kernel.setns(_received(self._takes), kernel.CLONE_NEWNET)
 
     def wait(self) -> None:
         """The command's part: until its network is there. Raises OSError where it will not be."""
-        os.close(self._said)
-        if not os.read(self.ready, 1):
+        if not os.read(self._ready, 1):
             raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
 
-    def forget(self) -> None:
-        """There is no command."""
-        for fd in (self.ready, self._said, self._left, self._leave):
-            os.close(fd)
+    def hand_over(self) -> None:
+        """The server's part: there is a command, which has what is closed here."""
+        os.close(self._ready)
         self._takes.close()
-        self._gives.close()
+
+    def is_there(self) -> bool:
+        """Whether the stack has not ended yet, nor begun to: the kernel takes some 20 ms to be rid of its interface."""
+        if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:
+            self._pid = 0
+        return self._pid > 0 and not _is_exiting(self._pid)
 
     def end(self) -> int:
-        """The command has ended: so does the stack, whose pid this is; 0 where it had ended before. The kernel takes some 20 ms
-        to be rid of its interface, for which nobody waits."""
+        """Let it end, for which nobody waits: its pid, or 0 where there is nothing to be reaped."""
         os.close(self._leave)
-        gone, _ = os.waitpid(self._pid, os.WNOHANG)
-        if gone:
-            return 0
-        os.kill(self._pid, kernel.SIGKILL)
+        if self._pid:
+            os.kill(self._pid, kernel.SIGKILL)
         return self._pid
+
+
+def _become(program: bytes, server: int, gives: _socket.socket, said: int, left: int) -> None:
+    """Be the program of the stack. Never returns."""
+    try:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
+        if os.getppid() != server:
+            return
+        namespace = _made(gives)
+        null = os.open("/dev/null", os.O_RDWR)
+        # Out of the way of the places that it is told.
+        far = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in (null, null, null, said, left, namespace)]
+        for target, fd in enumerate(far):
+            os.dup2(fd, target)
+        kernel.close_all_but((_READY, _LEAVE, _NAMESPACE), by_range=False)
+        if os.geteuid() != 0:
+            # To enter the namespace, which belongs to the builder's user namespace.
+            kernel.hand_on_capabilities()
+        # slirp4netns leaves the host's tree behind by unmounting it, and makes only the root of it its own before: below it
+        # that would take the host's mounts away where they are shared, as systemd has them (mount_namespaces(7)).
+        kernel.unshare(kernel.CLONE_NEWNS)
+        kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_SLAVE)
+        os.execve(program, (program, *_options(program)), {})
+    finally:
+        os._exit(125)
+
+
+def _made(gives: _socket.socket) -> int:
+    """A new network namespace, which goes to the command, too. A process of its own makes it: who left the host's namespace has
+    no way back from a user namespace."""
+    near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    maker = os.fork()
+    if not maker:
+        try:
+            kernel.unshare(kernel.CLONE_NEWNET)
+            kernel.bring_up(b"lo")
+            allow_as_docker()
+            namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            for channel in (gives, far):
+                rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, namespace.to_bytes(4, sys.byteorder))
+                channel.sendmsg([b"n"], [rights], _socket.MSG_NOSIGNAL)
+        finally:
+            os._exit(0)
+    # Else nobody would see that none comes.
+    far.close()
+    gives.close()
+    os.waitpid(maker, 0)
+    return _received(near)
+
+
+def _is_exiting(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The ninth field, counted behind a name that may have anything in it (proc_pid_stat(5)).
+            flags = int(file.read().rpartition(b")")[2].split()[6])
+    except OSError:
+        # Without /proc it is known when it has ended.
+        return False
+    return bool(flags & _PF_EXITING)
 
 
 def _options(program: bytes) -> tuple[bytes, ...]:
@@ -154,7 +191,7 @@ def _options(program: bytes) -> tuple[bytes, ...]:
 
 
 def _received(channel: _socket.socket) -> int:
-    """Raises OSError when the command has ended before it sent one."""
+    """Raises OSError where none was made."""
     _, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):

@@ -62,6 +62,8 @@ class Root:
         self._asked = [Mount(fields) for fields in job.mounts]
         self._devices: list[tuple[int, bytes]] = []
         self._prepared: list[_Prepared] = []
+        self._covers: list[tuple[bytes, bytes]] = []
+        """What is to lie over what in /proc, read-only."""
         self._root = -1
         self._host = -1
 
@@ -238,23 +240,50 @@ class Root:
             if os.path.isdir(path):
                 self._mount(b"tmpfs", path, ((b"size", b"4k"),), _QUIET | MS_RDONLY)
             elif os.path.exists(path):
-                self._attach(self._mounts.clone(b"/dev/null", self._node_attributes()), path)
+                self._cover(b"/dev/null", path)
         for path in _READONLY:
             if os.path.exists(path):
-                self._attach(self._mounts.clone(path, _QUIET | MS_RDONLY), path)
+                self._cover(path, path)
+
+    def _cover(self, source: bytes, path: bytes) -> None:
+        if path.startswith(b"/proc/"):
+            self._covers.append((source, path))
+        else:
+            self._cover_alone(source, path)
+
+    def _cover_alone(self, source: bytes, path: bytes) -> None:
+        attributes = self._node_attributes() if source == b"/dev/null" else _QUIET | MS_RDONLY
+        self._attach(self._mounts.clone(source, attributes), path)
 
     def seal(self) -> None:
-        """What /proc has beside processes is the same in each /proc of the machine: root may give it another owner or mode, and
-        that lasts until the machine boots anew. A mount for each keeps it. In a user namespace it is nobody's."""
-        if "readonly-proc" in self._job.without or os.stat("/proc/version").st_uid != 0:
+        """Cover what is to be masked or read-only in /proc, and what it has beside processes. That is the same in each /proc of
+        the machine: root may give it another owner or mode, and that lasts until the machine boots anew. A mount for each keeps
+        it. In a user namespace it is nobody's."""
+        if "readonly-proc" not in self._job.without and os.stat("/proc/version").st_uid == 0:
+            self._cover_the_rest()
+        if not self._covers:
             return
+        _, place = target_below(self._root, b"/proc", self._missing)
+        length = len(b"/proc/")
+        try:
+            is_done = self._mounts.cover(
+                place, [(path[length:] if source == path else source, path[length:]) for source, path in self._covers]
+            )
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, b"/proc/" + os.fsencode(error.filename or b"")) from error
+        os.close(place)
+        os.fchdir(self._root)
+        for source, path in () if is_done else self._covers:
+            self._cover_alone(source, path)
+
+    def _cover_the_rest(self) -> None:
         done = {path.split(b"/")[2] for path in (*_MASKED, *_READONLY) if path.startswith(b"/proc/")}
         if "masked-paths" in self._job.without:
             done = {b"sys", b"keys"}
         for entry in os.scandir(b"/proc"):
             # Links (self, net) lead to a process's own.
             if not entry.name.isdigit() and entry.name not in done and not entry.is_symlink():
-                self._attach(self._mounts.clone(entry.path, _QUIET | MS_RDONLY), entry.path)
+                self._cover(entry.path, entry.path)
 
     def _attach(self, tree: int, target: bytes) -> None:
         try:

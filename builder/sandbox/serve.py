@@ -49,7 +49,7 @@ class _Running:
         # The pid of who answers, 0 for nobody yet, and the pipe of his notes.
         self.supervisor = 0
         self.notes = -1
-        self.network: network.Wires | None = None
+        self.network: network.Network | None = None
 
 
 class _Server:
@@ -66,6 +66,8 @@ class _Server:
         self.asked: dict[int, _Running] = {}
         # Stacks that were killed, and are still to be reaped.
         self.ending: list[int] = []
+        # What the next command is going to have.
+        self.spare: network.Network | None = None
 
     def loop(self) -> None:
         """Until the builder is gone; then until nothing runs."""
@@ -105,7 +107,7 @@ class _Server:
         if cgroups:
             # Its root is the group in which it is made: the command's, which it has yet to join.
             flags &= ~kernel.CLONE_NEWCGROUP
-        if job.network != "host":
+        if job.network == "none":
             flags |= kernel.CLONE_NEWNET
         missing = self.missing
         if job.capabilities & ~self.permitted and "capabilities" not in job.without:
@@ -123,9 +125,12 @@ class _Server:
             missing += chroot.beyond(self.permitted)
         hears = asks = -1
         errors, child_errors = os.pipe()
-        wires = network.Wires() if job.network == "stack" else None
-        stage = "supervisor"
+        stack = None
+        stage = "network"
         try:
+            if job.network == "stack":
+                stack = self.take_network(job.stack)
+            stage = "supervisor"
             if job.emulate:
                 hears, asks = self.questions(job)
             stage = "clone"
@@ -135,18 +140,19 @@ class _Server:
             for fd in (errors, child_errors, channel, hears, asks):
                 if fd >= 0:
                     os.close(fd)
-            if wires is not None:
-                wires.forget()
+            if stack is not None:
+                stack.hand_over()
+                self.end(stack)
             return
         if pid == 0:
             if job.chroot:
                 chroot.keep(job, streams, child_errors, self.own_pidfd, missing, cgroups)
-            enter(job, streams, child_errors, self.own_pidfd, missing, asks, cgroups, wires)
+            enter(job, streams, child_errors, self.own_pidfd, missing, asks, cgroups, stack)
         os.close(child_errors)
         running = _Running(job, pid, pidfd, channel, errors, missing, hears)
-        if wires is not None:
-            wires.start(job.stack)
-            running.network = wires
+        if stack is not None:
+            stack.hand_over()
+            running.network = stack
         if asks >= 0:
             os.close(asks)
             self.listen(running, hears)
@@ -154,6 +160,33 @@ class _Server:
         self.poll.register(pidfd, select.POLLIN)
         self.poll.register(channel, select.POLLIN)
         _send_descriptor(channel, wire.STARTED, pidfd)
+
+    def take_network(self, program: bytes) -> network.Network:
+        """The spare one, where it is of this program and nobody ended it; else a new one."""
+        spare, self.spare = self.spare, None
+        if spare is not None:
+            if spare.program == program and spare.is_there():
+                return spare
+            spare.hand_over()
+            self.end(spare)
+        return network.Network(program)
+
+    def end(self, stack: network.Network) -> bool:
+        """False where it had ended before."""
+        was_there = stack.is_there()
+        pid = stack.end()
+        if pid:
+            self.ending.append(pid)
+        return was_there
+
+    def make_ready(self, job: wire.Job) -> None:
+        """For the next command, while the builder looks at what this one gave."""
+        if job.followed and job.network == "stack" and self.spare is None:
+            try:
+                self.spare = network.Network(job.stack)
+            except OSError:
+                # The command itself meets the same, and says so.
+                return
 
     def questions(self, job: wire.Job) -> tuple[int, int]:
         """Our end and the command's of the socket on which it sends the listener for its questions."""
@@ -216,12 +249,8 @@ class _Server:
             self.stop_hearing(running)
             os.close(fd)
         notes = _end_supervisor(running.supervisor, running.notes)
-        if running.network is not None:
-            stack = running.network.end()
-            if stack:
-                self.ending.append(stack)
-            elif not failed_at:
-                notes += (wire.NETWORK_ENDED,)
+        if running.network is not None and not self.end(running.network) and not failed_at:
+            notes += (wire.NETWORK_ENDED,)
         if running.job.chroot and len(self.ended) == 1:
             # Commands take turns there: who is left now is what a keeper kept that was killed.
             chroot.end_all()
@@ -233,12 +262,17 @@ class _Server:
             del self.told[running.channel]
         for fd in (running.pidfd, running.channel, running.errors):
             os.close(fd)
+        if not failed_at and not status:
+            self.make_ready(running.job)
 
     def kill_all(self) -> None:
         for running in self.ended.values():
             self.kill(running)
         for running in list(self.ended.values()):
+            running.job.followed = False
             self.finish(running)
+        if self.spare is not None:
+            self.end(self.spare)
         for pid in self.ending:
             os.waitpid(pid, 0)
 

@@ -123,6 +123,8 @@ class SandboxSpec(NamedTuple):
     """`stack` is a network of its own, with a user-mode stack behind it."""
     stack: str = ""
     """The program of that, by its path (`stack.find`)."""
+    followed: bool = False
+    """Another command is going to come after this one: what it needs is made ready meanwhile."""
     mounts: tuple[Mount, ...] = ()
     shm_size: int = 64 * 1024 * 1024
     capabilities: tuple[str, ...] = DOCKER_CAPABILITIES

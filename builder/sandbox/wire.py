@@ -41,6 +41,8 @@ class Job:
     network: str
     stack: bytes
     """The program that is started for the network `stack`."""
+    followed: bool
+    """Another command comes after this one."""
     mounts: tuple[dict[str, object], ...]
     """The fields of a `Mount` each."""
     shm_size: int

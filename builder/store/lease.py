@@ -33,6 +33,8 @@ class Lease:
         self._lock = allocate_lock()
         self._folder: tuple[str, int] | None = None
         self._names = 0
+        self._left: list[str] = []
+        """What nobody needs any more."""
 
     def new_path(self) -> str:
         """A path inside the lease where nothing is yet."""
@@ -72,8 +74,20 @@ class Lease:
         """Whether this process has made anything that may have gone into the store."""
         return self._names > 0
 
-    def scratch(self) -> Scratch:
-        return Scratch(self, self._faults)
+    def scratch(self, *, stays: bool = False) -> Scratch:
+        return Scratch(self, self._faults, stays)
+
+    def leave(self, path: str) -> None:
+        """Nobody needs it any more."""
+        with self._lock:
+            self._left.append(path)
+
+    def tidy(self) -> None:
+        """Remove what was left."""
+        with self._lock:
+            left, self._left = self._left, []
+        for path in left:
+            remove_tree(path)
 
     def close(self) -> None:
         """Remove the folder with all that is still in it."""
@@ -87,11 +101,13 @@ class Lease:
 
 
 class Scratch:
-    """``with lease.scratch() as folder``: an empty folder of mode 0700, removed with all that is in it at the end."""
+    """``with lease.scratch() as folder``: an empty folder of mode 0700, removed with all that is in it at the end; one that
+    `stays` is left for `tidy`."""
 
-    def __init__(self, lease: Lease, faults: Faults) -> None:
+    def __init__(self, lease: Lease, faults: Faults, stays: bool) -> None:
         self._lease = lease
         self._faults = faults
+        self._stays = stays
         self._path = ""
 
     def __enter__(self) -> str:
@@ -102,7 +118,10 @@ class Scratch:
         return path
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        remove_tree(self._path)
+        if self._stays:
+            self._lease.leave(self._path)
+        else:
+            remove_tree(self._path)
 
 
 def _take(tmp: str) -> tuple[str, int]:
