@@ -162,12 +162,16 @@ class Executor:
         # Imported here, and not beside the parser's imports: two threads that import `collections.abc` first get in each
         # other's way (seen in Python 3.13), and there is nothing to gain.
         runner = self.runner()
-        start_new_thread(self._warm, (runner,))
+        try:
+            start_new_thread(self._warm, (runner,))
+        except RuntimeError:
+            # No thread is to be had. The command itself meets the same, and says so.
+            return
 
     def _warm(self, runner: Runner) -> None:
         try:
             runner.warm()
-        except (BuildError, OSError):
+        except (BuildError, OSError, RuntimeError):
             # The first command that needs it meets the same, and says so.
             return
 

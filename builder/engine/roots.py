@@ -121,6 +121,8 @@ class Roots:
         self._folders: dict[Layer, str] = {}
         self._contents: dict[str, bytes] = {}
         self._stubs: Stubs | None = None
+        # Held while one is made, for which nobody waits who unpacks a layer.
+        self._stubbing = allocate_lock()
 
     # Looking
 
@@ -333,7 +335,7 @@ class Roots:
 
     def stub(self, stub: Stub) -> str:
         """The folder of a stub layer, for as long as the store is open."""
-        with self._making:
+        with self._stubbing:
             if self._stubs is None:
                 from builder.engine.stubs import Stubs
 

@@ -122,8 +122,8 @@ class Runner:
     ) -> Root:
         """RUN: `root` with what the command changed. `sources` are those of its mounts. Raises StepError with its code and last
         lines when it fails; what it had written by then is kept under the step's key."""
-        # A chroot's is a copy of all files: the next one needs its room.
-        with self._store.scratch(stays=self._isolation.rung != "chroot") as scratch:
+        # A chroot's is a copy of all files, and mounts may have left as much: the next one needs the room.
+        with self._store.scratch(stays=self._isolation.rung != "chroot" and not step.mounts) as scratch:
             other = _followed if use.as_folder else None
             committed, upper = self._executed(step, number, root, sources, scratch, key, other)
             return self._roots.adopt(root, committed.items, upper, use, implied_parents=committed.implied_parents)

@@ -85,10 +85,12 @@ class StackTree:
     def source(self, entry: Entry) -> Source:
         return self._locate(entry, self._tree.layer_of(entry.path))
 
-    def sources(self, entries: list[Entry]) -> Callable[[int], Source]:
+    def layers(self, entries: list[Entry]) -> list[int]:
+        return [self._tree.layer_of(entry.path) for entry in entries]
+
+    def sources(self, entries: list[Entry], layers: list[int]) -> Callable[[int], Source]:
         """What gives the content of each, by its place in the list, also when the tree has become another one."""
         locate = self._locate
-        layers = [self._tree.layer_of(entry.path) for entry in entries]
         return lambda place: locate(entries[place], layers[place])
 
     def digest(self, entry: Entry) -> str:
@@ -148,8 +150,8 @@ def is_much(files: int, size: int) -> bool:
 
 
 class TreeItems:
-    """A collection of a folder of a merged file system and all below, as `FolderItems` is one of a folder of the host:
-    each item is made when it is asked for. None of them is a hard link."""
+    """A collection of a folder of a merged file system, or of what a tar or a commit holds, and all below, as `FolderItems` is
+    one of a folder of the host: each item is made when it is asked for. None of them is a hard link."""
 
     has_links = False
 
@@ -162,9 +164,12 @@ class TreeItems:
         self.longest = max(len(entry.path) for entry in entries) - self._start
         """Bytes of a relative path, at most."""
         whole = tree.tree if isinstance(tree, Stoppable) else tree
+        self._layers: list[int] = []
+        """Of each entry, where the tree is a stack of them."""
         if isinstance(whole, StackTree):
             # The merged tree goes on to be another one.
-            self._source = whole.sources(entries)
+            self._layers = whole.layers(entries)
+            self._source = whole.sources(entries, self._layers)
         else:
             self._source = lambda place: tree.source(entries[place])
 
@@ -183,6 +188,15 @@ class TreeItems:
         other.__dict__.update(self.__dict__)
         other._change = change
         return other
+
+    def locate(self) -> None:
+        """Find the files of each layer. To be called before another tree is asked for that must stay as it is: a tar among the
+        layers is looked through with the trees of those below it, of which the other one may be made."""
+        seen: set[int] = set()
+        for place, layer in enumerate(self._layers):
+            if layer not in seen and self._entries[place].kind == "file":
+                seen.add(layer)
+                self._source(place)
 
     def _each(self) -> Iterator[Item]:
         start = self._start

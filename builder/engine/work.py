@@ -11,6 +11,7 @@ from functools import partial
 
 from builder.engine import accounts
 from builder.engine.placement import Dress, Owner, make_folders, place, place_alone
+from builder.engine.sources import TreeItems
 from builder.errors import BuildError
 from builder.events import BuildWarning
 
@@ -58,6 +59,9 @@ class Worker:
             from builder.engine.unpacking import unpacker  # for those who ADD
 
             unpack = unpacker(scratch, lambda message: self._warn(message, step), self._stop)
+        for one in picked:
+            if isinstance(one.items, TreeItems):
+                one.items.locate()
         below = self._roots.tree(root)
         with _at(step.dest_span):
             # A symbolic mode was applied to what was picked.

@@ -76,7 +76,7 @@ def _steps(
         ("overlay", root.mount_overlay),
         ("prepare", root.prepare),
         # Before /sys is mounted, which shows it.
-        ("network", lambda: stack.enter() if stack is not None else None),
+        ("clone", lambda: stack.enter() if stack is not None else None),
         ("root", lambda: privileges.become_root(server, job)),
         ("pivot_root", root.change),
         ("mount", root.mount_kernel_filesystems),

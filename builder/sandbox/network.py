@@ -77,28 +77,28 @@ class Network:
     """
 
     def __init__(self, program: bytes) -> None:
-        """Raises OSError where no process is to be had."""
+        """Raises OSError where no process, or no descriptor, is to be had."""
         self.program = program
-        self._ready, said = os.pipe()
-        left, self._leave = os.pipe()
-        self._takes, gives = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        server = os.getpid()
+        fds: list[int] = []
         try:
+            fds += os.pipe()
+            fds += os.pipe()
+            self._takes, gives = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            server = os.getpid()
             self._pid = os.fork()
         except OSError:
-            self.hand_over()
-            os.close(self._leave)
+            for fd in fds:
+                os.close(fd)
             raise
-        else:
-            if not self._pid:
-                _become(program, server, gives, said, left)
-        finally:
-            os.close(said)
-            os.close(left)
-            gives.close()
+        self._ready, said, left, self._leave = fds
+        if not self._pid:
+            _become(program, server, gives, said, left)
+        os.close(said)
+        os.close(left)
+        gives.close()
 
     def enter(self) -> None:
-        """The command's part. Raises OSError where there is no namespace."""
+        """The command's part. Raises OSError where there is no namespace, which is no fault of the stack's."""
         kernel.setns(_received(self._takes), kernel.CLONE_NEWNET)
 
     def wait(self) -> None:
@@ -164,6 +164,8 @@ def _made(gives: _socket.socket) -> int:
             for channel in (gives, far):
                 rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, namespace.to_bytes(4, sys.byteorder))
                 channel.sendmsg([b"n"], [rights], _socket.MSG_NOSIGNAL)
+        except OSError as error:
+            gives.sendmsg([b"%d" % (error.errno or errno.EIO)], [], _socket.MSG_NOSIGNAL)
         finally:
             os._exit(0)
     # Else nobody would see that none comes.
@@ -191,9 +193,10 @@ def _options(program: bytes) -> tuple[bytes, ...]:
 
 
 def _received(channel: _socket.socket) -> int:
-    """Raises OSError where none was made."""
-    _, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    """Raises OSError where none was made, with the errno of that."""
+    said, ancillary, _, _ = channel.recvmsg(16, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
             return int.from_bytes(data[:4], sys.byteorder)
-    raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
+    number = int(said) if said.isdigit() else errno.ENETDOWN
+    raise OSError(number, os.strerror(number))

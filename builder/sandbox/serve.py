@@ -123,13 +123,14 @@ class _Server:
             chroot.adopt()
             flags = 0
             missing += chroot.beyond(self.permitted)
-        hears = asks = -1
-        errors, child_errors = os.pipe()
+        hears = asks = errors = child_errors = -1
         stack = None
-        stage = "network"
+        stage = "clone"
         try:
             if job.network == "stack":
+                # Before the pipe, which ends when its last writer ends.
                 stack = self.take_network(job.stack)
+            errors, child_errors = os.pipe()
             stage = "supervisor"
             if job.emulate:
                 hears, asks = self.questions(job)

@@ -97,7 +97,7 @@ class Store:
         return self._lease.scratch(stays=stays)
 
     def tidy(self) -> None:
-        """Remove scratch folders that nobody needs any more: each folder takes a quarter of a millisecond."""
+        """Remove scratch folders that nobody needs any more: each folder in one takes a quarter of a millisecond."""
         self._lease.tidy()
 
     def temporary_path(self) -> str:

@@ -464,3 +464,32 @@ def test_a_compressed_form_that_is_damaged(pybuild: Pybuild, busybox_base: Path,
     assert done.returncode == 7 and f"blob {packed} is corrupt" in done.stderr, done.stderr
     done = pybuild("doctor", "--store")
     assert done.returncode == 7 and "has lost its files" in done.stdout + done.stderr
+
+
+def test_files_of_an_image_on_the_same_base_leave_the_base_as_it_is(
+    pybuild: Pybuild, busybox_base: Path, tmp_path: Path
+) -> None:
+    """Layers of which the store has tars alone are looked through when a file of them is asked for: with the trees of those
+    below, one of which is the file system that the files go to."""
+    home = Pybuild(tmp_path / "other", tmp_path)
+    context = tmp_path / "context"
+    (context / "more/usr/src").mkdir(parents=True)
+    (context / "more/usr/src/file").write_text("of the source\n")
+    (context / "more/usr/alone").write_text("")
+    (context / "last").write_text("the last layer's\n")
+    (context / "more/usr").chmod(0o700)
+    given = ("--build-context", f"base={busybox_base}", "-f", "-", context)
+    for name, dockerfile in (
+        ("below", "FROM base\nCOPY more/usr/src /usr/old\n"),
+        ("above", "FROM below\nCOPY more /\nCOPY last /usr/src/\n"),
+    ):
+        assert home("-t", name, *given, stdin=dockerfile.encode()).returncode == 0
+        assert home("save", "-o", tmp_path / name, name).returncode == 0
+        assert pybuild("load", "-i", tmp_path / name).returncode == 0
+    copy = "FROM below\nCOPY --from=above /usr/src /usr/new\n"
+    look = f"{copy}RUN stat -c '%a %n' /usr /usr/new/last; ls /usr/new; cat /usr/new/last\n"
+    assert pybuild("-f", "-", context, stdin=copy.encode()).returncode == 0
+    done = pybuild("--progress=json", "-f", "-", context, stdin=look.encode())
+    assert done.returncode == 0, done.stderr
+    logs = [event["text"] for event in map(json.loads, done.stderr.splitlines()) if event["type"] == "step.log"]
+    assert "".join(logs) == "755 /usr\n644 /usr/new/last\nfile\nlast\nthe last layer's\n"
