@@ -16,22 +16,27 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from builder.cancellation import NEVER
 from builder.context.directory import DirectoryContext
 from builder.context.ignoring import NothingIgnored
 from builder.dockerfile.ignore import Matcher
 from builder.engine import selection
-from builder.engine.placement import Dress, Owner, make_folders, place, place_alone
+from builder.engine.placement import Alone, Dress, Owner, make_folders, place, place_alone
+from builder.engine.roots import Root, Roots
 from builder.engine.selection import Picked, select
 from builder.engine.sources import StackTree, below
+from builder.engine.work import Worker
 from builder.errors import BuildError, Span
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.index import Tree
 from builder.layers.scan import scan
 from builder.layers.tarreader import read_tar
 from builder.layers.tarwriter import write_layer
-from builder.plan.steps import CopySource
+from builder.plan.steps import CopySource, CopyStep, StageOrigin
+from builder.store.store import Store
 from tests.engine.engine_chroot import Planted, inside, plant
 
+SPAN = Span(1, 1, 1, 2)
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 TARGETS = st.sampled_from([b"a", b"/b", b"../c", b"/a/../b/c", b"nowhere/x", b"../../../d", b".", b"/", b"c"])
@@ -416,3 +421,36 @@ def test_what_was_taken_of_a_stage_stays_when_its_tree_grows() -> None:
     tree.apply([Entry(b"src/one", "file", 0o600), Entry(b"src/two", "file", 0o600)], 1)
     assert tuple(picked.items) == before
     assert [(item.entry.path, item.source) for item in before] == [(b"", None), (b"one", BytesSource(b"src/one of 0"))]
+
+
+def test_files_of_tars_are_found_before_the_tree_below_is_asked_for(tmp_path: Path) -> None:
+    """To look through a layer's tar takes the tree of those below it, and that may be made of the one that files go to."""
+    file = Entry(b"usr/src/file", "file", 0o644, size=3, mtime=1)
+    layers: list[list[Item]] = [
+        [Item(Entry(b"usr", "dir", 0o755))],
+        [Item(Entry(b"usr", "dir", 0o700)), Item(Entry(b"usr/alone", "symlink", 0o777, link=b"x"))],
+        [Item(Entry(b"usr/src", "dir", 0o755)), Item(file, BytesSource(b"abc"))],
+    ]
+    with Store(str(tmp_path / "store")) as store:
+        roots = Roots(store, unpacks=False)
+        root = Root()
+        stacks = []
+        for number, items in enumerate(layers):
+            with store.blob_writer() as blob:
+                written = write_layer(items, blob.write)
+                blob.commit(written.diff_id)
+            root = roots.add_foreign(root, written.diff_id, store.blob_path(written.diff_id), name=str(number), packed=True)
+            stacks.append(root)
+        lower, upper = stacks[0], stacks[2]
+        # As in a build that was begun anew: nothing was looked through yet.
+        roots = Roots(store, unpacks=False)
+        stack = StackTree(roots.tree(upper), lambda entry, layer: roots.locate(upper, entry, layer))
+        picked = selection.folder(b"usr/src", stack)
+        step = CopyStep(
+            1, "COPY", SPAN, 0, "COPY", StageOrigin(0), (CopySource("usr/src", SPAN),), "/usr/new", SPAN, "", SPAN, None, False
+        )
+        placed = Worker(store, roots, lambda event: None, NEVER).place(step, (picked,), lower, str(tmp_path))
+        assert isinstance(placed, Alone)
+        tree = roots.tree(lower)
+        assert [item.entry.path for item in placed] == [b"usr/new", b"usr/new/file"]
+        assert [(entry.path, entry.mode) for entry in tree.walk(b"")] == [(b"", 0o755), (b"usr", 0o755)]

@@ -325,3 +325,16 @@ def test_a_stack_that_ends_too_early(pybuild: Pybuild, base: Path, context: Path
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert [event["status"] for event in events if event["type"] == "step.finished" and event["line"] == 2] == ["done"]
     assert not [event for event in events if event["type"] == "warning"]
+
+
+def test_a_machine_that_makes_no_network_namespace_gives_nobody_its_own(pybuild: Pybuild, base: Path, context: Path) -> None:
+    """It is no fault of the stack's, whose absence would be made up for by the host's network."""
+    (context / "Dockerfile").write_text("FROM base\nRUN true\n")
+    # The limit is a user namespace's, and counts for all that are made below.
+    script = 'echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"'
+    limited = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script, "sh")
+    command = [*limited, *pybuild.command, "--progress=plain", "--build-context", f"base={base}", str(context)]
+    done = subprocess.run(command, env=pybuild.environment(), capture_output=True, text=True)
+    assert done.returncode == 6, done.stderr
+    assert "Dockerfile:2:1: error: the sandbox could not be made: clone: No space left on device" in done.stderr
+    assert "warning" not in done.stderr
