@@ -163,7 +163,8 @@ def content_digest(
             for some in rows:
                 whole.update(b"".join(some))
             continue
-        for entry, _ in picked.items:
+        items = picked.items
+        for entry in items.entries() if isinstance(items, TreeItems) else (item.entry for item in items):
             whole.update(described(entry, owners=owners, modes=modes, is_way=entry.path in picked.ways))
     return whole.hexdigest()
 

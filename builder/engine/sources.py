@@ -198,16 +198,26 @@ class TreeItems:
                 seen.add(layer)
                 self._source(place)
 
+    def entries(self) -> Iterator[Entry]:
+        """Those of the items. Nobody looks for the content of files: a layer that is but a tar would be looked through."""
+        if self._change is None:
+            return self._moved()
+        change = self._change
+        return (change(Item(entry)).entry for entry in self._moved())
+
     def _each(self) -> Iterator[Item]:
-        start = self._start
-        for place, entry in enumerate(self._entries):
+        source = self._source
+        for place, entry in enumerate(self._moved()):
+            yield new(Item, (entry, source(place) if entry.kind == "file" else None))
+
+    def _moved(self) -> Iterator[Entry]:
+        start, known = self._start, self._digest
+        for entry in self._entries:
             path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime = entry
-            is_file = kind == "file"
-            if is_file:
-                digest = self._digest(entry)
+            if kind == "file":
+                digest = known(entry)
             # `_replace` would cost twice as much, and there may be many.
-            moved = new(Entry, (path[start:], kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime))
-            yield new(Item, (moved, self._source(place) if is_file else None))
+            yield new(Entry, (path[start:], kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime))
 
 
 def folder_items(path: bytes, tree: SourceTree) -> FolderItems | TreeItems | None:

@@ -32,6 +32,7 @@ from builder.layers.index import Tree
 from builder.layers.scan import scan
 from builder.layers.tarreader import read_tar
 from builder.layers.tarwriter import write_layer
+from builder.plan.modes import mode as parse_mode
 from builder.plan.steps import CopySource, CopyStep, StageOrigin
 from builder.store.store import Store
 from tests.engine.engine_chroot import Planted, inside, plant
@@ -421,6 +422,19 @@ def test_what_was_taken_of_a_stage_stays_when_its_tree_grows() -> None:
     tree.apply([Entry(b"src/one", "file", 0o600), Entry(b"src/two", "file", 0o600)], 1)
     assert tuple(picked.items) == before
     assert [(item.entry.path, item.source) for item in before] == [(b"", None), (b"one", BytesSource(b"src/one of 0"))]
+
+
+def test_the_digest_of_a_stages_files_is_made_without_looking_for_them() -> None:
+    tree = tree_of(Entry(b"src", "dir", 0o755), Entry(b"src/one", "file", 0o640, 1, 2, 3, "0" * 64, mtime=4))
+    picked = selection.folder(b"src", StackTree(tree, lambda entry, layer: pytest.fail("looked for")))
+    same = Picked(b"src", (Item(Entry(b"", "dir", 0o755)), Item(Entry(b"one", "file", 0o640, 1, 2, 3, "0" * 64))))
+    for mode in (None, parse_mode("g+w")):
+        assert not isinstance(mode, int)
+        digests = set()
+        for one in (picked, same):
+            taken = (one,) if mode is None else selection.with_modes((one,), mode)
+            digests.add(selection.content_digest(taken, owners=True, modes=True))
+        assert len(digests) == 1
 
 
 def test_files_of_tars_are_found_before_the_tree_below_is_asked_for(tmp_path: Path) -> None:
