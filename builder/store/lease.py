@@ -106,7 +106,7 @@ class Lease:
 
 class Scratch:
     """``with lease.scratch() as folder``: an empty folder of mode 0700, removed with all that is in it at the end; one that
-    `stays` is left for `tidy`."""
+    `stays` is left for `tidy` where nothing went wrong."""
 
     def __init__(self, lease: Lease, faults: Faults, stays: bool) -> None:
         self._lease = lease
@@ -122,7 +122,8 @@ class Scratch:
         return path
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._stays:
+        # What failed may have left much, and have failed for want of room.
+        if self._stays and kind is None:
             self._lease.leave(self._path)
         else:
             remove_tree(self._path)
