@@ -233,7 +233,8 @@ class Root:
         return place_below(self._root, mount.target, folder=mount.folder)
 
     def mask(self) -> None:
-        """Docker's masked and read-only paths. A masked file reads as empty, a masked folder too; none is needed."""
+        """Docker's masked and read-only paths: those of /proc are covered by `seal`, but for folders that are masked. A masked
+        file reads as empty, a masked folder too; none is needed."""
         if "masked-paths" in self._job.without:
             return
         for path in _MASKED:
