@@ -11,9 +11,8 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-import sys
 
-from builder.sandbox import kernel, privileges, terminal, wire
+from builder.sandbox import kernel, privileges, rights, terminal, wire
 from builder.sandbox.rootfs import Root
 
 TYPE_CHECKING = False
@@ -190,8 +189,7 @@ def _ask(job: Job, supervisor: int) -> None:
         return
     listener = kernel.load_notifying_seccomp(job.notify)
     channel = _socket.socket(fileno=supervisor)
-    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))
-    channel.sendmsg([b"l"], [rights], _socket.MSG_NOSIGNAL)
+    rights.send(channel, b"l", listener)
     channel.close()
     os.close(listener)
 

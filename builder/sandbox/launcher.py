@@ -10,16 +10,15 @@ import _socket  # `socket` costs 3 ms at start, and `threading` 1
 import _thread
 import os
 import select
-import sys
 
 from builder.errors import Interrupted, SandboxError
-from builder.sandbox import capabilities, wire
+from builder.sandbox import capabilities, rights, wire
 from builder.sandbox.spawn import memory_file, spawn_server
 from builder.sandbox.spec import BindMount, FileMount, Outcome, OverlayMount, ScriptMount, TmpfsMount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import TracebackType
 
     from builder.sandbox.cgroups import Groups
@@ -225,7 +224,7 @@ class _Run:
             with open(job, "wb", closefd=False) as file:
                 file.write(wire.pack_job(fields))
             self._over = False
-            _send(server, wire.RUN, (job, self._far_channel.fileno(), *given))
+            rights.send(server, wire.RUN, job, self._far_channel.fileno(), *given)
         except ConnectionError:
             self._over = True
         finally:
@@ -268,12 +267,12 @@ class _Run:
 
     def _listen(self) -> None:
         try:
-            data, fd = _receive(self._channel)
+            data, fds = rights.receive(self._channel, 1 << 16)
         except ConnectionResetError:
             # The server closed its end without reading what we said; its own last word is still to come.
             return
-        if fd >= 0:
-            self._pidfd = fd
+        if fds:
+            self._pidfd = fds[0]
             if self._begun is not None:
                 self._begun(self._pidfd)
         if data == wire.STARTED:
@@ -348,20 +347,6 @@ class _Gate:
         """For one thread at a time."""
         with self._shut:
             pass
-
-
-def _send(to: _socket.socket, data: bytes, fds: Iterable[int]) -> None:
-    rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
-    to.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)], _socket.MSG_NOSIGNAL)
-
-
-def _receive(channel: _socket.socket) -> tuple[bytes, int]:
-    """What came, and the descriptor that came with it; -1 for none."""
-    data, ancillary, _, _ = channel.recvmsg(1 << 16, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-    for level, kind, rights in ancillary:
-        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS) and len(rights) >= 4:
-            return data, int.from_bytes(rights[:4], sys.byteorder)
-    return data, -1
 
 
 def _kill_by_pidfd(pidfd: int, number: int) -> None:

@@ -14,9 +14,8 @@ import _socket
 import errno
 import fcntl
 import os
-import sys
 
-from builder.sandbox import kernel
+from builder.sandbox import kernel, rights
 
 _READY, _LEAVE, _NAMESPACE = 3, 4, 5
 _PF_EXITING = 0x4  # linux/sched.h
@@ -162,8 +161,7 @@ def _made(gives: _socket.socket) -> int:
             allow_as_docker()
             namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             for channel in (gives, far):
-                rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, namespace.to_bytes(4, sys.byteorder))
-                channel.sendmsg([b"n"], [rights], _socket.MSG_NOSIGNAL)
+                rights.send(channel, b"n", namespace)
         except OSError as error:
             gives.sendmsg([b"%d" % (error.errno or errno.EIO)], [], _socket.MSG_NOSIGNAL)
         finally:
@@ -194,9 +192,8 @@ def _options(program: bytes) -> tuple[bytes, ...]:
 
 def _received(channel: _socket.socket) -> int:
     """Raises OSError where none was made, with the errno of that."""
-    said, ancillary, _, _ = channel.recvmsg(16, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-    for level, kind, data in ancillary:
-        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-            return int.from_bytes(data[:4], sys.byteorder)
+    said, fds = rights.receive(channel, 16)
+    if fds:
+        return fds[0]
     number = int(said) if said.isdigit() else errno.ENETDOWN
     raise OSError(number, os.strerror(number))

@@ -15,7 +15,7 @@ import os
 import select
 import sys
 
-from builder.sandbox import allids, chroot, features, kernel, network, privileges, wire
+from builder.sandbox import allids, chroot, features, kernel, network, privileges, rights, wire
 from builder.sandbox.enter import enter
 from builder.sandbox.singleuid import enter_single_uid, single_uid
 
@@ -27,7 +27,6 @@ _NAMESPACES = (
     ("cgroup-namespace", kernel.CLONE_NEWCGROUP),
 )
 _DESCRIPTORS = 16
-_SPACE = _socket.CMSG_SPACE(_DESCRIPTORS * 4)
 
 
 class _Running:
@@ -87,10 +86,9 @@ class _Server:
                 return
 
     def take_request(self) -> bool:
-        data, ancillary, _, _ = self.socket.recvmsg(1, _SPACE, _socket.MSG_CMSG_CLOEXEC)
+        data, fds = rights.receive(self.socket, 1, _DESCRIPTORS)
         if not data:
             return False
-        fds = _descriptors(ancillary)
         job_file, channel, given = fds[0], fds[1], fds[2:]
         try:
             job = wire.unpack_job(os.pread(job_file, os.fstat(job_file).st_size, 0))
@@ -282,10 +280,10 @@ def _receive_descriptor(connection: int) -> int:
     """-1 when the command failed before it had one."""
     channel = _socket.socket(fileno=connection)
     try:
-        _, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+        _, fds = rights.receive(channel, 1)
     finally:
         channel.detach()
-    return next(iter(_descriptors(ancillary)), -1)
+    return fds[0] if fds else -1
 
 
 def _end_supervisor(pid: int, notes: int) -> tuple[str, ...]:
@@ -305,14 +303,6 @@ def _end_supervisor(pid: int, notes: int) -> tuple[str, ...]:
     return (*heard, "internal:it was killed") if os.WIFSIGNALED(status) else heard
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    found: list[int] = []
-    for level, kind, data in ancillary:
-        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-            found += memoryview(data[: len(data) // 4 * 4]).cast("i")
-    return found
-
-
 def _send(channel: int, data: bytes) -> None:
     """A builder that no longer listens is none of the server's trouble."""
     connection = _socket.socket(fileno=channel)
@@ -327,8 +317,7 @@ def _send(channel: int, data: bytes) -> None:
 def _send_descriptor(channel: int, data: bytes, fd: int) -> None:
     connection = _socket.socket(fileno=channel)
     try:
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
-        connection.sendmsg([data], [rights], _socket.MSG_NOSIGNAL)
+        rights.send(connection, data, fd)
     except ConnectionError:
         return
     finally:

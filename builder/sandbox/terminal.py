@@ -11,9 +11,8 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # built into every Python
 import _socket
 import os
-import sys
 
-from builder.sandbox import kernel
+from builder.sandbox import kernel, rights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +34,7 @@ def open_terminal(job: Job, connection: int) -> int:
         os.fchown(terminal, job.uid, -1)
     channel = _socket.socket(fileno=connection)
     try:
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, sys.byteorder))
-        channel.sendmsg([b"t"], [rights], _socket.MSG_NOSIGNAL)
+        rights.send(channel, b"t", master)
     finally:
         channel.detach()
         os.close(master)
