@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from builder.cli.environment import Environment
     from builder.cli.flags import Parsed
 
-_VERSION = "pybuild-rungs-6"
+_VERSION = "pybuild-rungs-7"
 _MAKERS = ("build", "run", "shell", "import", "pull", "load", "verify")
 """They make a store where there is none, and fill it."""
 _STORELESS = ("check", "login", "logout", "help", "version")

@@ -10,9 +10,8 @@ where nobody limits them (`cgroups`). Root in the sandbox is root of the host wh
 seccomp and nodev; in a user namespace it is a subordinate id. The paths of a `SandboxSpec` on the host's side are trusted.
 
 `spec` is the language, `launcher` what the builder calls, `probe` says what is wrong with a machine. `main` is the fork
-server's program: `serve`, `enter`, `rootfs`, `mounts`, `overlay`, `privileges`, `terminal`, `features`, `kernel` and
-`wire` need nothing
-but `os`, `ctypes` and a few modules of the interpreter itself.
+server's program: `serve`, `child`, `enter`, `surroundings`, `rootfs`, `mounts`, `overlay`, `network`, `privileges`, `terminal`,
+`features`, `kernel` and `wire` need nothing but `os`, `ctypes` and a few modules of the interpreter itself.
 
 Without root the builder itself goes into a user namespace first (`namespace`, with the ids of `subids`), and all else is the
 same. `ladder` finds out by trying which of the `rungs` work here, and `troubles` says what to change.

@@ -1,4 +1,5 @@
-"""What the child does between its birth in new namespaces and the exec of the command: one list of steps.
+"""What the child does between its birth in new namespaces and the exec of the command: two lists of steps, before it knows
+what the command is and after.
 
 The order is the kernel's: no_new_privs stays off, so that setuid programs work, and without it Landlock and seccomp need
 CAP_SYS_ADMIN; so both come before the capabilities go. PDEATHSIG comes after the credentials.
@@ -14,85 +15,88 @@ import os
 
 from builder.sandbox import kernel, privileges, rights, terminal, wire
 from builder.sandbox.rootfs import Root
+from builder.sandbox.surroundings import Surroundings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.sandbox.network import Network
-    from builder.sandbox.wire import Job
+    from builder.sandbox.child import Child, Request
+    from builder.sandbox.wire import Job, Shape
 
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def enter(
-    job: Job,
-    streams: tuple[int, int, int],
-    errors: int,
-    server: int,
-    missing: tuple[str, ...],
-    supervisor: int,
-    cgroups: tuple[int, ...],
-    stack: Network | None,
-) -> None:
-    """Never returns: it becomes the command, or says on the descriptor `errors` what failed, and ends.
+def enter(own: Child, server: int, missing: tuple[str, ...]) -> None:
+    """Never returns: it becomes the command that comes on the child's channel, or says on its error channel what failed, and
+    ends. `server` is the pidfd of the fork server.
 
-    `streams` are the command's; -1 as the first is /dev/null. `server` is the pidfd of the fork server. `supervisor` is the
-    socket over which the supervisor gets what it answers on; -1 for no supervisor. `cgroups` are the files of those to join.
-    `stack` is the network that it is to have, if it has one of its own.
+    What can be done before there is a command is done at once.
     """
     stage = ""
     try:
-        for name, step in _steps(job, streams, errors, server, missing, supervisor, cgroups, stack):
+        surroundings = Surroundings(own.shape, missing)
+        for name, step in _beforehand(own, surroundings, server, missing):
+            stage = name
+            step()
+        stage = "request"
+        request = own.take()
+        for name, step in _steps(own, request, surroundings, server, missing):
             stage = name
             step()
     except OSError as error:
         place = "" if stage in ("exec", "cwd") or not error.filename else f" {os.fsdecode(error.filename)}"
-        os.write(errors, wire.pack_failure(error.errno or errno.EIO, stage + place))
+        os.write(own.errors, wire.pack_failure(error.errno or errno.EIO, stage + place))
     except BaseException as error:  # noqa: BLE001 whatever it is, the child must never come back into the server's loop
-        os.write(errors, wire.pack_failure(errno.EIO, f"{stage}: {error!r}"))
+        os.write(own.errors, wire.pack_failure(errno.EIO, f"{stage}: {error!r}"))
     finally:
         os._exit(125)
 
 
-def _steps(
-    job: Job,
-    streams: tuple[int, int, int],
-    errors: int,
-    server: int,
-    missing: tuple[str, ...],
-    supervisor: int,
-    cgroups: tuple[int, ...],
-    stack: Network | None,
+def _beforehand(
+    own: Child, surroundings: Surroundings, server: int, missing: tuple[str, ...]
 ) -> list[tuple[str, Callable[[], None]]]:
+    network = own.network
+    return [
+        ("session", lambda: _session(own.shape, server)),
+        # Those of other commands above all: what is open here would not end with them.
+        ("descriptors", lambda: close_others((server, *own.descriptors()), missing)),
+        ("loopback", lambda: _bring_up_loopback(own.shape)),
+        ("mounts", surroundings.stage),
+        # Before /sys is mounted, which shows it.
+        ("clone", lambda: network.enter() if network is not None else None),
+        ("mount", surroundings.mount),
+        ("mask", surroundings.mask),
+        ("seal", surroundings.seal),
+    ]
+
+
+def _steps(
+    own: Child, request: Request, surroundings: Surroundings, server: int, missing: tuple[str, ...]
+) -> list[tuple[str, Callable[[], None]]]:
+    job, network = request.job, own.network
     root = Root(job, missing)
     return [
-        ("session", lambda: _session(job, server)),
-        ("cgroup", lambda: join(job, cgroups)),
+        ("cgroup", lambda: join(job, request.cgroups)),
         ("circumstances", lambda: circumstances(job)),
         ("hostname", lambda: _name_host(job)),
-        ("loopback", lambda: _bring_up_loopback(job)),
         ("overlay", root.mount_overlay),
         ("prepare", root.prepare),
-        # Before /sys is mounted, which shows it.
-        ("clone", lambda: stack.enter() if stack is not None else None),
         ("root", lambda: privileges.become_root(server, job)),
+        ("mount", lambda: surroundings.move(root.folder)),
         ("pivot_root", root.change),
-        ("mount", root.mount_kernel_filesystems),
         ("mount", root.mount_prepared),
-        ("mask", root.mask),
-        ("seal", root.seal),
         ("leave", root.leave_host),
         ("keyring", lambda: own_keyring(missing)),
         # As late as it can be: it has come up meanwhile.
-        ("network", lambda: stack.wait() if stack is not None else None),
-        ("streams", lambda: set_streams(job, streams)),
-        ("descriptors", lambda: close_others((errors, server, *((supervisor,) if supervisor >= 0 else ())), missing)),
+        ("network", lambda: network.wait() if network is not None else None),
+        ("streams", lambda: set_streams(job, request.streams)),
+        ("descriptors", lambda: close_others((server, *own.kept()), missing)),
         ("cwd", lambda: change_folder(job)),
         ("landlock", lambda: scope(job, missing)),
         ("capabilities", lambda: privileges.drop_bounding(job)),
         ("seccomp", lambda: filter_calls(job)),
-        ("supervisor", lambda: _ask(job, supervisor)),
+        ("supervisor", lambda: _ask(job, own.asks)),
         # Raising one takes CAP_SYS_RESOURCE, and few descriptors or little data would be too little for what comes before.
         ("ulimit", lambda: privileges.limit(job)),
         ("user", lambda: privileges.become(job)),
@@ -103,9 +107,9 @@ def _steps(
     ]
 
 
-def _session(job: Job, server: int) -> None:
-    privileges.die_with(server, job)
-    if "session" not in job.without:
+def _session(shape: Shape, server: int) -> None:
+    privileges.die_with(server, shape)
+    if "session" not in shape.without:
         os.setsid()
 
 
@@ -137,8 +141,8 @@ def _name_host(job: Job) -> None:
         kernel.sethostname(job.hostname)
 
 
-def _bring_up_loopback(job: Job) -> None:
-    if job.network == "none":
+def _bring_up_loopback(shape: Shape) -> None:
+    if shape.network == "none":
         kernel.bring_up(b"lo")
 
 

@@ -75,6 +75,12 @@ class Mounts:
             _add_attributes(path, late)
         os.close(tree)
 
+    def move(self, name: bytes, place: int) -> None:
+        """Put what is mounted at `name` in the current folder, with all that is mounted in it, over `place`."""
+        tree = os.open(name, os.O_PATH | os.O_CLOEXEC)
+        kernel.move_mount(tree, place)
+        os.close(tree)
+
     def restrict(self, target: Target, attributes: int) -> None:
         """Add attributes to the mount that is attached there; `target` was looked for after that."""
         path, place = target
@@ -116,8 +122,16 @@ class OldMounts:
         if attributes & _ATTRIBUTES:
             _add_attributes(path, attributes & _ATTRIBUTES)
 
+    def move(self, name: bytes, place: int) -> None:
+        kernel.mount(name, b"/proc/self/fd/%d" % place, None, kernel.MS_MOVE)
+
     def restrict(self, target: Target, attributes: int) -> None:
         _add_attributes(target[0], attributes)
+
+
+def new_mounts(missing: tuple[str, ...]) -> Mounts | OldMounts:
+    """What this kernel has."""
+    return OldMounts() if "mount-api" in missing else Mounts(missing)
 
 
 def _add_attributes(path: bytes, attributes: int) -> None:

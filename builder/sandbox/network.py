@@ -72,7 +72,8 @@ def allow_as_docker() -> None:
 class Network:
     """A network namespace with its stack, which begins before there is a command: its program is ready when the command asks.
 
-    Made by the server. The command `enter`s it, and `wait`s until all is there.
+    Made by the server. The command `enter`s it, and `wait`s until all is there. Where not a frame has passed until the command
+    ended, nothing there has changed, and another command may have it (`is_untouched`).
     """
 
     def __init__(self, program: bytes) -> None:
@@ -90,6 +91,8 @@ class Network:
                 os.close(fd)
             raise
         self._ready, said, left, self._leave = fds
+        self._counters = -1
+        """/proc/net/dev of the namespace, once a command has ended there."""
         if not self._pid:
             _become(program, server, gives, said, left)
         os.close(said)
@@ -98,17 +101,26 @@ class Network:
 
     def enter(self) -> None:
         """The command's part. Raises OSError where there is no namespace, which is no fault of the stack's."""
-        kernel.setns(_received(self._takes), kernel.CLONE_NEWNET)
+        namespace, counters = _received(self._takes)
+        os.close(counters)
+        kernel.setns(namespace, kernel.CLONE_NEWNET)
 
     def wait(self) -> None:
         """The command's part: until its network is there. Raises OSError where it will not be."""
-        if not os.read(self._ready, 1):
+        # Another command has waited already.
+        if self._counters < 0 and not os.read(self._ready, 1):
             raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
 
-    def hand_over(self) -> None:
-        """The server's part: there is a command, which has what is closed here."""
-        os.close(self._ready)
-        self._takes.close()
+    def descriptors(self) -> tuple[int, int]:
+        """What the command needs of it."""
+        return self._takes.fileno(), self._ready
+
+    def is_untouched(self) -> bool:
+        """The server's part, when a command has ended that had it, and could not configure it: whether it is as new."""
+        if self._counters < 0:
+            namespace, self._counters = _received(self._takes)
+            os.close(namespace)
+        return self.is_there() and not _passed(os.pread(self._counters, 1 << 14, 0))
 
     def is_there(self) -> bool:
         """Whether the stack has not ended yet, nor begun to: the kernel takes some 20 ms to be rid of its interface."""
@@ -118,7 +130,10 @@ class Network:
 
     def end(self) -> int:
         """Let it end, for which nobody waits: its pid, or 0 where there is nothing to be reaped."""
-        os.close(self._leave)
+        for fd in (self._leave, self._ready, self._counters):
+            if fd >= 0:
+                os.close(fd)
+        self._takes.close()
         if self._pid:
             os.kill(self._pid, kernel.SIGKILL)
         return self._pid
@@ -150,8 +165,8 @@ def _become(program: bytes, server: int, gives: _socket.socket, said: int, left:
 
 
 def _made(gives: _socket.socket) -> int:
-    """A new network namespace, which goes to the command, too. A process of its own makes it: who left the host's namespace has
-    no way back from a user namespace."""
+    """A new network namespace, which goes to the commands, too, with its counters of frames. A process of its own makes it: who
+    left the host's namespace has no way back from a user namespace."""
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     maker = os.fork()
     if not maker:
@@ -159,9 +174,11 @@ def _made(gives: _socket.socket) -> int:
             kernel.unshare(kernel.CLONE_NEWNET)
             kernel.bring_up(b"lo")
             allow_as_docker()
+            _quieten()
             namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            counters = os.open("/proc/self/net/dev", os.O_RDONLY | os.O_CLOEXEC)
             for channel in (gives, far):
-                rights.send(channel, b"n", namespace)
+                rights.send(channel, b"n", namespace, counters)
         except OSError as error:
             gives.sendmsg([b"%d" % (error.errno or errno.EIO)], [], _socket.MSG_NOSIGNAL)
         finally:
@@ -170,7 +187,24 @@ def _made(gives: _socket.socket) -> int:
     far.close()
     gives.close()
     os.waitpid(maker, 0)
-    return _received(near)
+    return _received(near)[0]
+
+
+def _quieten() -> None:
+    """No IPv6 on interfaces that come, as in Docker: nobody is there to talk to, and the kernel would send frames by itself."""
+    try:
+        with open("/proc/sys/net/ipv6/conf/default/disable_ipv6", "wb") as file:
+            file.write(b"1")
+    except OSError as error:
+        # A kernel without it; or a container, as above. Then each command gets a new network.
+        if error.errno not in (errno.ENOENT, errno.EROFS, errno.EACCES):
+            raise
+
+
+def _passed(counters: bytes) -> bool:
+    """Whether any interface has sent or received a frame, or lost one: fields as in proc_pid_net(5)."""
+    lines = counters.splitlines()[2:]
+    return any(int(field) for line in lines for field in line.rpartition(b":")[2].split())
 
 
 def _is_exiting(pid: int) -> bool:
@@ -190,10 +224,11 @@ def _options(program: bytes) -> tuple[bytes, ...]:
     return (*_PASTA, *(_PASTA_OF_ROOT if os.geteuid() == 0 else ()))
 
 
-def _received(channel: _socket.socket) -> int:
-    """Raises OSError where none was made, with the errno of that."""
-    said, fds = rights.receive(channel, 16)
-    if fds:
-        return fds[0]
+def _received(channel: _socket.socket) -> tuple[int, int]:
+    """The namespace, and its counters. They stay there, for who comes next. Raises OSError where none was made, with the errno
+    of that."""
+    said, fds = rights.receive(channel, 16, 2, stays=True)
+    if len(fds) == 2:
+        return fds[0], fds[1]
     number = int(said) if said.isdigit() else errno.ENETDOWN
     raise OSError(number, os.strerror(number))

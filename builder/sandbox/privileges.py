@@ -13,7 +13,7 @@ from builder.sandbox.limits import LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from builder.sandbox.wire import Job
+    from builder.sandbox.wire import Job, Shape
 
 
 def set_inherited() -> bool:
@@ -80,12 +80,12 @@ def become(job: Job) -> None:
         kernel.capset(job.capabilities)
 
 
-def die_with(server: int, job: Job) -> None:
+def die_with(server: int, shape: Shape) -> None:
     """SIGKILL when the fork server ends. A change of credentials undoes it, so it is said again after each.
 
     `server` is the server's pidfd, readable when it ended before the kernel was told.
     """
-    if "pdeathsig" in job.without:
+    if "pdeathsig" in shape.without:
         return
     kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
     if kernel.has_ended(server):

@@ -19,6 +19,7 @@ _OWN_FILES = ("hosts", "resolv.conf", "hostname")
 # What a failed step means for the person who reads it; others are told as they are.
 _HINTS = {
     "clone": "let this machine make namespaces: in a container, start it with --privileged",
+    "mounts": "the builder must not run in a chroot; in a container, start that with --privileged",
     "overlay": "put the store on a file system that can carry an overlay (ext4, xfs, btrfs, tmpfs) with --root",
     "pivot_root": "the builder must not run in a chroot or in an initramfs: start it in a container or on the host",
     "network": "the network stack (slirp4netns, pasta) does not come up here: --network=host does without it",

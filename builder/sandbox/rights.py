@@ -15,9 +15,11 @@ def send(channel: _socket.socket, data: bytes, *fds: int) -> None:
     channel.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)], _socket.MSG_NOSIGNAL)
 
 
-def receive(channel: _socket.socket, size: int, most: int = 1) -> tuple[bytes, list[int]]:
-    """`size` bytes at most, empty at the end of what is said, and what came with them, which closes at an exec."""
-    data, ancillary, _, _ = channel.recvmsg(size, _socket.CMSG_SPACE(most * 4), _socket.MSG_CMSG_CLOEXEC)
+def receive(channel: _socket.socket, size: int, most: int = 1, *, stays: bool = False) -> tuple[bytes, list[int]]:
+    """`size` bytes at most, empty at the end of what is said, and what came with them, which closes at an exec. What `stays`
+    can be received again."""
+    flags = _socket.MSG_CMSG_CLOEXEC | (_socket.MSG_PEEK if stays else 0)
+    data, ancillary, _, _ = channel.recvmsg(size, _socket.CMSG_SPACE(most * 4), flags)
     found: list[int] = []
     for level, kind, rights in ancillary:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):

@@ -15,26 +15,21 @@ import os
 import select
 import sys
 
-from builder.sandbox import allids, chroot, features, kernel, network, privileges, rights, wire
-from builder.sandbox.enter import enter
+from builder.sandbox import allids, child, chroot, features, kernel, privileges, rights, wire
 from builder.sandbox.singleuid import enter_single_uid, single_uid
 
-_NAMESPACES = (
-    ("mount-namespace", kernel.CLONE_NEWNS),
-    ("pid-namespace", kernel.CLONE_NEWPID),
-    ("ipc-namespace", kernel.CLONE_NEWIPC),
-    ("uts-namespace", kernel.CLONE_NEWUTS),
-    ("cgroup-namespace", kernel.CLONE_NEWCGROUP),
-)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.sandbox import network
+
 _DESCRIPTORS = 16
+_CAP_NET_ADMIN = 12
 
 
 class _Running:
     """One command: its process, the server's end of its channel, and the reading end of its error channel."""
 
-    def __init__(
-        self, job: wire.Job, pid: int, pidfd: int, channel: int, errors: int, missing: tuple[str, ...], hears: int
-    ) -> None:
+    def __init__(self, job: wire.Job, pid: int, pidfd: int, channel: int, errors: int, missing: tuple[str, ...]) -> None:
         self.job = job
         self.pid = pid
         self.pidfd = pidfd
@@ -43,7 +38,7 @@ class _Running:
         self.missing = missing
         # Where the command's questions come from: first the socket on which their listener comes, then that itself; -1 for
         # nowhere.
-        self.hears = hears
+        self.hears = -1
         self.heard = False
         # The pid of who answers, 0 for nobody yet, and the pipe of his notes.
         self.supervisor = 0
@@ -63,10 +58,11 @@ class _Server:
         self.ended: dict[int, _Running] = {}
         self.told: dict[int, _Running] = {}
         self.asked: dict[int, _Running] = {}
-        # Stacks that were killed, and are still to be reaped.
+        # Stacks and children that were killed, and are still to be reaped.
         self.ending: list[int] = []
-        # What the next command is going to have.
-        self.spare: network.Network | None = None
+        # The next command, perhaps; and networks for those after it.
+        self.waiting: child.Child | None = None
+        self.unused: list[network.Network] = []
 
     def loop(self) -> None:
         """Until the builder is gone; then until nothing runs."""
@@ -92,85 +88,99 @@ class _Server:
         job_file, channel, given = fds[0], fds[1], fds[2:]
         try:
             job = wire.unpack_job(os.pread(job_file, os.fstat(job_file).st_size, 0))
-            cgroups, streams = tuple(given[: job.groups_given]), given[job.groups_given :]
-            self.start(job, channel, (streams[0] if len(streams) == 3 else -1, streams[-2], streams[-1]), cgroups)
+            self.start(job_file, job, channel, given)
         finally:
             # At once: a pipe ends when its last writer ends, and that must not be this process.
             for fd in (job_file, *given):
                 os.close(fd)
+        self.make_ready(job)
         return True
 
-    def start(self, job: wire.Job, channel: int, streams: tuple[int, int, int], cgroups: tuple[int, ...]) -> None:
-        flags = sum(flag for name, flag in _NAMESPACES if name not in job.without)
-        if cgroups:
-            # Its root is the group in which it is made: the command's, which it has yet to join.
-            flags &= ~kernel.CLONE_NEWCGROUP
-        if job.network == "none":
-            flags |= kernel.CLONE_NEWNET
+    def start(self, job_file: int, job: wire.Job, channel: int, given: list[int]) -> None:
+        if job.chroot:
+            self.keep(job, channel, given)
+            return
         missing = self.missing
+        changes: dict[str, object] = {}
         if job.capabilities & ~self.permitted and "capabilities" not in job.without:
             # The builder itself has fewer, as in a container: nobody can hand out what he lacks.
-            job.capabilities &= self.permitted
+            changes["capabilities"] = job.capabilities & self.permitted
             missing += ("capabilities",)
         if job.emulate == "mknod" and "openat2" in missing:
             # The kernel says that nobody may.
-            job.emulate = ""
+            changes["emulate"] = ""
             missing += ("mknod",)
-        if job.chroot:
-            # Should the keeper be killed, what it kept comes here.
-            chroot.adopt()
-            flags = 0
-            missing += chroot.beyond(self.permitted)
-        hears = asks = errors = child_errors = -1
-        stack = None
-        stage = "clone"
+        job.__dict__.update(changes)
         try:
-            if job.network == "stack":
-                # Before the pipe, which ends when its last writer ends.
-                stack = self.take_network(job.stack)
+            born = self.take_child(wire.shape(job))
+        except child.Unborn as unborn:
+            self.refuse(channel, unborn.stage, unborn.number, missing)
+            return
+        born.give(job_file, changes, given)
+        running = _Running(job, born.pid, born.pidfd, channel, born.said, missing)
+        running.network = born.network
+        if born.hears >= 0:
+            self.listen(running, born.hears)
+        self.watch(running)
+
+    def keep(self, job: wire.Job, channel: int, given: list[int]) -> None:
+        """Without namespaces: a keeper does what those would."""
+        # Should the keeper be killed, what it kept comes here.
+        chroot.adopt()
+        missing = self.missing + chroot.beyond(self.permitted)
+        errors = child_errors = -1
+        try:
             errors, child_errors = os.pipe()
-            stage = "supervisor"
-            if job.emulate:
-                hears, asks = self.questions(job)
-            stage = "clone"
-            pid, pidfd = kernel.clone(flags) if "clone3" in self.missing else kernel.clone3(flags)
+            pid, pidfd = kernel.clone(0) if "clone3" in self.missing else kernel.clone3(0)
         except OSError as error:
-            _send(channel, wire.pack_reply(wire.Reply(0, stage, error.errno or 0, missing)))
-            for fd in (errors, child_errors, channel, hears, asks):
+            for fd in (errors, child_errors):
                 if fd >= 0:
                     os.close(fd)
-            if stack is not None:
-                stack.hand_over()
-                self.end(stack)
+            self.refuse(channel, "clone", error.errno or errno.EIO, missing)
             return
         if pid == 0:
-            if job.chroot:
-                chroot.keep(job, streams, child_errors, self.own_pidfd, missing, cgroups)
-            enter(job, streams, child_errors, self.own_pidfd, missing, asks, cgroups, stack)
+            request = child.Request(job, given)
+            chroot.keep(job, request.streams, child_errors, self.own_pidfd, missing, request.cgroups)
         os.close(child_errors)
-        running = _Running(job, pid, pidfd, channel, errors, missing, hears)
-        if stack is not None:
-            stack.hand_over()
-            running.network = stack
-        if asks >= 0:
-            os.close(asks)
-            self.listen(running, hears)
-        self.ended[pidfd] = self.told[channel] = running
-        self.poll.register(pidfd, select.POLLIN)
-        self.poll.register(channel, select.POLLIN)
-        _send_descriptor(channel, wire.STARTED, pidfd)
+        self.watch(_Running(job, pid, pidfd, channel, errors, missing))
 
-    def take_network(self, program: bytes) -> network.Network:
-        """The spare one, where it is of this program and nobody ended it; else a new one."""
-        spare, self.spare = self.spare, None
-        if spare is not None:
-            if spare.program == program and spare.is_there():
-                return spare
-            spare.hand_over()
-            self.end(spare)
-        return network.Network(program)
+    def refuse(self, channel: int, stage: str, number: int, missing: tuple[str, ...]) -> None:
+        _send(channel, wire.pack_reply(wire.Reply(0, stage, number, missing)))
+        os.close(channel)
 
-    def end(self, stack: network.Network) -> bool:
+    def watch(self, running: _Running) -> None:
+        self.ended[running.pidfd] = self.told[running.channel] = running
+        self.poll.register(running.pidfd, select.POLLIN)
+        self.poll.register(running.channel, select.POLLIN)
+        _send_descriptor(running.channel, wire.STARTED, running.pidfd)
+
+    def take_child(self, shape: wire.Shape) -> child.Child:
+        """The one that waits, where it was made for such a command and nobody ended it; else a new one. Raises Unborn."""
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            if vars(waiting.shape) == vars(shape) and waiting.is_there():
+                return waiting
+            self.ending += waiting.end()
+        return self.new_child(shape)
+
+    def new_child(self, shape: wire.Shape) -> child.Child:
+        """Raises Unborn."""
+        gone = [unused for unused in self.unused if not unused.is_there()]
+        for unused in gone:
+            self.unused.remove(unused)
+            self.end_network(unused)
+        return child.Child(shape, self.missing, self.own_pidfd, self.unused)
+
+    def leave(self, running: _Running, stack: network.Network, *, begun: bool) -> bool:
+        """What becomes of a command's network. False where it had ended before the command did."""
+        job = running.job
+        may_configure = "capabilities" in job.without or job.capabilities >> _CAP_NET_ADMIN & 1
+        if begun and job.followed and not may_configure and stack.is_untouched():
+            self.unused.append(stack)
+            return True
+        return self.end_network(stack) or not begun
+
+    def end_network(self, stack: network.Network) -> bool:
         """False where it had ended before."""
         was_there = stack.is_there()
         pid = stack.end()
@@ -179,24 +189,27 @@ class _Server:
         return was_there
 
     def make_ready(self, job: wire.Job) -> None:
-        """For the next command, while the builder looks at what this one gave."""
-        if job.followed and job.network == "stack" and self.spare is None:
+        """For the command after this one, while this one runs."""
+        if not job.followed:
+            # The kernel takes a while to be rid of them, and need not begin at the very end.
+            self.end_unused()
+        elif not job.chroot and self.waiting is None:
             try:
-                self.spare = network.Network(job.stack)
-            except OSError:
+                self.waiting = self.new_child(wire.shape(job))
+            except child.Unborn:
                 # The command itself meets the same, and says so.
                 return
 
-    def questions(self, job: wire.Job) -> tuple[int, int]:
-        """Our end and the command's of the socket on which it sends the listener for its questions."""
-        if "openat2" in self.missing:
-            # Paths of a command cannot be followed safely without it.
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        if job.emulate == "owners":
-            # Every command will ask: what answers is loaded once, before it is forked.
-            from builder.sandbox import answers  # noqa: F401
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        return ours.detach(), theirs.detach()
+    def expect_none(self) -> None:
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            self.ending += waiting.end()
+        self.end_unused()
+
+    def end_unused(self) -> None:
+        for unused in self.unused:
+            self.end_network(unused)
+        self.unused = []
 
     def listen(self, running: _Running, fd: int) -> None:
         running.hears = fd
@@ -248,7 +261,7 @@ class _Server:
             self.stop_hearing(running)
             os.close(fd)
         notes = _end_supervisor(running.supervisor, running.notes)
-        if running.network is not None and not self.end(running.network) and not failed_at:
+        if running.network is not None and not self.leave(running, running.network, begun=not failed_at):
             notes += (wire.NETWORK_ENDED,)
         if running.job.chroot and len(self.ended) == 1:
             # Commands take turns there: who is left now is what a keeper kept that was killed.
@@ -261,17 +274,17 @@ class _Server:
             del self.told[running.channel]
         for fd in (running.pidfd, running.channel, running.errors):
             os.close(fd)
-        if not failed_at and not status:
-            self.make_ready(running.job)
+        if failed_at or status:
+            # The build ends with it.
+            self.expect_none()
 
     def kill_all(self) -> None:
+        self.expect_none()
         for running in self.ended.values():
             self.kill(running)
         for running in list(self.ended.values()):
-            running.job.followed = False
             self.finish(running)
-        if self.spare is not None:
-            self.end(self.spare)
+        self.end_unused()
         for pid in self.ending:
             os.waitpid(pid, 0)
 

@@ -65,11 +65,14 @@ def explain(stage: str, code: int, said: str, machine: Machine) -> tuple[str, st
         return _no_namespace(code, machine)
     if stage == "ids":
         return said, _no_ids(said, machine)
-    if stage == "powers" or (first in ("clone", "overlay") and code == errno.EPERM):
+    if stage == "powers" or (first in ("clone", "mounts", "overlay") and code == errno.EPERM):
         if machine.sysctl("kernel.apparmor_restrict_unprivileged_userns"):
             return "AppArmor lets a user namespace come to life without its powers", _profile(machine)
         what = "the user namespace has no powers" if not machine.root else "root may make no namespace or mount"
         return f"{what} ({said or stage})", _outside(machine)
+    if first == "mounts" and code == errno.EINVAL:
+        # mount(2): `/` is no mount, and no change of what is mounted there counts.
+        return "the builder runs in a chroot", "start it outside, or bind the chroot's folder to itself before: mount --bind"
     if stage == "mount /proc":
         return (
             f"/proc cannot be mounted ({reason}): parts of the builder's own are hidden",

@@ -25,7 +25,24 @@ USER_NAMESPACE = "--user-namespace"
 """The server's descriptor for requests."""
 
 
-class Job:
+class Shape:
+    """What must be known of a command before its namespaces and its surroundings can be made: fields of a `Job`."""
+
+    network: str
+    stack: bytes
+    """The program that is started for the network `stack`."""
+    shm_size: int
+    without: tuple[str, ...]
+    emulate: str
+    """What a supervisor answers for the command (`emulation`); empty for no supervisor."""
+    groups_given: int
+    """How many of the descriptors are those of cgroups, which the command joins."""
+
+    def __init__(self, fields: dict[str, object]) -> None:
+        self.__dict__.update(fields)
+
+
+class Job(Shape):
     """A `SandboxSpec` without its types, and what the launcher adds to it."""
 
     lowers: tuple[bytes, ...]
@@ -38,20 +55,13 @@ class Job:
     gid: int
     groups: tuple[int, ...]
     hostname: bytes
-    network: str
-    stack: bytes
-    """The program that is started for the network `stack`."""
     followed: bool
     """Another command comes after this one."""
     mounts: tuple[dict[str, object], ...]
     """The fields of a `Mount` each."""
-    shm_size: int
     capabilities: int
     """A mask."""
-    without: tuple[str, ...]
     seccomp: bytes
-    emulate: str
-    """What a supervisor answers for the command (`emulation`); empty for no supervisor."""
     notify: bytes
     """The program that asks it, and the handler of each call that is asked about, by its number."""
     calls: tuple[tuple[int, str], ...]
@@ -66,14 +76,9 @@ class Job:
     pids_taken: int
     chroot: bool
     """Without namespaces and mounts: see `chroot`."""
-    groups_given: int
-    """How many of the descriptors are those of cgroups, which the command joins."""
     terminal: tuple[int, ...]
     """Rows and columns of the terminal that the command gets; empty for none. The first stream is then a socket, over which
     the other side of the terminal is sent back."""
-
-    def __init__(self, fields: dict[str, object]) -> None:
-        self.__dict__.update(fields)
 
 
 class Mount:
@@ -123,6 +128,10 @@ def pack_job(fields: dict[str, object]) -> bytes:
 
 def unpack_job(data: bytes) -> Job:
     return Job(marshal.loads(data))
+
+
+def shape(job: Job) -> Shape:
+    return Shape({name: getattr(job, name) for name in Shape.__annotations__})
 
 
 def pack_reply(reply: Reply) -> bytes:

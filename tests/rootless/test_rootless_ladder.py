@@ -81,7 +81,7 @@ TROUBLES = {
     "a seccomp filter": (_UNSHARE, "user namespaces are refused, by a seccomp filter", ""),
     "a namespace without powers": (_CHOWN, "the user namespace has no powers (chown)", ""),
     "a file system without owners": (_CHOWN_BY_NAME, "the store's file system gives files to no other user", "with --root"),
-    "no mounts": (_MOUNT, "the user namespace has no powers (overlay /)", ""),
+    "no mounts": (_MOUNT, "the user namespace has no powers (mounts /)", ""),
     "a hidden /proc": (_HIDDEN_PROC, "/proc cannot be mounted (Operation not permitted)", "systempaths=unconfined"),
 }
 

@@ -99,6 +99,44 @@ def test_limits_that_may_not_be_raised_are_named(tmp_path: Path) -> None:
     assert run_child(_LOWER_LIMITS, str(tmp_path), before=before) == "['600', '600'] True\n"
 
 
+_IN_A_CHROOT = """
+import json, os, sys
+from builder.sandbox import kernel
+from builder.sandbox.launcher import Launcher
+from builder.sandbox.probe import explain
+from builder.sandbox.troubles import explain as reason, read_machine
+from sandbox_room import Room
+os.mkdir(sys.argv[1])
+room = Room(sys.argv[1])
+top = sys.argv[1] + "/top"
+kernel.unshare(kernel.CLONE_NEWNS)
+kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+for entry in os.scandir("/"):
+    if entry.is_dir(follow_symlinks=False):
+        os.makedirs(top + entry.path)
+        kernel.mount(os.fsencode(entry.path), os.fsencode(top + entry.path), None, kernel.MS_BIND | kernel.MS_REC)
+    elif entry.is_symlink():
+        os.symlink(os.readlink(entry.path), top + entry.path)
+if sys.argv[2] == "bound":
+    kernel.mount(os.fsencode(top), os.fsencode(top), None, kernel.MS_BIND | kernel.MS_REC)
+os.chroot(top)
+os.chdir("/")
+with Launcher() as launcher:
+    outcome, written = room.sh(launcher, "echo here")
+told = explain(outcome)
+why, _ = reason(outcome.failed_at, outcome.exec_error, "", read_machine())
+print(json.dumps([written, told and told.hint, why]))
+"""
+
+
+def test_a_builder_in_a_chroot_is_told_so(tmp_path: Path) -> None:
+    written, hint, reason = json.loads(run_child(_IN_A_CHROOT, str(tmp_path / "plain"), ""))
+    assert (written, reason) == ("", "the builder runs in a chroot")
+    assert hint == "the builder must not run in a chroot; in a container, start that with --privileged"
+    # What the other hint says: a chroot that is a mount will do.
+    assert json.loads(run_child(_IN_A_CHROOT, str(tmp_path / "bound"), "bound"))[:2] == ["here\n", None]
+
+
 @pytest.mark.parametrize("stage", ["exec", "cwd", ""])
 def test_what_is_the_commands_own_is_no_error_of_the_machine(stage: str) -> None:
     assert explain(Outcome(127, exec_error=2 if stage else 0, failed_at=stage)) is None

@@ -1,0 +1,155 @@
+"""A child that waits for the next command: taken where it fits, ended where it does not, and nothing of one command is met by
+the one after it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from sandbox_room import Room, eventually, server_of
+
+from builder.sandbox.launcher import Launcher
+from builder.sandbox.spec import FileMount, TmpfsMount
+
+
+def children() -> list[int]:
+    """What the fork server has started and not reaped yet, but those who are about to end."""
+    found, server = [], server_of(os.getpid())
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                state, parent, *_, flags = (entry / "stat").read_text().rpartition(") ")[2].split()[:7]
+                if int(parent) == server and state != "Z" and not int(flags) & 4:
+                    found.append(int(entry.name))
+    return found
+
+
+def children_are(count: int) -> bool:
+    return len(children()) == count
+
+
+def _namespaces(pid: int) -> set[str]:
+    return {os.readlink(f"/proc/{pid}/ns/{name}") for name in ("mnt", "pid", "ipc", "uts")}
+
+
+def test_it_becomes_the_next_command(room: Room, launcher: Launcher) -> None:
+    script = (
+        "echo $$ $(hostname) $(cat /etc/hosts) $(readlink /proc/self/ns/pid); touch /dev/shm/left /tmp/left; ls /dev/shm /tmp"
+    )
+    seen = set()
+    for number in range(4):
+        waiting = children() if number else []
+        mount = FileMount("/etc/hosts", b"hosts of %d" % number)
+        outcome, written = room.sh(launcher, script, followed=number < 3, hostname=f"h{number}", mounts=(mount,))
+        assert outcome.code == 0
+        first, *rest = written.split("\n", 1)
+        pid, hostname, *hosts, space = first.split()
+        # The first process of a namespace, with nothing of the command before it.
+        assert (pid, hostname, hosts) == ("1", f"h{number}", ["hosts", "of", str(number)])
+        assert rest == ["/dev/shm:\nleft\n\n/tmp:\nleft\n"]
+        seen.add(space)
+        eventually(functools.partial(children_are, number < 3))
+        assert set(waiting).isdisjoint(children())
+    assert len(seen) == 4
+
+
+def test_it_waits_apart_from_the_host_and_from_others(room: Room, launcher: Launcher) -> None:
+    room.sh(launcher, "true", followed=True)
+    (waiting,) = children()
+    assert _namespaces(waiting).isdisjoint(_namespaces(os.getpid()))
+    opened = {int(name): os.readlink(f"/proc/{waiting}/fd/{name}") for name in os.listdir(f"/proc/{waiting}/fd")}
+    # The way to its command and its error channel, and the server's pidfd: no streams, channel or questions of another one.
+    kinds = sorted(each.partition(":")[0] for fd, each in opened.items() if fd > 2)
+    assert [kind for kind in kinds if kind != "/"] == ["anon_inode", "pipe", "socket"]
+
+
+@pytest.mark.parametrize("other", [{"shm_size": 1 << 20}, {"network": "none"}, {"without": frozenset({"masked-paths"})}])
+def test_a_command_of_another_shape_does_not_get_it(other: dict[str, object], room: Room, launcher: Launcher) -> None:
+    look = 'df /dev/shm | tail -n 1; ls /sys/class/net; [ -z "$(cat /proc/keys)" ] || echo keys'
+    fresh = room.sh(launcher, look, **other)[1]
+    room.sh(launcher, "true", followed=True)
+    (waiting,) = children()
+    assert room.sh(launcher, look, **other)[1] == fresh
+    assert room.sh(launcher, look)[1] != fresh
+    eventually(lambda: not Path(f"/proc/{waiting}").exists())
+
+
+@pytest.mark.parametrize("network", ["host", "none"])
+def test_one_that_was_killed_is_replaced(network: str, room: Room, launcher: Launcher) -> None:
+    room.sh(launcher, "true", network=network, followed=True)
+    (waiting,) = children()
+    os.kill(waiting, signal.SIGKILL)
+    eventually(lambda: children() == [])
+    outcome, written = room.sh(launcher, "echo here", network=network)
+    assert (outcome.code, written) == (0, "here\n")
+
+
+def test_one_that_is_not_ready_yet_is_waited_for(room: Room, launcher: Launcher) -> None:
+    room.sh(launcher, "true", followed=True)
+    (waiting,) = children()
+    os.kill(waiting, signal.SIGSTOP)
+    done: list[str] = []
+    thread = threading.Thread(target=lambda: done.append(room.sh(launcher, "echo here")[1]))
+    thread.start()
+    thread.join(0.2)
+    assert done == []
+    os.kill(waiting, signal.SIGCONT)
+    thread.join(60)
+    assert done == ["here\n"]
+
+
+def test_many_at_once_and_each_is_alone(room: Room, launcher: Launcher) -> None:
+    """Whoever comes first has the one that waits; the others get new ones."""
+    found: dict[int, str] = {}
+
+    def run(number: int) -> None:
+        for _ in range(5):
+            script = f"echo {number} >> /dev/shm/x; ls /proc | grep -c '^[0-9]'; cat /dev/shm/x"
+            found[number] = found.get(number, "") + room.sh(launcher, script, followed=True)[1]
+
+    # Folders are numbered by one count.
+    lock = threading.Lock()
+    make = room.spec
+
+    def spec(*argv: str, **fields: object) -> object:
+        with lock:
+            return make(*argv, **fields)
+
+    room.spec = spec  # type: ignore[method-assign, assignment]
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    for number in range(4):
+        lines = found[number].split()
+        assert lines[1::2] == [str(number)] * 5
+    eventually(lambda: len(children()) == 1)
+
+
+def test_a_command_that_fails_is_followed_by_none(room: Room, launcher: Launcher) -> None:
+    assert room.sh(launcher, "exit 3", followed=True)[0].code == 3
+    eventually(lambda: children() == [])
+    assert room.sh(launcher, "exit 0", cwd="/none", followed=True)[0].failed_at == "cwd"
+    eventually(lambda: children() == [])
+
+
+def test_what_a_mount_of_the_first_covers_the_second_sees(room: Room, launcher: Launcher) -> None:
+    first = TmpfsMount("/mnt")
+    assert room.sh(launcher, "touch /mnt/x; ls /mnt", mounts=(first,), followed=True)[1] == "x\n"
+    assert room.sh(launcher, "ls /mnt; cat /proc/self/mountinfo | grep -c ' /mnt '")[1] == "0\n"
+
+
+@pytest.mark.parametrize("ends", ["closed", "killed"])
+def test_it_ends_with_the_server(ends: str, room: Room) -> None:
+    with Launcher() as launcher:
+        room.sh(launcher, "true", followed=True)
+        (waiting,) = children()
+        if ends == "killed":
+            os.kill(server_of(os.getpid()), signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{waiting}").exists())
