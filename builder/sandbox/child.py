@@ -82,7 +82,8 @@ class Child:
         _close(self.errors, self.asks, self._takes)
 
     def give(self, job_file: int, changes: dict[str, object], given: list[int]) -> None:
-        """The server's part: the command, with `changes` of its fields, and the descriptors that came with it."""
+        """The server's part: the command, with `changes` of its fields, and the descriptors that came with it. Raises OSError
+        where they cannot be sent."""
         channel = _socket.socket(fileno=self._gives)
         try:
             rights.send(channel, wire.pack_job(changes), job_file, *given)
@@ -91,10 +92,11 @@ class Child:
             return
         finally:
             channel.close()
+            self._gives = -1
 
     def is_there(self) -> bool:
         """Whether it waits, and its network with it."""
-        return not kernel.has_ended(self.pidfd) and (self.network is None or self.network.is_there())
+        return not kernel.has_ended(self.pidfd) and (self.network is None or self.network.is_recent())
 
     def end(self) -> list[int]:
         """The server's part, for one that gets no command: the pids that are to be reaped once they have ended."""
@@ -113,12 +115,18 @@ class Child:
 
     def take(self) -> Request:
         """The child's part: it waits, and ends with the server, or when it is not needed."""
-        changes, fds = rights.receive(_socket.socket(fileno=self._takes), _CHANGES, _DESCRIPTORS)
-        if not fds:
-            os._exit(0)
-        job = wire.unpack_job(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
-        job.__dict__.update(wire.unpack_job(changes).__dict__)
-        return Request(job, fds[1:])
+        channel = _socket.socket(fileno=self._takes)
+        changes, fds = rights.receive(channel, _CHANGES, _DESCRIPTORS)
+        channel.close()
+        if not changes:
+            os._exit(125)
+        if fds:
+            job = wire.unpack_job(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
+            job.__dict__.update(wire.unpack_job(changes).__dict__)
+            if len(fds) - 1 - job.groups_given in (2, 3):
+                return Request(job, fds[1:])
+        # The kernel gives fewer where there is no room for more.
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _taken(unused: list[Network], program: bytes) -> Network | None:

@@ -62,12 +62,10 @@ def _beforehand(
         # Those of other commands above all: what is open here would not end with them.
         ("descriptors", lambda: close_others((server, *own.descriptors()), missing)),
         ("loopback", lambda: _bring_up_loopback(own.shape)),
-        ("mounts", surroundings.stage),
+        ("mounts", lambda: _own_mounts(own.shape)),
         # Before /sys is mounted, which shows it.
         ("clone", lambda: network.enter() if network is not None else None),
-        ("mount", surroundings.mount),
-        ("mask", surroundings.mask),
-        ("seal", surroundings.seal),
+        *surroundings.prepare(),
     ]
 
 
@@ -83,7 +81,7 @@ def _steps(
         ("overlay", root.mount_overlay),
         ("prepare", root.prepare),
         ("root", lambda: privileges.become_root(server, job)),
-        ("mount", lambda: surroundings.move(root.folder)),
+        *surroundings.attach(lambda: root.folder),
         ("pivot_root", root.change),
         ("mount", root.mount_prepared),
         ("leave", root.leave_host),
@@ -111,6 +109,13 @@ def _session(shape: Shape, server: int) -> None:
     privileges.die_with(server, shape)
     if "session" not in shape.without:
         os.setsid()
+
+
+def _own_mounts(shape: Shape) -> None:
+    """Nothing that is mounted here is seen by the host. What the host mounts and unmounts is followed: a child may wait for
+    long, and would keep a disk busy that the host has left."""
+    if "mount-namespace" not in shape.without:
+        kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_SLAVE)
 
 
 def join(job: Job, cgroups: tuple[int, ...]) -> None:

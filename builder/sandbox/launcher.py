@@ -382,7 +382,7 @@ def _fields(
         "capabilities": capabilities.mask(set(spec.capabilities) - {"CAP_SYS_CHROOT", "CAP_MKNOD"})
         if spec.chroot
         else capabilities.mask(spec.capabilities),
-        "without": tuple(spec.without),
+        "without": tuple(sorted(spec.without)),
         "seccomp": seccomp,
         "emulate": spec.emulate,
         "notify": emulation[0],

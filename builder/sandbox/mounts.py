@@ -56,8 +56,8 @@ class Mounts:
 
     def cover(self, folder: int, covers: list[tuple[bytes, bytes]]) -> bool:
         """Put each first file or folder over the one with the second name in the mount whose root `folder` is, where relative
-        names are, too. They become read-only, as does all that was mounted in it before. False where this kernel cannot do so:
-        it takes one system call for each, where `clone` and `attach` take six."""
+        names are, too. They become read-only, as does what masks its folders. False where this kernel cannot do so: it takes
+        one system call for each, where `clone` and `attach` take six."""
         if not self._set_attributes:
             return False
         os.fchdir(folder)
@@ -73,12 +73,6 @@ class Mounts:
         late = self._late.pop(tree, 0)
         if late:
             _add_attributes(path, late)
-        os.close(tree)
-
-    def move(self, name: bytes, place: int) -> None:
-        """Put what is mounted at `name` in the current folder, with all that is mounted in it, over `place`."""
-        tree = os.open(name, os.O_PATH | os.O_CLOEXEC)
-        kernel.move_mount(tree, place)
         os.close(tree)
 
     def restrict(self, target: Target, attributes: int) -> None:
@@ -121,9 +115,6 @@ class OldMounts:
         kernel.mount(source, path, None, kernel.MS_BIND | attributes & kernel.MS_REC)
         if attributes & _ATTRIBUTES:
             _add_attributes(path, attributes & _ATTRIBUTES)
-
-    def move(self, name: bytes, place: int) -> None:
-        kernel.mount(name, b"/proc/self/fd/%d" % place, None, kernel.MS_MOVE)
 
     def restrict(self, target: Target, attributes: int) -> None:
         _add_attributes(target[0], attributes)
@@ -213,7 +204,7 @@ def _make(parent: int, name: bytes, *, folder: bool) -> None:
 
 
 def target_below(root: int, path: bytes, missing: tuple[str, ...]) -> Target:
-    """`path`, absolute, below the folder `root`, which is the root by now; a symlink anywhere in it is ELOOP."""
+    """`path` below the folder `root`; a symlink anywhere in it is ELOOP."""
     try:
         fd = _walk(root, path) if "openat2" in missing else kernel.open_target(root, path)
     except OSError as error:

@@ -14,11 +14,13 @@ import _socket
 import errno
 import fcntl
 import os
+import time
 
 from builder.sandbox import kernel, rights
 
 _READY, _LEAVE, _NAMESPACE = 3, 4, 5
 _PF_EXITING = 0x4  # linux/sched.h
+_OLDEST = 60.0  # Seconds.
 _SLIRP4NETNS = (
     b"--configure",
     b"--mtu=65520",
@@ -72,8 +74,8 @@ def allow_as_docker() -> None:
 class Network:
     """A network namespace with its stack, which begins before there is a command: its program is ready when the command asks.
 
-    Made by the server. The command `enter`s it, and `wait`s until all is there. Where not a frame has passed until the command
-    ended, nothing there has changed, and another command may have it (`is_untouched`).
+    Made by the server. The command `enter`s it, and `wait`s until all is there. Where not a frame has passed when the command
+    has ended, another command of the build may have it (`is_untouched`): what it could find are counts of refused calls.
     """
 
     def __init__(self, program: bytes) -> None:
@@ -91,6 +93,7 @@ class Network:
                 os.close(fd)
             raise
         self._ready, said, left, self._leave = fds
+        self._begun = time.monotonic()
         self._counters = -1
         """/proc/net/dev of the namespace, once a command has ended there."""
         if not self._pid:
@@ -104,6 +107,7 @@ class Network:
         namespace, counters = _received(self._takes)
         os.close(counters)
         kernel.setns(namespace, kernel.CLONE_NEWNET)
+        os.close(namespace)
 
     def wait(self) -> None:
         """The command's part: until its network is there. Raises OSError where it will not be."""
@@ -116,11 +120,20 @@ class Network:
         return self._takes.fileno(), self._ready
 
     def is_untouched(self) -> bool:
-        """The server's part, when a command has ended that had it, and could not configure it: whether it is as new."""
-        if self._counters < 0:
-            namespace, self._counters = _received(self._takes)
-            os.close(namespace)
-        return self.is_there() and not _passed(os.pread(self._counters, 1 << 14, 0))
+        """The server's part, when a command has ended well that had it, and could not configure it: whether it is as new. To be
+        asked again when another one takes it: the kernel may have had something to say for the first one that was late."""
+        try:
+            if self._counters < 0:
+                namespace, self._counters = _received(self._takes)
+                os.close(namespace)
+            return self.is_recent() and not _passed(os.pread(self._counters, 1 << 14, 0))
+        except OSError:
+            # No descriptor is free, for one: then there is nothing to be looked at, and a new one is made.
+            return False
+
+    def is_recent(self) -> bool:
+        """Whether it is there, and not so old that the machine's own network may be another: pasta asks for that once."""
+        return time.monotonic() - self._begun < _OLDEST and self.is_there()
 
     def is_there(self) -> bool:
         """Whether the stack has not ended yet, nor begun to: the kernel takes some 20 ms to be rid of its interface."""
@@ -230,5 +243,7 @@ def _received(channel: _socket.socket) -> tuple[int, int]:
     said, fds = rights.receive(channel, 16, 2, stays=True)
     if len(fds) == 2:
         return fds[0], fds[1]
+    for fd in fds:
+        os.close(fd)
     number = int(said) if said.isdigit() else errno.ENETDOWN
     raise OSError(number, os.strerror(number))

@@ -1,4 +1,4 @@
-"""The file system that a command sees: the overlay root, what surrounds every command, and the spec's mounts.
+"""The file system that a command sees: the overlay root, and the spec's mounts. What every root has is in `surroundings`.
 
 Runs in the child, in its new mount namespace, and ends with the host's tree gone from it. What a path of the image can
 lead astray is done at targets that were resolved without a link (`mounts`).

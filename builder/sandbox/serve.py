@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from builder.sandbox import network
 
 _DESCRIPTORS = 16
-_CAP_NET_ADMIN = 12
+_CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 
 
 class _Running:
@@ -88,18 +88,19 @@ class _Server:
         job_file, channel, given = fds[0], fds[1], fds[2:]
         try:
             job = wire.unpack_job(os.pread(job_file, os.fstat(job_file).st_size, 0))
-            self.start(job_file, job, channel, given)
+            is_on_its_way = self.start(job_file, job, channel, given)
         finally:
             # At once: a pipe ends when its last writer ends, and that must not be this process.
             for fd in (job_file, *given):
                 os.close(fd)
-        self.make_ready(job)
+        if is_on_its_way:
+            self.make_ready(job)
         return True
 
-    def start(self, job_file: int, job: wire.Job, channel: int, given: list[int]) -> None:
+    def start(self, job_file: int, job: wire.Job, channel: int, given: list[int]) -> bool:
+        """False where there is no process for the command, which the builder has been told."""
         if job.chroot:
-            self.keep(job, channel, given)
-            return
+            return self.keep(job, channel, given)
         missing = self.missing
         changes: dict[str, object] = {}
         if job.capabilities & ~self.permitted and "capabilities" not in job.without:
@@ -115,16 +116,22 @@ class _Server:
             born = self.take_child(wire.shape(job))
         except child.Unborn as unborn:
             self.refuse(channel, unborn.stage, unborn.number, missing)
-            return
-        born.give(job_file, changes, given)
+            return False
+        try:
+            born.give(job_file, changes, given)
+        except OSError as error:
+            self.ending += born.end()
+            self.refuse(channel, "request", error.errno or errno.EIO, missing)
+            return False
         running = _Running(job, born.pid, born.pidfd, channel, born.said, missing)
         running.network = born.network
         if born.hears >= 0:
             self.listen(running, born.hears)
         self.watch(running)
+        return True
 
-    def keep(self, job: wire.Job, channel: int, given: list[int]) -> None:
-        """Without namespaces: a keeper does what those would."""
+    def keep(self, job: wire.Job, channel: int, given: list[int]) -> bool:
+        """Without namespaces: a keeper does what those would. A server has such commands alone, or none."""
         # Should the keeper be killed, what it kept comes here.
         chroot.adopt()
         missing = self.missing + chroot.beyond(self.permitted)
@@ -137,16 +144,18 @@ class _Server:
                 if fd >= 0:
                     os.close(fd)
             self.refuse(channel, "clone", error.errno or errno.EIO, missing)
-            return
+            return False
         if pid == 0:
             request = child.Request(job, given)
             chroot.keep(job, request.streams, child_errors, self.own_pidfd, missing, request.cgroups)
         os.close(child_errors)
         self.watch(_Running(job, pid, pidfd, channel, errors, missing))
+        return True
 
     def refuse(self, channel: int, stage: str, number: int, missing: tuple[str, ...]) -> None:
         _send(channel, wire.pack_reply(wire.Reply(0, stage, number, missing)))
         os.close(channel)
+        self.expect_none()
 
     def watch(self, running: _Running) -> None:
         self.ended[running.pidfd] = self.told[running.channel] = running
@@ -165,20 +174,18 @@ class _Server:
 
     def new_child(self, shape: wire.Shape) -> child.Child:
         """Raises Unborn."""
-        gone = [unused for unused in self.unused if not unused.is_there()]
+        gone = [unused for unused in self.unused if not unused.is_untouched()]
         for unused in gone:
             self.unused.remove(unused)
             self.end_network(unused)
         return child.Child(shape, self.missing, self.own_pidfd, self.unused)
 
-    def leave(self, running: _Running, stack: network.Network, *, begun: bool) -> bool:
+    def leave(self, running: _Running, stack: network.Network, *, ended_well: bool) -> bool:
         """What becomes of a command's network. False where it had ended before the command did."""
-        job = running.job
-        may_configure = "capabilities" in job.without or job.capabilities >> _CAP_NET_ADMIN & 1
-        if begun and job.followed and not may_configure and stack.is_untouched():
+        if ended_well and _leaves_network(running.job) and stack.is_untouched():
             self.unused.append(stack)
             return True
-        return self.end_network(stack) or not begun
+        return self.end_network(stack)
 
     def end_network(self, stack: network.Network) -> bool:
         """False where it had ended before."""
@@ -255,18 +262,20 @@ class _Server:
         _, status, usage = os.wait4(running.pid, 0)
         used = (usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
         failure = os.read(running.errors, 4096)
-        errno, failed_at = wire.unpack_failure(failure) if failure else (0, "")
+        number, failed_at = wire.unpack_failure(failure) if failure else (0, "")
         if running.hears >= 0:
             fd = running.hears
             self.stop_hearing(running)
             os.close(fd)
         notes = _end_supervisor(running.supervisor, running.notes)
-        if running.network is not None and not self.leave(running, running.network, begun=not failed_at):
-            notes += (wire.NETWORK_ENDED,)
+        if running.network is not None:
+            was_there = self.leave(running, running.network, ended_well=not failed_at and not status)
+            if not was_there and not failed_at:
+                notes += (wire.NETWORK_ENDED,)
         if running.job.chroot and len(self.ended) == 1:
             # Commands take turns there: who is left now is what a keeper kept that was killed.
             chroot.end_all()
-        _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, errno, running.missing, notes, used)))
+        _send(running.channel, wire.pack_reply(wire.Reply(status, failed_at, number, running.missing, notes, used)))
         self.poll.unregister(running.pidfd)
         del self.ended[running.pidfd]
         if running.channel in self.told:
@@ -287,6 +296,12 @@ class _Server:
         self.end_unused()
         for pid in self.ending:
             os.waitpid(pid, 0)
+
+
+def _leaves_network(job: wire.Job) -> bool:
+    """Whether another command is to have the network of this one: not where it had the right to configure it."""
+    rights_to_configure = job.capabilities & (1 << _CAP_NET_ADMIN | 1 << _CAP_SYS_ADMIN)
+    return job.followed and not rights_to_configure and not {"capabilities", "masked-paths"}.intersection(job.without)
 
 
 def _receive_descriptor(connection: int) -> int:

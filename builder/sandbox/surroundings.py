@@ -1,7 +1,7 @@
 """What every command finds at /proc, /sys and /dev, as Docker has them: made before there is a root to have them, or a command.
 
-They lie on a tmpfs of their own, which lies over `/`, where no path leads to it, until they are moved to their places. Nothing
-of an image is there yet, so nothing can lead a mount astray; the targets in the root are resolved without a link (`mounts`).
+They are made on a tmpfs of their own, taken from there as mounts that are attached nowhere, and attached when there is a root.
+Where the kernel has no such mounts, they are made in the root. Their targets there are resolved without a link (`mounts`).
 
 Part of the fork server's program.
 """
@@ -18,6 +18,8 @@ from builder.sandbox.mounts import new_mounts, target_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.sandbox.wire import Shape
 
 _DEVICES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
@@ -52,8 +54,8 @@ _NAMES = (b"proc", b"sys", b"dev")
 
 
 class Surroundings:
-    """The story of the three, in the order of its methods. Until `move` the current folder is the one they are in, and
-    paths count from there."""
+    """The story of the three: `prepare`, before there is a root, then `attach`. While they are made, the current folder is the
+    one they are in, and paths count from there."""
 
     def __init__(self, shape: Shape, missing: tuple[str, ...]) -> None:
         self._shape = shape
@@ -61,24 +63,51 @@ class Surroundings:
         self._mounts = new_mounts(missing)
         self._covers: list[tuple[bytes, bytes]] = []
         """What is to lie over what in /proc, read-only."""
-        self._stage = -1
+        self._folder = -1
+        self._trees: list[int] = []
 
-    def stage(self) -> None:
-        own_namespace = "mount-namespace" not in self._shape.without
-        if own_namespace:
-            kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    def prepare(self) -> list[tuple[str, Callable[[], None]]]:
+        """The steps of it; none where all is to be made in the root."""
+        if "mount-api" in self._missing or "mount-namespace" in self._shape.without:
+            return []
+        return [("mounts", self._stage), *self._make(), ("mounts", self._take)]
+
+    def attach(self, root: Callable[[], int]) -> list[tuple[str, Callable[[], None]]]:
+        """The steps that bring them below the folder `root`, which is attached, and has a folder for each."""
+        if not self.prepare():
+            return [("mount", lambda: self._enter(root())), *self._make()]
+        return [("mount", lambda: self._attach_all(root()))]
+
+    def _make(self) -> list[tuple[str, Callable[[], None]]]:
+        return [("mount", self._mount_all), ("mask", self._mask), ("seal", self._seal)]
+
+    def _enter(self, folder: int) -> None:
+        self._folder = folder
+        os.fchdir(folder)
+
+    def _stage(self) -> None:
         tree = self._mounts.filesystem(b"tmpfs", ((b"mode", b"0755"), (b"size", b"16k"), *_ROOTS), _QUIET)
         self._mounts.attach(tree, (b"/", os.open(b"/", _PLACE)))
-        # What lies over the root is behind its `..` alone.
-        self._stage = os.open(b"/..", _PLACE | os.O_DIRECTORY)
-        os.fchdir(self._stage)
-        if not own_namespace:
-            # From where others see it as well, nothing can be moved.
-            kernel.mount(None, b".", None, kernel.MS_PRIVATE)
+        # What lies over the root is behind a `..` that comes there.
+        self._enter(os.open(b"/..", _PLACE | os.O_DIRECTORY))
         for name in _NAMES:
             os.mkdir(name)
 
-    def mount(self) -> None:
+    def _take(self) -> None:
+        """Nothing may lie over `/` while a path of the host is looked up: a relative link leads there by its `..`."""
+        self._trees = [kernel.open_tree_clone(name, recursive=True) for name in _NAMES]
+        kernel.umount(b".", kernel.MNT_DETACH)
+        os.chdir("/")
+
+    def _attach_all(self, root: int) -> None:
+        for tree, name in zip(self._trees, _NAMES):
+            try:
+                _, place = target_below(root, name, self._missing)
+                kernel.move_mount(tree, place)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, b"/" + name) from error
+
+    def _mount_all(self) -> None:
         without = self._shape.without
         self._mount(b"proc", b"proc", (), _QUIET)
         readonly = 0 if "readonly-sys" in without else MS_RDONLY
@@ -141,15 +170,15 @@ class Surroundings:
         if os.geteuid() != 0 or os.getegid() != 0:
             for made in (*_DEVICES, *(link for _, link in _LINKS), *folders):
                 os.lchown(made, 0, 0)
-        os.fchdir(self._stage)
+        os.fchdir(self._folder)
 
     def _node_attributes(self) -> int:
         """Read-only says nothing of what is written to a device, and keeps a command from the mode, owner and times of the
         node, which is the host's own."""
         return MS_NOSUID | MS_NOEXEC | (0 if "readonly-nodes" in self._shape.without else MS_RDONLY)
 
-    def mask(self) -> None:
-        """Docker's masked and read-only paths: those of /proc are covered by `seal`, but for folders that are masked. A masked
+    def _mask(self) -> None:
+        """Docker's masked and read-only paths: those of /proc are covered by `_seal`, but for folders that are masked. A masked
         file reads as empty, a masked folder too; none is needed."""
         if "masked-paths" in self._shape.without:
             return
@@ -172,7 +201,7 @@ class Surroundings:
         attributes = self._node_attributes() if source == b"dev/null" else _QUIET | MS_RDONLY
         self._attach(self._mounts.clone(source, attributes), path)
 
-    def seal(self) -> None:
+    def _seal(self) -> None:
         """Cover what is to be masked or read-only in /proc, and what it has beside processes. That is the same in each /proc of
         the machine: root may give it another owner or mode, and that lasts until the machine boots anew. A mount for each keeps
         it. In a user namespace it is nobody's."""
@@ -180,13 +209,13 @@ class Surroundings:
             self._cover_the_rest()
         if not self._covers:
             return
-        _, place = target_below(self._stage, b"proc", self._missing)
+        _, place = target_below(self._folder, b"proc", self._missing)
         try:
             is_done = self._mounts.cover(place, [(_from_proc(source), _from_proc(path)) for source, path in self._covers])
         except OSError as error:
             raise OSError(error.errno, error.strerror, b"/proc/" + os.fsencode(error.filename or b"")) from error
         os.close(place)
-        os.fchdir(self._stage)
+        os.fchdir(self._folder)
         for source, path in () if is_done else self._covers:
             self._cover_alone(source, path)
 
@@ -201,24 +230,12 @@ class Surroundings:
 
     def _attach(self, tree: int, target: bytes) -> None:
         try:
-            place = target_below(self._stage, target, self._missing)
+            place = target_below(self._folder, target, self._missing)
             self._mounts.attach(tree, place)
             os.close(place[1])
         except OSError as error:
             # Whatever call failed: the target is what the person knows.
             raise OSError(error.errno, error.strerror, b"/" + target) from error
-
-    def move(self, root: int) -> None:
-        """To their places below the folder `root`, which must have them, and be attached; what they were in is left."""
-        os.fchdir(self._stage)
-        for name in _NAMES:
-            try:
-                place = target_below(root, b"/" + name, self._missing)
-                self._mounts.move(name, place[1])
-                os.close(place[1])
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, b"/" + name) from error
-        kernel.umount(b".", kernel.MNT_DETACH)
 
 
 def _from_proc(path: bytes) -> bytes:

@@ -20,9 +20,9 @@ NETWORK_ENDED = "network-ended"
 END = 40
 """A real-time signal, which no command is sent: tells the keeper of a command (`chroot`) to end all and itself."""
 SOCKET = 3
+"""The server's descriptor for requests."""
 USER_NAMESPACE = "--user-namespace"
 """The argument of the server's program that asks for a user namespace with all ids (`allids`)."""
-"""The server's descriptor for requests."""
 
 
 class Shape:

@@ -6,6 +6,7 @@ That the kernel kills when neither of them can is a line of the hardening (`sand
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -48,7 +49,8 @@ def test_ctrl_c_at_any_moment(room: Room, token: str) -> None:
             with Launcher() as launcher, pytest.raises(KeyboardInterrupt):
                 # Again and again: Python drops an exception that comes while it clears up objects.
                 signal.setitimer(signal.ITIMER_REAL, step * 0.0015, 2.0)
-                room.run(launcher, "sleep", token)
+                fields = {"network": "stack", "stack": shutil.which("slirp4netns"), "followed": True} if step % 2 else {}
+                room.run(launcher, "sleep", token, **fields)
             signal.setitimer(signal.ITIMER_REAL, 0)
             assert processes_with(token) == []
             with pytest.raises(AssertionError, match="no fork server"):

@@ -81,8 +81,11 @@ def everyday(folder: str) -> dict[str, object]:
     for name in ("ro", "rw"):
         os.makedirs(room.path(name))
         os.makedirs(os.path.join(folder, name))
+    # As /var/run is one on some machines: its `..` lead to the machine's root.
+    linked = os.path.join(folder, "linked")
+    os.symlink("../" * folder.count("/") + folder[1:], linked)
     mounts = (
-        BindMount(folder + "/ro", "/ro"),
+        BindMount(linked + "/ro", "/ro"),
         BindMount(folder + "/rw", "/rw", readonly=False),
         FileMount("/etc/hosts", b"127.0.0.1 localhost\n"),
         room.overlay("stage", "/mnt", "inner"),
@@ -96,7 +99,7 @@ def everyday(folder: str) -> dict[str, object]:
     )
     with Launcher() as launcher:
         outcome, written = room.sh(launcher, script, mounts=mounts)
-        many, _ = room.sh(launcher, "true", lowers=(*lowers, room.rootfs))
+        many, _ = room.sh(launcher, "true", lowers=(*lowers, linked + "/rootfs"))
         _, mountinfo = room.sh(launcher, "cat /proc/self/mountinfo")
         opened = [line for line in PROBES if line not in WITH_A_CHILD and PROBES[line](room, launcher, frozenset())]
         refused, _ = room.sh(launcher, "true", lowers=(_with_link(room, "sys"), room.rootfs))

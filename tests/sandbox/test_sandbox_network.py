@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sandbox_room import Room, eventually, server_of
+from sandbox_room import Room, eventually, run_child, server_of
 
 from builder.sandbox.capabilities import DOCKER_CAPABILITIES
 from builder.sandbox.launcher import Launcher
@@ -110,6 +110,22 @@ def test_one_whose_stack_ended_meanwhile_nobody_gets_again(room: Room, launcher:
     for _ in range(3):
         outcome, written = room.sh(launcher, "ls /sys/class/net", network="stack", stack=program(), followed=True)
         assert (outcome.failed_at, outcome.notes, written.split()) == ("", (), ["lo", "tap0"])
+
+
+_AGE = """
+import sys
+from builder.sandbox import network
+stack = network.Network(sys.argv[1].encode())
+print(stack.is_recent())
+network._OLDEST = 0.0
+print(stack.is_recent(), stack.is_there())
+stack.end()
+"""
+
+
+def test_one_that_is_old_nobody_gets() -> None:
+    """The machine's own network may be another by now."""
+    assert run_child(_AGE, program()).split() == ["True", "False", "True"]
 
 
 def _space(room: Room, launcher: Launcher, script: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sandbox_room import Room, eventually, server_of
+from sandbox_room import Room, eventually, run_child, server_of
 
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.spec import FileMount, TmpfsMount
@@ -41,9 +41,9 @@ def test_it_becomes_the_next_command(room: Room, launcher: Launcher) -> None:
     script = (
         "echo $$ $(hostname) $(cat /etc/hosts) $(readlink /proc/self/ns/pid); touch /dev/shm/left /tmp/left; ls /dev/shm /tmp"
     )
-    seen = set()
+    waiting: list[int] = []
     for number in range(4):
-        waiting = children() if number else []
+        expected = [os.readlink(f"/proc/{pid}/ns/pid") for pid in waiting]
         mount = FileMount("/etc/hosts", b"hosts of %d" % number)
         outcome, written = room.sh(launcher, script, followed=number < 3, hostname=f"h{number}", mounts=(mount,))
         assert outcome.code == 0
@@ -52,10 +52,10 @@ def test_it_becomes_the_next_command(room: Room, launcher: Launcher) -> None:
         # The first process of a namespace, with nothing of the command before it.
         assert (pid, hostname, hosts) == ("1", f"h{number}", ["hosts", "of", str(number)])
         assert rest == ["/dev/shm:\nleft\n\n/tmp:\nleft\n"]
-        seen.add(space)
+        assert number == 0 or expected == [space]
         eventually(functools.partial(children_are, number < 3))
         assert set(waiting).isdisjoint(children())
-    assert len(seen) == 4
+        waiting = children()
 
 
 def test_it_waits_apart_from_the_host_and_from_others(room: Room, launcher: Launcher) -> None:
@@ -70,7 +70,9 @@ def test_it_waits_apart_from_the_host_and_from_others(room: Room, launcher: Laun
 
 @pytest.mark.parametrize("other", [{"shm_size": 1 << 20}, {"network": "none"}, {"without": frozenset({"masked-paths"})}])
 def test_a_command_of_another_shape_does_not_get_it(other: dict[str, object], room: Room, launcher: Launcher) -> None:
-    look = 'df /dev/shm | tail -n 1; ls /sys/class/net; [ -z "$(cat /proc/keys)" ] || echo keys'
+    host = os.readlink("/proc/self/ns/net")
+    look = 'df /dev/shm | tail -n 1; [ -z "$(cat /proc/keys)" ] || echo keys;'
+    look += f" [ $(readlink /proc/self/ns/net) != {host} ] || echo host"
     fresh = room.sh(launcher, look, **other)[1]
     room.sh(launcher, "true", followed=True)
     (waiting,) = children()
@@ -143,6 +145,57 @@ def test_what_a_mount_of_the_first_covers_the_second_sees(room: Room, launcher: 
     first = TmpfsMount("/mnt")
     assert room.sh(launcher, "touch /mnt/x; ls /mnt", mounts=(first,), followed=True)[1] == "x\n"
     assert room.sh(launcher, "ls /mnt; cat /proc/self/mountinfo | grep -c ' /mnt '")[1] == "0\n"
+
+
+_ON_SHARED_MOUNTS = """
+import os, sys
+from builder.sandbox import kernel
+from builder.sandbox.launcher import Launcher
+from builder.sandbox.spec import BindMount
+from sandbox_room import Room
+from test_sandbox_waiting import children
+kernel.unshare(kernel.CLONE_NEWNS)
+kernel.mount(None, b"/", None, kernel.MS_REC | 1 << 20)
+room = Room(sys.argv[1])
+first, second = sys.argv[1] + "/first", sys.argv[1] + "/second"
+for folder in (first, second):
+    os.mkdir(folder)
+kernel.mount(b"tmpfs", os.fsencode(first), b"tmpfs", 0)
+with Launcher() as launcher:
+    room.sh(launcher, "true", followed=True)
+    kernel.umount(os.fsencode(first), 0)
+    kernel.mount(b"tmpfs", os.fsencode(second), b"tmpfs", 0)
+    open(second + "/new", "w").close()
+    (waiting,) = children()
+    print(first in open(f"/proc/{waiting}/mountinfo").read())
+    print(room.sh(launcher, "ls /mnt; grep -c ' /mnt ' /proc/self/mountinfo", mounts=(BindMount(second, "/mnt"),))[1].split())
+points = [line.split()[4] for line in open("/proc/self/mountinfo")]
+print([point for point in points if point.startswith(sys.argv[1])] == [second])
+"""
+
+
+def test_it_follows_what_the_host_mounts_and_unmounts(tmp_path: Path) -> None:
+    """Else the device of a disk that was unmounted stays busy for as long as a child waits."""
+    assert run_child(_ON_SHARED_MOUNTS, str(tmp_path)).splitlines() == ["False", "['new', '1']", "True"]
+
+
+_WITHOUT_A_NAMESPACE = """
+import os, sys
+from builder.sandbox import kernel
+from builder.sandbox.launcher import Launcher
+from sandbox_room import Room
+kernel.unshare(kernel.CLONE_NEWNS)
+kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+room = Room(sys.argv[1])
+with Launcher() as launcher:
+    for _ in range(2):
+        print(room.sh(launcher, "echo here", followed=True, without=frozenset({"mount-namespace"}))[1].strip())
+print(os.listdir("/..") == os.listdir("/"))
+"""
+
+
+def test_without_a_mount_namespace_nothing_lies_over_the_hosts_root(tmp_path: Path) -> None:
+    assert run_child(_WITHOUT_A_NAMESPACE, str(tmp_path)).split() == ["here", "here", "True"]
 
 
 @pytest.mark.parametrize("ends", ["closed", "killed"])
