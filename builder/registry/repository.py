@@ -28,6 +28,7 @@ _ERROR_LIMIT = 1 << 16
 # However little each connection brings.
 _MOST_RESUMES = 100
 _MORE = 5
+_MANIFEST_ATTEMPTS = 3
 _ELSEWHERE = (
     "its type says that registries may not have it, and no other place is asked: push the image again with all its layers"
 )
@@ -95,7 +96,13 @@ class Repository:
     def put_manifest(self, tag: str | Digest, data: bytes, media_type: str) -> bool:
         """Its blobs must be there. Whether the registry lists it with the referrers of its subject."""
         url = f"{self._base}{self.path}/manifests/{tag}"
-        answer = self._request("PUT", url, push=True, headers={"Content-Type": media_type}, body=bytes_body(data))
+        for attempt in range(1, _MANIFEST_ATTEMPTS + 1):
+            answer = self._request("PUT", url, push=True, headers={"Content-Type": media_type}, body=bytes_body(data))
+            if answer.response.status != 400 or attempt == _MANIFEST_ATTEMPTS:
+                break
+            # distribution says so, too, where another one puts the same blobs at the same time: it reads what is half written.
+            done(answer.response)
+            self._http.nap(self._http.backoff(attempt))
         self._check(answer.response.status, answer, (200, 201))
         lists = bool(answer.response.headers.get("OCI-Subject"))
         done(answer.response)

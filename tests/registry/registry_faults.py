@@ -354,7 +354,7 @@ def cases() -> Iterator[Case]:
     )
     yield Case(
         "a manifest that is refused",
-        lambda scene: scene.proxy.hit(f"PUT /v2/{scene.target}/manifests", _says(400, "no")),
+        lambda scene: scene.proxy.hit(f"PUT /v2/{scene.target}/manifests", _says(400, "no"), 3),
         _PUSH,
     )
     yield Case("who may not push", lambda scene: scene.proxy.hit(f"/v2/{scene.target}/", status(403), 40), _PUSH)

@@ -238,6 +238,21 @@ def test_a_bad_network(pybuild: Pybuild, proxy: FaultProxy, busybox_base: Path, 
     assert inspected(name)["Digest"]
 
 
+def test_a_registry_that_does_not_see_its_blobs_for_a_moment(
+    pybuild: Pybuild, proxy: FaultProxy, busybox_base: Path, project: Path
+) -> None:
+    """distribution, where two push the same blobs at the same time."""
+    name = f"{proxy.host}/moment:1"
+    body = json.dumps({"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"}]}).encode()
+    proxy.hit("PUT /v2/moment/manifests", lambda _, answer: answer._replace(status=400, headers={}, body=body), times=2)
+    done(pybuild, "-t", name, "--push", base(busybox_base), project)
+    assert len([one for one in proxy.passed if one.method == "PUT" and "/manifests/" in one.path]) == 3
+    # For a moment, and not for ever.
+    proxy.hit("PUT /v2/moment/manifests", lambda _, answer: answer._replace(status=400, headers={}, body=body), times=9)
+    said = refused(pybuild, "push", name, f"{proxy.host}/moment:2")
+    assert f"error: {proxy.host} answered 400 for {proxy.host}/moment: blob unknown to registry\n" in said
+
+
 def test_a_registry_that_refuses_a_blob(pybuild: Pybuild, proxy: FaultProxy, busybox_base: Path, project: Path) -> None:
     name = f"{proxy.host}/full:1"
     body = json.dumps({"errors": [{"code": "DENIED", "message": "quota exceeded"}]}).encode()
