@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from builder.cli.flags import byte_size
 from builder.errors import UsageError, did_you_mean
 from builder.sandbox.hierarchies import PERIOD, CgroupLimits
@@ -75,6 +77,10 @@ def _processors(parsed: Parsed) -> tuple[int, int]:
         quota = int(float(cpus) * PERIOD)
         if 0 < quota < _LEAST_TIME:
             raise UsageError(f"--cpus={cpus} is too little for any command", hint="the least is 0.01, as with Docker")
+        if float(cpus) > (there := os.cpu_count() or 1):
+            raise UsageError(
+                f"--cpus={cpus} limits nothing: this machine has {there} processors", hint=f"0.01 to {there}, as with Docker"
+            )
         return quota, 0
     if 0 < quota < _LEAST_TIME or 0 < period < _LEAST_TIME:
         flag = "quota" if 0 < quota < _LEAST_TIME else "period"

@@ -62,11 +62,12 @@ class Networks:
             self._told = self._told or not found.program
         if found.program:
             return process._replace(network="stack", stack=found.program)
+        why = found.reason if self._chroot else f"there is no network stack here: {found.reason}"
         if self._required:
-            raise SandboxError(f"--require-isolated-network: there is no network stack here: {found.reason}", hint=found.hint)
+            raise SandboxError(f"--require-isolated-network: {why}", hint=found.hint)
         if not told:
             self._warn(
-                f"the network of commands is the host's, since there is no network stack here: {found.reason}; {found.hint}."
+                f"the network of commands is the host's, since {why}; {found.hint}."
                 " --network=host says that it is meant, --require-isolated-network makes it an error"
             )
         return process._replace(network="host", stack="")

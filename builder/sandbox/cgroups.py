@@ -106,13 +106,13 @@ class Groups:
                 folder, ours = self._second(one, folder, tuple(name for name in wanted if name not in taken))
             if ours or self.limits.parent:
                 found.append((folder, one.version, ours))
-        if lacking := [name for name in wanted if not any(name in names for _, _, names in found)]:
-            raise self._lacking(lacking[0], known)
-        if self.limits.parent and not found:
+        if self.limits.parent and known and not any(map(self._parent, known)):
             raise SandboxError(
                 f"there is no cgroup '{self.limits.parent}' here, which --cgroup-parent names",
                 hint="make it first: mkdir below /sys/fs/cgroup, or systemctl start for a slice",
             )
+        if lacking := [name for name in wanted if not any(name in names for _, _, names in found)]:
+            raise self._lacking(lacking[0], known)
         return found
 
     def _parent(self, hierarchy: Hierarchy) -> str | None:

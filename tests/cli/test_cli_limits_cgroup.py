@@ -179,11 +179,12 @@ def test_the_parent(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
             assert group_of(process, top).parent == parent
     finally:
         parent.rmdir()
-    done = pybuild("run", f"--cgroup-parent={named}", base, "true")
-    assert (done.returncode, done.stderr.splitlines()[0]) == (
-        125,
-        f"error: there is no cgroup '{named.lstrip('/')}' here, which --cgroup-parent names",
-    )
+    for limits in ((), ("--memory=32m",)):
+        done = pybuild("run", f"--cgroup-parent={named}", *limits, base, "true")
+        assert (done.returncode, done.stderr.splitlines()[0]) == (
+            125,
+            f"error: there is no cgroup '{named.lstrip('/')}' here, which --cgroup-parent names",
+        )
 
 
 def test_a_killed_builder_leaves_none_for_long(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
@@ -270,6 +271,11 @@ def _parent(pid: int) -> int:
         (["--cpus=x"], "'x' is not a value of '--cpus'\n  hint: it is a number of processors, as 2 or 0.5"),
         (["--cpus=-1"], "'-1' is not a value of '--cpus'\n  hint: it is a number of processors, as 2 or 0.5"),
         (["--cpus=."], "'.' is not a value of '--cpus'\n  hint: it is a number of processors, as 2 or 0.5"),
+        (
+            ["--cpus=5000"],
+            f"--cpus=5000 limits nothing: this machine has {os.cpu_count()} processors\n"
+            f"  hint: 0.01 to {os.cpu_count()}, as with Docker",
+        ),
         (["--cpus=0.001"], "--cpus=0.001 is too little for any command\n  hint: the least is 0.01, as with Docker"),
         (
             ["--cpus=1", "--cpu-quota=2000"],

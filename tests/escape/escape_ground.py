@@ -75,6 +75,10 @@ class Ground:
         found = subprocess.run([*self._beside(), "ls", "-A", folder], capture_output=True, text=True)
         return found.stdout.splitlines()
 
+    def mountinfo(self) -> str:
+        """What is mounted where the rung's programs run."""
+        return subprocess.run([*self._beside(), "cat", "/proc/self/mountinfo"], capture_output=True, text=True).stdout
+
     def _beside(self) -> list[str]:
         """What a command of root's begins with that sees the mounts which the rung's user sees."""
         return self.program.machine.beside() if isinstance(self.program, UserPybuild) else []

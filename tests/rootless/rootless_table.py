@@ -1,13 +1,16 @@
 """The tools that switch users, change owners and install: on each rung whether they ran, and whether the layer is root's.
 
-`python -m tests.rootless.rootless_table` (make rungs) writes the table of that, with Debian as the base, and prints besides
-what a RUN costs that does nothing, over a hundred of them.
+`python -m tests.rootless.rootless_table` (make rungs) writes the table of that, with Debian as the base, and below it what a
+RUN costs that does nothing, over a hundred of them, and what Python takes to start, beside each other.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +19,8 @@ from tests.conftest import ROOT, debian_tar
 from tests.escape.escape_ground import RUNGS, Ground, grounds
 
 GOLDEN = ROOT / "tests/golden/rungs.txt"
+IMAGE = "image id, of all of them"
+COST = "a RUN that does nothing"
 _CONTROL = "Package: pack\\nVersion: 1\\nArchitecture: all\\nMaintainer: a <a@b.c>\\nDescription: d\\n"
 _POSTINST = "#!/bin/sh\\nset -e\\nadduser --system --group packed\\nchown packed:packed /opt/file\\n"
 _DATE = "2001-01-01T00:00:00Z"
@@ -61,7 +66,7 @@ DOCKERFILE = "FROM debian:12\n" + "".join(
 
 
 def layers(ground: Ground, base: Path) -> dict[str, str]:
-    """The diff ID that each tool's step gave; `failed` where it did not run."""
+    """The diff ID that each tool's step gave, `failed` where it did not run; and the image's id."""
     imported = ground.program("import", base, "debian:12")
     assert imported.returncode == 0, imported.stderr
     context = ground.context(DOCKERFILE)
@@ -69,13 +74,14 @@ def layers(ground: Ground, base: Path) -> dict[str, str]:
     events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     ended = [event for event in events if event["type"] == "step.finished" and " RUN " in event["name"]]
     found = {name: event["diff_id"] or event["status"] for name, event in zip(TOOLS, ended)}
-    return {name: found.get(name, "failed") for name in TOOLS}
+    image = next((event["image_id"] for event in events if event["type"] == "build.finished"), "failed")
+    return {name: found.get(name, "failed") for name in TOOLS} | {IMAGE: image}
 
 
 def table(places: dict[str, Ground], base: Path) -> str:
     results = {rung: layers(places[rung], base) for rung in RUNGS}
     lines = ["tool | " + " | ".join(RUNGS) + "\n"]
-    for name in TOOLS:
+    for name in (*TOOLS, IMAGE):
         words = []
         for rung in RUNGS:
             own, roots = results[rung][name], results["root"][name]
@@ -85,7 +91,7 @@ def table(places: dict[str, Ground], base: Path) -> str:
 
 
 def _compared(own: str, roots: str) -> str:
-    return "ran, root's layer" if own == roots else "ran, another layer"
+    return "ran, the same" if own == roots else "ran, another"
 
 
 def cost(ground: Ground, steps: int) -> float:
@@ -100,6 +106,13 @@ def cost(ground: Ground, steps: int) -> float:
     return (seconds[1] - seconds[0]) * 1000 / steps
 
 
+def _bare() -> float:
+    """Milliseconds of a Python that does nothing."""
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return (time.perf_counter() - begun) * 1000
+
+
 def main() -> None:
     room = Path(tempfile.mkdtemp(prefix="pybuild-rungs-"))
     try:
@@ -108,12 +121,17 @@ def main() -> None:
         shutil.copyfile(debian_tar(), base)
         with grounds(room) as places:
             # First, in a new store: one with many builds to compare with is slower by 2 ms.
-            costs = {rung: cost(places[rung], 100) for rung in RUNGS}
+            costs: dict[str, list[float]] = {name: [] for name in (*RUNGS, "Python")}
+            for _ in range(3):
+                costs["Python"].append(statistics.median(_bare() for _ in range(15)))
+                for rung in RUNGS:
+                    costs[rung].append(cost(places[rung], 100))
+            middle = {name: statistics.median(found) for name, found in costs.items()}
             text = table(places, base)
+            text += f"{COST}, where Python takes {middle['Python']:.1f} ms to start"
+            text += "".join(f" | {middle[rung]:.1f} ms" for rung in RUNGS) + "\n"
             print(text, end="")
             GOLDEN.write_text(text)
-            for rung in RUNGS:
-                print(f"a RUN that does nothing, {rung}: {costs[rung]:.1f} ms")
     finally:
         shutil.rmtree(room)
 

@@ -1,4 +1,4 @@
-"""The tools that change users and owners, on each rung: whether they ran, and whether the layer is root's."""
+"""The tools that change users and owners, on each rung: whether they ran, and whether layer and image are root's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.escape.escape_ground import RUNGS, grounds
-from tests.rootless.rootless_table import GOLDEN, table
+from tests.rootless.rootless_table import COST, GOLDEN, table
 
 
 def test_every_tool_gives_roots_layer_on_each_rung(
@@ -16,6 +16,8 @@ def test_every_tool_gives_roots_layer_on_each_rung(
     base = room / "debian.tar"
     shutil.copyfile(debian_base, base)
     with grounds(room) as places:
-        assert table(places, base) == GOLDEN.read_text()
+        lines = table(places, base).splitlines()
+    # What it costs is measured by `make rungs`.
+    assert lines == [line for line in GOLDEN.read_text().splitlines() if not line.startswith(COST)]
     for rung in RUNGS:
         record_property("rung", rung)
