@@ -32,24 +32,25 @@ def compiled(folder: Path) -> Path:
     return program
 
 
-def _arguments(field: Field) -> list[str]:
+def arguments(field: Field) -> list[str]:
+    """What the tricks are told of the host."""
     return [str(field.canary), field.abstract, str(field.key), str(field.pid)]
 
 
 def played(ground: Ground, program: Path) -> dict[str, tuple[str, str]]:
     """By the name of each trick what it tries, and what it got on this rung."""
     mounts = "--mount=target=/c --mount=type=cache,target=/cache --mount=type=tmpfs,target=/tmpfs"
-    command = ", ".join(f'"{word}"' for word in ("/c/calls", *_arguments(ground.field)))
+    command = ", ".join(f'"{word}"' for word in ("/c/calls", *arguments(ground.field)))
     # Where there is a choice: what a step with the host's network may reach is more.
     context = ground.context(f"FROM base\nRUN mkdir -p /mnt\nRUN --network=host {mounts} [{command}]\n")
     shutil.copy(program, context / "calls")
     done = ground.build(context, "--allow=network.host")
     assert done.code == 0, done.said
-    table = _table(done.lines)
+    rows = table(done.lines)
     if kernel.landlock_abi() < _SCOPES:
         # Nothing closes this one then (SECURITY.md), and the builder says so.
-        del table["abstract-socket"]
-    return table
+        del rows["abstract-socket"]
+    return rows
 
 
 def in_the_open(field: Field, program: Path, folder: Path) -> dict[str, tuple[str, str]]:
@@ -62,7 +63,7 @@ def in_the_open(field: Field, program: Path, folder: Path) -> dict[str, tuple[st
         lowers=(str(point), str(field.base)),
         upper=str(upper),
         work=str(work),
-        argv=("/c/calls", *_arguments(field)),
+        argv=("/c/calls", *arguments(field)),
         env=(),
         cwd="/",
         mounts=(
@@ -76,10 +77,10 @@ def in_the_open(field: Field, program: Path, folder: Path) -> dict[str, tuple[st
     with Launcher() as launcher:
         outcome = launcher.run(spec, output=written.append)
     assert outcome.code == 0, (outcome, written)
-    return _table(b"".join(written).decode().splitlines())
+    return table(b"".join(written).decode().splitlines())
 
 
-def _table(lines: tuple[str, ...] | list[str]) -> dict[str, tuple[str, str]]:
+def table(lines: tuple[str, ...] | list[str]) -> dict[str, tuple[str, str]]:
     rows = [line.split("|")[1:] for line in lines if line.startswith("trick|")]
     assert rows and rows[-1][0] == "end", lines
     return {name: (tries, got) for name, tries, got in rows[:-1]}

@@ -6,11 +6,15 @@ That a trick would work without the sandbox's hardening is shown beside it: a tr
 from __future__ import annotations
 
 import os
+import pty
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Pybuild
 from tests.escape import escape_calls, escape_files
 from tests.escape.escape_ground import RUNGS, Ground, grounds
 from tests.escape.escape_table import GOLDEN, parse
@@ -120,3 +124,29 @@ def test_the_table_is_whole(places: dict[str, Ground], program: Path) -> None:
     played = escape_calls.played(places["root"], program)
     assert [name for name in names if name in played or name != "abstract-socket"] == [*played, *escape_files.TRICKS]
     assert len(names) >= 60 and not [row for row in TRICKS if "OUT" in row]
+
+
+def test_a_builder_on_a_terminal(places: dict[str, Ground], program: Path) -> None:
+    """Where it has none, as in the table, nobody could open it."""
+    ground = places["root"]
+    command = ", ".join(f'"{word}"' for word in ("/c/calls", *escape_calls.arguments(ground.field)))
+    context = ground.context(f"FROM base\nRUN mkdir -p /mnt\nRUN --mount=target=/c [{command}]\n")
+    shutil.copy(program, context / "calls")
+    flags = ("--isolation=root", "--progress=plain", "--no-cache", "--build-context", f"base={ground.field.base}")
+    script = 'exec 3<>/dev/tty && echo opened && exec 3>&- && exec "$@"'
+    pid, terminal = pty.fork()
+    if not pid:
+        assert isinstance(ground.program, Pybuild)
+        words = [*ground.program.command, f"--root={ground.store}", *flags, str(context)]
+        os.execve("/bin/sh", ["sh", "-c", script, "sh", *words], ground.program.environment(None))
+    said = b""
+    with suppress(OSError):
+        # EIO is its end.
+        while data := os.read(terminal, 1 << 16):
+            said += data
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0, said
+    lines = [line.split(" ", 2)[-1] for line in said.decode().splitlines() if line.startswith("#") and line.count(" ") > 1]
+    assert said.startswith(b"opened\r\n")
+    table = escape_calls.table(lines)
+    assert (table["dev-tty"][1], table["tiocsti"][1]) == ("ENXIO", "ENOTTY")
