@@ -65,6 +65,14 @@ def test_all_that_a_dockerfile_can_say_gives_the_bytes_that_root_gets(
     record_property("rung", "root")
 
 
+def test_the_hello_sample_is_the_same(solo: UserPybuild, pybuild: Pybuild, base: Path, tmp_path: Path) -> None:
+    flags = ("--build-context", f"busybox={base}", "-t", "hello")
+    sample = ROOT / "sample_projects" / "hello"
+    ours, roots = built(solo, solo.account.home, sample, *flags), built(pybuild, tmp_path, sample, *flags)
+    assert bytes_of(ours) == bytes_of(roots)
+    assert solo("run", "hello").stdout == pybuild("run", "hello").stdout != ""
+
+
 def test_what_is_asked_for_gets_roots_answers(
     solo: UserPybuild, pybuild: Pybuild, debian_base: Path, context: Path, tmp_path: Path
 ) -> None:
