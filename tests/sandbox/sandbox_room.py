@@ -13,6 +13,7 @@ from typing import Any
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.spec import MOUNT_POINTS, BindMount, Outcome, OverlayMount, SandboxSpec
 
+_EXITING = 0x4  # PF_EXITING, linux/sched.h
 BUSYBOX = "/usr/bin/busybox"
 PYTHON = os.path.realpath(sys.executable)
 _APPLETS = """
@@ -137,6 +138,28 @@ def server_of(pid: int) -> int:
         if child.isdecimal() and _parent(child) == pid and b"/builder/sandbox/main.py" in command_line(child):
             return int(child)
     raise AssertionError("no fork server")
+
+
+def children(name: str = "") -> list[int]:
+    """What our fork server has started and not reaped yet, but those who are about to end; of one program alone, if one is
+    named."""
+    found, server = [], server_of(os.getpid())
+    for pid in os.listdir("/proc"):
+        if pid.isdecimal():
+            try:
+                with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                    program, _, rest = file.read().rpartition(") ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            state, parent, *_, flags = rest.split()[:7]
+            if (
+                int(parent) == server
+                and state != "Z"
+                and not int(flags) & _EXITING
+                and program.endswith(f"({name}" if name else "")
+            ):
+                found.append(int(pid))
+    return found
 
 
 def processes_with(word: str) -> list[int]:

@@ -6,11 +6,10 @@ import functools
 import os
 import shutil
 import signal
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sandbox_room import Room, eventually, run_child, server_of
+from sandbox_room import Room, children, eventually, run_child, server_of
 
 from builder.sandbox.capabilities import DOCKER_CAPABILITIES
 from builder.sandbox.launcher import Launcher
@@ -19,16 +18,7 @@ LOOK = "readlink /proc/self/ns/net; ls /sys/class/net; cat /proc/sys/net/ipv4/ip
 
 
 def stacks() -> list[int]:
-    """What runs slirp4netns below our fork server, and is not about to end."""
-    found, server = [], server_of(os.getpid())
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                _, parent, *_, flags = (entry / "stat").read_text().rpartition(") ")[2].split()[:7]
-                is_exiting = int(flags) & 4
-                if int(parent) == server and not is_exiting and (entry / "comm").read_text() == "slirp4netns\n":
-                    found.append(int(entry.name))
-    return found
+    return children("slirp4netns")
 
 
 def ready_are(count: int) -> bool:

@@ -7,26 +7,13 @@ import functools
 import os
 import signal
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sandbox_room import Room, eventually, run_child, server_of
+from sandbox_room import Room, children, eventually, run_child, server_of
 
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.spec import FileMount, TmpfsMount
-
-
-def children() -> list[int]:
-    """What the fork server has started and not reaped yet, but those who are about to end."""
-    found, server = [], server_of(os.getpid())
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                state, parent, *_, flags = (entry / "stat").read_text().rpartition(") ")[2].split()[:7]
-                if int(parent) == server and state != "Z" and not int(flags) & 4:
-                    found.append(int(entry.name))
-    return found
 
 
 def children_are(count: int) -> bool:
@@ -152,8 +139,7 @@ import os, sys
 from builder.sandbox import kernel
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.spec import BindMount
-from sandbox_room import Room
-from test_sandbox_waiting import children
+from sandbox_room import Room, children
 kernel.unshare(kernel.CLONE_NEWNS)
 kernel.mount(None, b"/", None, kernel.MS_REC | 1 << 20)
 room = Room(sys.argv[1])
