@@ -14,7 +14,7 @@ import os
 
 from builder.sandbox import kernel, rights, wire
 from builder.sandbox.enter import enter
-from builder.sandbox.network import Network
+from builder.sandbox.network import Network, is_exiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class Child:
 
     def is_there(self) -> bool:
         """Whether it waits, and its network with it."""
-        return not kernel.has_ended(self.pidfd) and (self.network is None or self.network.is_recent())
+        is_alive = not kernel.has_ended(self.pidfd) and not is_exiting(self.pid)
+        return is_alive and (self.network is None or self.network.is_recent())
 
     def end(self) -> list[int]:
         """The server's part, for one that gets no command: the pids that are to be reaped once they have ended."""

@@ -139,7 +139,7 @@ class Network:
         """Whether the stack has not ended yet, nor begun to: the kernel takes some 20 ms to be rid of its interface."""
         if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:
             self._pid = 0
-        return self._pid > 0 and not _is_exiting(self._pid)
+        return self._pid > 0 and not is_exiting(self._pid)
 
     def end(self) -> int:
         """Let it end, for which nobody waits: its pid, or 0 where there is nothing to be reaped."""
@@ -220,7 +220,8 @@ def _passed(counters: bytes) -> bool:
     return any(int(field) for line in lines for field in line.rpartition(b":")[2].split())
 
 
-def _is_exiting(pid: int) -> bool:
+def is_exiting(pid: int) -> bool:
+    """Whether a child of ours, which has not ended as far as its pidfd says, is about to: that takes the kernel a while."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The ninth field, counted behind a name that may have anything in it (proc_pid_stat(5)).
