@@ -65,16 +65,16 @@ class Surroundings:
         """What is to lie over what in /proc, read-only."""
         self._folder = -1
         self._trees: list[int] = []
+        # What lies over a root that others share would be theirs, too.
+        self._in_root = "mount-api" in missing or "mount-namespace" in shape.without
 
     def prepare(self) -> list[tuple[str, Callable[[], None]]]:
         """The steps of it; none where all is to be made in the root."""
-        if "mount-api" in self._missing or "mount-namespace" in self._shape.without:
-            return []
-        return [("mounts", self._stage), *self._make(), ("mounts", self._take)]
+        return [] if self._in_root else [("mounts", self._stage), *self._make(), ("mounts", self._take)]
 
     def attach(self, root: Callable[[], int]) -> list[tuple[str, Callable[[], None]]]:
         """The steps that bring them below the folder `root`, which is attached, and has a folder for each."""
-        if not self.prepare():
+        if self._in_root:
             return [("mount", lambda: self._enter(root())), *self._make()]
         return [("mount", lambda: self._attach_all(root()))]
 
