@@ -18,6 +18,8 @@ ALLOWED = {
     "canonical": set[str](),
     "hashing": set[str](),
     "redact": set[str](),
+    # How all of these are loaded.
+    "loading": set[str](),
     "cancellation": {"errors"},
     "errors": {"values", "redact"},
     "events": {"errors", "values"},
