@@ -12,7 +12,7 @@ has changed since, hash-based files, `-O`, PYTHONPYCACHEPREFIX, zip archives.
 from __future__ import annotations
 
 import sys
-from _frozen_importlib import ModuleSpec
+from _frozen_importlib import BuiltinImporter, ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
 from marshal import loads
 from posix import O_CLOEXEC, O_RDONLY, close, read, stat
@@ -45,7 +45,7 @@ class _Loader(SourceFileLoader):
 
 
 class _Finder:
-    """Asked before Python's own finders, which have all that it answers None for."""
+    """Asked right before Python's own finders, which have all that it answers None for."""
 
     def __init__(self, package: str, tag: str) -> None:
         self._start = f"{package}."
@@ -89,5 +89,6 @@ def _read(path: str) -> bytes:
 def install(package: str) -> None:
     """Load the modules of `package` this way from now on, where Python keeps what it compiles in the usual place."""
     tag = sys.implementation.cache_tag
-    if tag and not sys.flags.optimize and sys.pycache_prefix is None:
-        sys.meta_path.insert(0, _Finder(package, tag))
+    if tag and not sys.flags.optimize and sys.pycache_prefix is None and BuiltinImporter in sys.meta_path:
+        # Who has hooked in before keeps his turn.
+        sys.meta_path.insert(sys.meta_path.index(BuiltinImporter), _Finder(package, tag))

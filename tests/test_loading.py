@@ -184,3 +184,21 @@ runpy.run_path(program, run_name="__main__")
     version, slow = done.stdout.splitlines()
     assert version.startswith("pybuild ")
     assert slow == "builder.loading"
+
+
+def test_who_looks_at_imports_keeps_his_turn(sample: Sample) -> None:
+    """As tools do that measure or trace a program."""
+    sample.write("one", "VALUE = 1\n")
+    code = """
+import sys
+asked = []
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        asked.append(name)
+sys.meta_path.insert(0, Finder())
+from builder import loading
+loading.install("sample")
+from sample import one
+print("sample.one" in asked, type(one.__loader__).__module__)
+"""
+    assert sample.run(code) == "True builder.loading\n"
