@@ -104,7 +104,7 @@ def layer_blob(layer: Layer, form: Form, store: Store, roots: Roots, threads: in
 def _compress(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Digest, int]:
     if form == "uncompressed":
         return _tar_blob(layer, store, roots)
-    if known := roots.tar_file(layer):
+    if known := roots.tars.file(layer):
         return _packed(known, form, store, threads)
     with store.scratch() as scratch:
         tar = os.path.join(scratch, "layer.tar")
@@ -114,7 +114,7 @@ def _compress(layer: Layer, form: Form, store: Store, roots: Roots, threads: int
 
 
 def _tar_blob(layer: Layer, store: Store, roots: Roots) -> tuple[Digest, int]:
-    known = roots.tar_file(layer)
+    known = roots.tars.file(layer)
     if store.has_blob(layer.diff_id):
         return layer.diff_id, os.stat(store.blob_path(layer.diff_id)).st_size
     with store.blob_writer() as writer:
@@ -149,7 +149,7 @@ def _differs(layer: Layer, store: Store, roots: Roots) -> bool:
     descriptor, _ = layer_blob(layer, "gzip", store, roots, os.cpu_count() or 1)
     digest = hasher("sha256")
     with store.scratch() as scratch:
-        tar = roots.tar_file(layer)
+        tar = roots.tars.file(layer)
         if tar is None:
             tar = os.path.join(scratch, "layer.tar")
             with open(tar, "wb") as file:

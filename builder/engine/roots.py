@@ -10,11 +10,10 @@ The readers and writers of layers are imported where they are used: a fully cach
 from __future__ import annotations
 
 import os
-from _thread import RLock, _local, allocate_lock  # `threading` costs 1 ms at start
+from _thread import _local, allocate_lock  # `threading` costs 1 ms at start
 
 from builder.cancellation import NEVER
 from builder.errors import BuildError, StoreError
-from builder.hashing import hasher
 from builder.layers.entry import EPOCH, FileSource, Item
 from builder.layers.names import show
 from builder.layers.source import ContentChanged
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from builder.engine.packing import Packing, Written
     from builder.engine.placement import Alone
     from builder.engine.stubs import Stub, Stubs
+    from builder.engine.tars import Tars
     from builder.layers.codec import Columns
     from builder.layers.entry import Entry, Source
     from builder.layers.index import Tree
@@ -111,17 +111,14 @@ class Roots:
         self._own = _local()
         # Held while the folder of a layer is made that is missing: what two would make at once is made by one.
         self._making = allocate_lock()
-        # Held while a tar is looked through, and inside of the other at most.
-        self._reading = RLock()
         self._entries: dict[Digest, list[Entry]] = {}
-        self._tars: dict[Digest, dict[bytes, Source]] = {}
-        self._unpacked: dict[Digest, str] = {}
+        self._tars: Tars | None = None
         self._pending: dict[Digest, Items] = {}
         # What was found in a build stays there until its end.
         self._folders: dict[Layer, str] = {}
         self._contents: dict[str, bytes] = {}
         self._stubs: Stubs | None = None
-        # Held while one is made, for which nobody waits who unpacks a layer.
+        # Held while one of those two is made, or a stub, for which nobody waits who unpacks a layer.
         self._stubbing = allocate_lock()
 
     # Looking
@@ -197,7 +194,7 @@ class Roots:
         folder = self._folder(layer)
         if folder is not None:
             return FileSource(folder, entry.path)
-        return self._tar_sources(Root(root.layers[:number]), layer)[entry.path]
+        return self.tars.contents(Root(root.layers[:number]), layer).source(entry)
 
     # Keeping
 
@@ -346,11 +343,14 @@ class Roots:
         with self._making:
             folder = self._folder(layer)
             if folder is None:
-                self._make_folder(below, layer, self._pending.get(layer.diff_id) or self._reader(below, layer))
+                self._make_folder(below, layer, self._pending.get(layer.diff_id) or self._from_tar(below, layer))
                 folder = self._folder(layer)
         if folder is None:
             raise StoreError(f"the folder of layer {layer.diff_id} vanished", hint="another process changed the store")
         return folder
+
+    def _from_tar(self, below: Root, layer: Layer) -> Items:
+        return lambda scratch: self.tars.items(below, layer, scratch)
 
     def remember(self, layer: Layer, items: Items) -> None:
         """A cached COPY whose sources are at hand: should its folder be needed, it is made from these (true times).
@@ -359,43 +359,14 @@ class Roots:
         """
         self._pending[layer.diff_id] = items
 
-    def tar_file(self, layer: Layer) -> str | None:
-        """The file that has the layer's tar, verified. Where only a compressed form is there, the file goes with this process;
-        None where only a folder is. Raises StoreError for one that is corrupt."""
-        diff_id = layer.diff_id
-        if self._store.has_blob(diff_id):
-            self._store.verify_blob(diff_id)
-            return self._store.blob_path(diff_id)
-        packed = self._store.packed_tar(diff_id)
-        if packed is None:
-            return None
-        with self._reading:
-            known = self._unpacked.get(diff_id)
-            if known is None:
-                known = self._store.temporary_path()
-                self._unpack(packed, diff_id, known)
-                self._unpacked[diff_id] = known
-            return known
+    @property
+    def tars(self) -> Tars:
+        with self._stubbing:
+            if self._tars is None:
+                from builder.engine.tars import Tars
 
-    def _unpack(self, packed: Digest, diff_id: Digest, path: str) -> None:
-        """Write the tar that the blob holds. No bound, as for blobs of others: it was written, or compared, here before."""
-        from builder.layers.compression import decompress
-
-        self._store.verify_blob(packed)
-        digest = hasher(diff_id.algorithm)
-        with open(path, "wb") as file, stored():
-
-            def write(data: bytes) -> None:
-                self._stop.check()
-                digest.update(data)
-                file.write(data)
-
-            decompress(self._store.blob_path(packed), write, name=str(packed))
-        if digest.hexdigest() != diff_id.hex:
-            raise StoreError(
-                f"the blob {packed} is not the layer {diff_id} that it stands for",
-                hint=f"remove {self._store.blob_path(packed)}, then build or pull the image again",
-            )
+                self._tars = Tars(self, self._store, self._stop)
+            return self._tars
 
     def tar(self, layer: Layer, write: Callable[[bytes], object]) -> None:
         """Write the layer's tar. For a layer of ours only; raises StoreError when the result is not what the diff ID says."""
@@ -442,52 +413,6 @@ class Roots:
             folder = _new_folder(scratch)
             tied = materialise(items(scratch), folder, self.tree(below), stop=self._stop) or self.is_foreign(layer)
             self._store.add_snapshot(folder, layer.diff_id, layer.chain if tied else None)
-
-    def _reader(self, below: Root, layer: Layer) -> Items:
-        return lambda scratch: self._from_tar(below, layer, scratch)
-
-    def _from_tar(self, below: Root, layer: Layer, scratch: str) -> list[Item]:
-        packed = None if self._store.has_blob(layer.diff_id) else self._store.packed_tar(layer.diff_id)
-        if packed is None:
-            sources = self._tar_sources(below, layer)
-        else:
-            # The folder is to be made: the tar goes once it was.
-            tar = os.path.join(scratch, "layer.tar")
-            self._unpack(packed, layer.diff_id, tar)
-            sources = self._sources(below, layer, tar)
-        return [Item(entry, sources[entry.path] if entry.kind == "file" else None) for entry in self.entries(layer)]
-
-    def _tar_sources(self, below: Root, layer: Layer) -> dict[bytes, Source]:
-        """Where the content of each file of the layer's tar is; looked through once, however many threads ask."""
-        with self._reading:
-            sources = self._tars.get(layer.chain)
-            if sources is None:
-                sources = self._tars[layer.chain] = self._read_tar(below, layer)
-            return sources
-
-    def _read_tar(self, below: Root, layer: Layer) -> dict[bytes, Source]:
-        """The content of each file and each hard link: a link outlives the name it repeats, if a later layer takes that."""
-        tar = self.tar_file(layer)
-        if tar is None:
-            raise self._store.formless(layer.diff_id)
-        return self._sources(below, layer, tar)
-
-    def _sources(self, below: Root, layer: Layer, tar: str) -> dict[bytes, Source]:
-        from builder.layers.tarreader import read_tar
-
-        sources: dict[bytes, Source] = {}
-        items = read_tar(tar, whiteouts=True)
-        if self.is_foreign(layer):
-            from builder.layers.settle import fill, settle
-
-            # Its names lead through links, and say things twice: its entries are what came of that.
-            settled = settle(items, self.tree(below)).items
-            items = iter(fill(settled, lambda path: self.content(below, path)))
-        for item in items:
-            source = sources.get(item.entry.link) if item.entry.kind == "hardlink" else item.source
-            if source is not None:
-                sources[item.entry.path] = source
-        return sources
 
 
 class stored:

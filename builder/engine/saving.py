@@ -114,7 +114,7 @@ class PlainLayers:
 
     def _make(self, layer: Layer, blob: Descriptor | None) -> str:
         if self._store.has_blob(layer.diff_id) or blob is None:
-            known = self._roots.tar_file(layer)
+            known = self._roots.tars.file(layer)
             if known is not None:
                 return known
         path = os.path.join(self._scratch, layer.diff_id.hex)

@@ -39,8 +39,8 @@ class Draft:
     def __init__(self, below: Tree) -> None:
         self._below = below
         self._nodes: dict[bytes, Node] = {}
-        # Names below each folder, that of paths without a node too, to find all that lies below a path.
-        self._names: dict[bytes, set[bytes]] = {}
+        # The paths right below each folder, those without a node too, to find all that lies below a path.
+        self._inside: dict[bytes, set[bytes]] = {}
         # Where the folders of an archive's names are, by the archive's root and the name; until a link or a folder changes.
         self._resolved: dict[tuple[bytes, bytes], bytes] = {}
         self.uses_below = False
@@ -62,7 +62,7 @@ class Draft:
         if known is None or known.kind == "dir":
             return None
         self.uses_below = True
-        return _lower(known, path)
+        return _copied(known, path)
 
     def resolve(self, name: bytes, root: bytes = b"") -> bytes:
         """The path that `name` leads to from the folder `root`, links followed as in a chroot there."""
@@ -127,7 +127,7 @@ class Draft:
         """Forget what the layer has there and below; what is below the layer shows again."""
         gone = [path]
         for there in gone:
-            gone += [join(there, name) for name in self._names.pop(there, ())]
+            gone += self._inside.pop(there, ())
             if self._nodes.pop(there, None) is not None:
                 self._resolved.clear()
         if gone[1:] or self._below.lookup(path) is not None:
@@ -154,7 +154,7 @@ class Draft:
                     items.append(Item(Entry(path, "opaque")))
                 else:
                     self.uses_below = True
-                    items += [Item(Entry(hidden, "whiteout")) for hidden in self._inside(path)]
+                    items += [Item(Entry(hidden, "whiteout")) for hidden in self._lower(path)]
             if entry is None:
                 continue
             if entry.kind == "whiteout":
@@ -184,7 +184,7 @@ class Draft:
             self.uses_below = node is None or node.entry is None
             path = path.rpartition(b"/")[0]
 
-    def _inside(self, path: bytes) -> list[bytes]:
+    def _lower(self, path: bytes) -> list[bytes]:
         """All that `below` has in the folder and the layer has not."""
         out = []
         folders = [path]
@@ -200,11 +200,11 @@ class Draft:
 
     def _remember(self, path: bytes) -> None:
         while path:
-            folder, _, name = path.rpartition(b"/")
-            names = self._names.setdefault(folder, set())
-            if name in names:
+            folder = path.rpartition(b"/")[0]
+            inside = self._inside.setdefault(folder, set())
+            if path in inside:
                 return
-            names.add(name)
+            inside.add(path)
             path = folder
 
 
@@ -213,7 +213,7 @@ def join(folder: bytes, name: bytes) -> bytes:
     return folder + b"/" + name if folder and name else folder or name
 
 
-def _lower(known: Entry, path: bytes) -> Node:
+def _copied(known: Entry, path: bytes) -> Node:
     """A copy of a lower layer's entry."""
     if known.kind in ("file", "hardlink"):
         return Node(known._replace(kind="file", link=path), None)

@@ -25,9 +25,10 @@ class Tree:
 
     def __init__(self) -> None:
         self._entries: dict[bytes, Entry] = {b"": ROOT}
+        # Of what is not of the first layer, which most is.
         self._layers: dict[bytes, int] = {b"": -1}
-        # Names below each folder that has any.
-        self._names: dict[bytes, set[bytes]] = {}
+        # The paths right below each folder that has any: not names, which would be further objects.
+        self._inside: dict[bytes, set[bytes]] = {}
         # The hard links of each path that owns content.
         self._links: dict[bytes, set[bytes]] = {}
 
@@ -56,11 +57,15 @@ class Tree:
 
     def layer_of(self, path: bytes) -> int:
         """The layer that the entry came from; -1 for a root that no layer set. Raises KeyError for a path that is not there."""
-        return self._layers[path]
+        number = self._layers.get(path, 0)
+        if not number and path not in self._entries:
+            raise KeyError(path)
+        return number
 
     def children(self, path: bytes) -> list[bytes]:
         """Sorted names in the folder; empty for anything else."""
-        return sorted(self._names.get(path, ()))
+        start = len(path) + 1 if path else 0
+        return [below[start:] for below in sorted(self._inside.get(path, ()))]
 
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
         """The canonical path that `path` leads to, as a process whose root is this tree would find it.
@@ -77,10 +82,7 @@ class Tree:
         found = [path]
         # The list grows while it is walked: folders add what they hold.
         for folder in found:
-            names = self._names.get(folder)
-            if names:
-                prefix = folder + b"/" if folder else b""
-                found += [prefix + name for name in names]
+            found += self._inside.get(folder, ())
         found.sort()
         return map(self._entries.__getitem__, found)
 
@@ -95,24 +97,30 @@ class Tree:
                 self._place(path, layer)
             elif known.kind != "dir" or kind != "dir":
                 self._disown(path, known)
-                if path in self._names and kind != "dir":
+                if path in self._inside and kind != "dir":
                     self._clear(path)
         if kind == "hardlink":
             entry = self._joined(entry)
         self._entries[path] = entry
-        self._layers[path] = layer
+        self._set_layer(path, layer)
+
+    def _set_layer(self, path: bytes, layer: int) -> None:
+        if layer:
+            self._layers[path] = layer
+        else:
+            self._layers.pop(path, None)
 
     def _place(self, path: bytes, layer: int) -> None:
         """Make the name known to its folder, and missing folders with it."""
-        folder, _, name = path.rpartition(b"/")
+        folder = path.rpartition(b"/")[0]
         parent = self._entries.get(folder)
         if parent is None:
             self._place(folder, layer)
             self._entries[folder] = ROOT._replace(path=folder)
-            self._layers[folder] = layer
+            self._set_layer(folder, layer)
         elif parent.kind != "dir":
             raise ValueError(f"'{show(folder)}' is no folder but holds '{show(path)}'")
-        self._names.setdefault(folder, set()).add(name)
+        self._inside.setdefault(folder, set()).add(path)
 
     def _joined(self, entry: Entry) -> Entry:
         """The hard link, naming the path that owns the content."""
@@ -130,22 +138,19 @@ class Tree:
             return
         self._clear(path)
         self._disown(path, entry)
-        folder, _, name = path.rpartition(b"/")
-        self._names[folder].discard(name)
-        del self._entries[path], self._layers[path]
+        self._inside[path.rpartition(b"/")[0]].discard(path)
+        del self._entries[path]
+        self._layers.pop(path, None)
 
     def _clear(self, path: bytes) -> None:
         """Remove all below `path`."""
-        gone = []
-        for name in self._names.pop(path, ()):
-            gone.append(path + b"/" + name if path else name)
+        gone = list(self._inside.pop(path, ()))
         # The list grows while it is walked: folders add what they hold.
         for below in gone:
-            for name in self._names.pop(below, ()):
-                gone.append(below + b"/" + name)
+            gone += self._inside.pop(below, ())
         for below in gone:
             self._disown(below, self._entries.pop(below))
-            del self._layers[below]
+            self._layers.pop(below, None)
 
     def _disown(self, path: bytes, entry: Entry) -> None:
         """The path no longer has this content: the first of the other hard links to it owns it now."""

@@ -98,7 +98,12 @@ def _apply(draft: Draft, item: Item, path: bytes, prefix: bytes) -> None:
         return
     if entry.kind == "char" and entry.rdev == (0, 0):
         raise BuildError(f"'{show(entry.path)}' is the device 0:0, which means a deleted file and cannot be in a layer")
-    draft.put(path, Node(entry._replace(path=path), item.source))
+    # There may be many, most of them where their names say: no second entry, and no second path, for each.
+    if path == entry.path:
+        path = entry.path
+    else:
+        entry = entry._replace(path=path)
+    draft.put(path, Node(entry, item.source))
 
 
 def _linked(draft: Draft, link: Entry, path: bytes, prefix: bytes) -> Node:

@@ -46,13 +46,16 @@ _TIMES = (-(1 << 63), (1 << 63) - 1)
 Warn = Callable[[str], None]
 
 
-def read_tar(path: str, *, whiteouts: bool, warn: Warn | None = None, name: str | None = None) -> Iterator[Item]:
+def read_tar(
+    path: str, *, whiteouts: bool, warn: Warn | None = None, name: str | None = None, repeats: bool = True
+) -> Iterator[Item]:
     """The members of the uncompressed tar file at `path`, in archive order, duplicates and all.
 
     Forms: V7, ustar, GNU (long names, sparse), PAX (with `GNU.sparse.*` and `SCHILY.xattr.*`), star, base-256 numbers.
     Names lose a leading `/` and `./`. With `whiteouts`, `.wh.x` is a `whiteout` of `x`, `.wh..wh..opq` an `opaque` of its
     folder, and other names that begin with `.wh..wh.` are left out (aufs); without, they are names as any other.
-    Symlinks have mode 0777; a hard link repeats the entry that it names where that stands before it. Digests are empty.
+    Symlinks have mode 0777; a hard link repeats the entry that it names where that stands before it, unless it is not to
+    (`repeats`): then no entry is kept. Digests are empty.
     `security.capability` of files and `user.*` of files and folders are kept, overlay's own attributes are dropped, and
     what else is left out is told to `warn`, one message each.
 
@@ -80,7 +83,7 @@ def read_tar(path: str, *, whiteouts: bool, warn: Warn | None = None, name: str 
                 if owner is not None:
                     entry = owner._replace(path=entry.path, kind="hardlink", link=entry.link, rdev=(0, 0))
                     item = Item(entry)
-            if entry.kind not in ("dir", "whiteout", "opaque"):
+            if repeats and entry.kind not in ("dir", "whiteout", "opaque"):
                 seen[entry.path] = entry
             yield item
     except Bad as error:
