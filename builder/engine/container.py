@@ -15,7 +15,7 @@ from builder.layers import owners
 from builder.layers.folder import set_root
 from builder.layers.ownerform import form, noted
 from builder.sandbox.resources import numbered
-from builder.sandbox.spec import INSECURE, BindMount, FileMount, SandboxSpec
+from builder.sandbox.spec import INSECURE, BindMount, FileMount, SandboxSpec, Shape
 from builder.sandbox.stack import NAME_SERVER
 from builder.values import NamedTuple
 
@@ -84,12 +84,6 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         raise BuildError(
             f"the environment has a variable without a name: '={nameless[0][:40]}'", hint="the image is damaged: see its Env"
         )
-    known = accounts.of_image(roots, root)
-    who = accounts.identity(process.user, known)
-    if process.groups:
-        who = who._replace(groups=(*who.groups, *(accounts.group_number(group, known) for group in process.groups)))
-    for gid in (who.gid, *who.groups):
-        owners.require(who.uid, gid)
     tree = roots.tree(root)
     upper = new_folder(scratch, "upper")
     # The upper's root *is* the command's `/`, so it needs the metadata of the image's.
@@ -100,7 +94,9 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         _refuse_unmade(process, points)
     else:
         refuse_too_many(len(root.layers), most=MAX_LOWERS - len(stub))
+    # Before anything is read of it: a layer that is but a compressed tar would be unpacked for that, too.
     folders = roots.folders(root)
+    who = _identity(process, accounts.of_image(roots, root))
     contents = {
         "etc/hosts": _hosts(process),
         "etc/hostname": process.hostname.encode() + b"\n",
@@ -122,11 +118,11 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         network=process.network,
         stack=process.stack,
         shm_size=process.shm_size,
-        without=INSECURE if process.insecure else frozenset(),
+        without=_without(process),
         ulimits=numbered(process.ulimits),
         chroot=process.chroot,
         readonly=process.readonly,
-        emulate="owners" if noted() else "mknod" if form() else "",
+        emulate=_emulation(),
         mounts=(
             *(FileMount(path, contents[name]) for name, path in points.files),
             *process.scripts,
@@ -134,6 +130,29 @@ def prepare(roots: Roots, root: Root, scratch: str, process: Process) -> Prepare
         ),
     )
     return Prepared(spec, folders, points.mounts)
+
+
+def shape(process: Process) -> Shape:
+    """That of its sandbox."""
+    return Shape(process.network, process.stack, process.shm_size, _without(process), _emulation())
+
+
+def _without(process: Process) -> frozenset[str]:
+    return INSECURE if process.insecure else frozenset()
+
+
+def _emulation() -> Literal["", "mknod", "owners"]:
+    return "owners" if noted() else "mknod" if form() else ""
+
+
+def _identity(process: Process, known: accounts.Accounts) -> accounts.Identity:
+    """Raises BuildError for whom the image does not know, and SandboxError where the sandbox lacks his ids."""
+    who = accounts.identity(process.user, known)
+    if process.groups:
+        who = who._replace(groups=(*who.groups, *(accounts.group_number(group, known) for group in process.groups)))
+    for gid in (who.gid, *who.groups):
+        owners.require(who.uid, gid)
+    return who
 
 
 def _refuse_unmade(process: Process, points: mountpoints.MountPoints) -> None:

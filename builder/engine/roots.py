@@ -330,6 +330,10 @@ class Roots:
             out.append(folder or self._made(Root(root.layers[:number]), layer))
         return out
 
+    def has_folders(self, root: Root) -> bool:
+        """Whether `folders` has nothing to make."""
+        return all(self._folder(layer) is not None for layer in root.layers)
+
     def stub(self, stub: Stub) -> str:
         """The folder of a stub layer, for as long as the store is open."""
         with self._stubbing:

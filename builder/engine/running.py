@@ -6,7 +6,7 @@ import os
 from _thread import allocate_lock  # `threading` costs 1 ms at start
 from contextlib import ExitStack, nullcontext
 
-from builder.engine.container import Process, exec_hint, new_folder, prepare
+from builder.engine.container import Process, exec_hint, new_folder, prepare, shape
 from builder.engine.emulated import devices_as_files, emulated, made_devices, wanted_ids
 from builder.engine.mountpoints import unmounted
 from builder.engine.networks import Networks, had_network
@@ -170,6 +170,9 @@ class Runner:
             if step.mounts:
                 mounts = stack.enter_context(self._mount_tools().mounts(step, number, sources, scratch))
                 process = process._replace(env=(*env, *mounts.env), attachments=tuple(mounts.attachments))
+            if not process.chroot and not self._roots.has_folders(root):
+                # They take longer to make than the process.
+                launcher.expect(shape(process))
             prepared = prepare(self._roots, root, scratch, process)
             if other is not None:
                 prepared = other(prepared)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.sandbox.cgroups import Groups
-    from builder.sandbox.spec import Mount, SandboxSpec
+    from builder.sandbox.spec import Mount, SandboxSpec, Shape
 
     Output = Callable[[bytes], None]
 
@@ -125,6 +125,22 @@ class Launcher:
     def start(self) -> None:
         """Start the fork server, which `run` does where nobody did; returns once it is on its way. Raises as `run`."""
         self._connect()
+
+    def expect(self, shape: Shape) -> None:
+        """A command of this shape is going to be run: its process is made meanwhile. One that joins cgroups has its own made
+        when it comes. Raises as `run`."""
+        if self._groups is not None:
+            return
+        job = memory_file("shape")
+        try:
+            with open(job, "wb", closefd=False) as file:
+                file.write(wire.pack_job({**_shape(shape), "groups_given": 0}))
+            rights.send(self._connect(), wire.EXPECT, job)
+        except ConnectionError:
+            # The server is gone, as the command will find.
+            return
+        finally:
+            os.close(job)
 
     def end_all(self) -> None:
         """Ends every run (they raise Interrupted) and the fork server, and waits for neither. None starts any more."""
@@ -362,7 +378,7 @@ def _fields(
     spec: SandboxSpec, seccomp: bytes, emulation: tuple[bytes, tuple[tuple[int, str], ...]], *, own_streams: bool
 ) -> dict[str, object]:
     """The fields of a `wire.Job`."""
-    return {
+    return _shape(spec) | {
         "lowers": tuple(os.fsencode(folder) for folder in spec.lowers),
         "upper": os.fsencode(spec.upper),
         "work": os.fsencode(spec.work),
@@ -373,18 +389,13 @@ def _fields(
         "gid": spec.gid,
         "groups": spec.groups,
         "hostname": _bytes(spec.hostname),
-        "network": spec.network,
-        "stack": os.fsencode(spec.stack),
         "followed": spec.followed,
         "mounts": tuple(_mount(mount) for mount in spec.mounts),
-        "shm_size": spec.shm_size,
         # With the one it would leave its copy, with the other make a disk: nothing else holds it.
         "capabilities": capabilities.mask(set(spec.capabilities) - {"CAP_SYS_CHROOT", "CAP_MKNOD"})
         if spec.chroot
         else capabilities.mask(spec.capabilities),
-        "without": tuple(sorted(spec.without)),
         "seccomp": seccomp,
-        "emulate": spec.emulate,
         "notify": emulation[0],
         "calls": emulation[1],
         "own_streams": own_streams,
@@ -397,6 +408,17 @@ def _fields(
         "cpus": spec.cpus,
         "random_addresses": spec.random_addresses,
         "pids_taken": spec.pids_taken,
+    }
+
+
+def _shape(spec: SandboxSpec | Shape) -> dict[str, object]:
+    """The fields of a `wire.Shape`."""
+    return {
+        "network": spec.network,
+        "stack": os.fsencode(spec.stack),
+        "shm_size": spec.shm_size,
+        "without": tuple(sorted(spec.without)),
+        "emulate": spec.emulate,
     }
 
 

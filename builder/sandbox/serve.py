@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from builder.sandbox import network
 
 _DESCRIPTORS = 16
+_MOST_WAITING = 8
 _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 
 
@@ -60,8 +61,8 @@ class _Server:
         self.asked: dict[int, _Running] = {}
         # Stacks and children that were killed, and are still to be reaped.
         self.ending: list[int] = []
-        # The next command, perhaps; and networks for those after it.
-        self.waiting: child.Child | None = None
+        # The next commands, perhaps; and networks for those after them.
+        self.waiting: list[child.Child] = []
         self.unused: list[network.Network] = []
 
     def loop(self) -> None:
@@ -85,6 +86,9 @@ class _Server:
         data, fds = rights.receive(self.socket, 1, _DESCRIPTORS)
         if not data:
             return False
+        if data == wire.EXPECT:
+            self.expect(fds[0])
+            return True
         job_file, channel, given = fds[0], fds[1], fds[2:]
         try:
             job = wire.unpack_job(os.pread(job_file, os.fstat(job_file).st_size, 0))
@@ -107,9 +111,8 @@ class _Server:
             # The builder itself has fewer, as in a container: nobody can hand out what he lacks.
             changes["capabilities"] = job.capabilities & self.permitted
             missing += ("capabilities",)
-        if job.emulate == "mknod" and "openat2" in missing:
-            # The kernel says that nobody may.
-            changes["emulate"] = ""
+        if job.emulate != (changed := self.emulated(job)):
+            changes["emulate"] = changed
             missing += ("mknod",)
         job.__dict__.update(changes)
         try:
@@ -129,6 +132,11 @@ class _Server:
             self.listen(running, born.hears)
         self.watch(running)
         return True
+
+    def emulated(self, shape: wire.Shape) -> str:
+        """What of it can be."""
+        # Without that call nothing follows a command's paths: the kernel says that nobody may.
+        return "" if shape.emulate == "mknod" and "openat2" in self.missing else shape.emulate
 
     def keep(self, job: wire.Job, channel: int, given: list[int]) -> bool:
         """Without namespaces: a keeper does what those would. A server has such commands alone, or none."""
@@ -164,13 +172,32 @@ class _Server:
         _send_descriptor(running.channel, wire.STARTED, running.pidfd)
 
     def take_child(self, shape: wire.Shape) -> child.Child:
-        """The one that waits, where it was made for such a command and nobody ended it; else a new one. Raises Unborn."""
-        waiting, self.waiting = self.waiting, None
-        if waiting is not None:
+        """One that waits, where it was made for such a command and nobody ended it; else a new one. Raises Unborn."""
+        for waiting in self.waiting:
             if vars(waiting.shape) == vars(shape) and waiting.is_there():
+                self.waiting.remove(waiting)
                 return waiting
-            self.ending += waiting.end()
+        if self.waiting:
+            # It has waited the longest, for what did not come.
+            self.ending += self.waiting.pop(0).end()
         return self.new_child(shape)
+
+    def expect(self, shape_file: int) -> None:
+        """For a command that the builder is making ready."""
+        try:
+            job = wire.unpack_job(os.pread(shape_file, os.fstat(shape_file).st_size, 0))
+        finally:
+            os.close(shape_file)
+        job.emulate = self.emulated(job)
+        if len(self.waiting) < _MOST_WAITING:
+            self.let_wait(wire.shape(job))
+
+    def let_wait(self, shape: wire.Shape) -> None:
+        try:
+            self.waiting.append(self.new_child(shape))
+        except child.Unborn:
+            # The command itself meets the same, and says so.
+            return
 
     def new_child(self, shape: wire.Shape) -> child.Child:
         """Raises Unborn."""
@@ -200,17 +227,13 @@ class _Server:
         if not job.followed:
             # The kernel takes a while to be rid of them, and need not begin at the very end.
             self.end_unused()
-        elif not job.chroot and self.waiting is None:
-            try:
-                self.waiting = self.new_child(wire.shape(job))
-            except child.Unborn:
-                # The command itself meets the same, and says so.
-                return
+        elif not job.chroot and not self.waiting:
+            self.let_wait(wire.shape(job))
 
     def expect_none(self) -> None:
-        waiting, self.waiting = self.waiting, None
-        if waiting is not None:
+        for waiting in self.waiting:
             self.ending += waiting.end()
+        self.waiting = []
         self.end_unused()
 
     def end_unused(self) -> None:

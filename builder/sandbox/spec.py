@@ -154,6 +154,16 @@ class SandboxSpec(NamedTuple):
     """Rows and columns of a terminal of its own. Its streams are then a socket, over which the terminal's other side comes."""
 
 
+class Shape(NamedTuple):
+    """What must be known of a spec before a process can be made for it: its fields of these names."""
+
+    network: Literal["host", "none", "stack"]
+    stack: str
+    shm_size: int
+    without: frozenset[str]
+    emulate: Literal["", "mknod", "owners"]
+
+
 class Outcome(NamedTuple):
     """How the command ended: `code` as a shell would give it (128 + signal where a signal ended it)."""
 

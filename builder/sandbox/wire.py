@@ -3,7 +3,8 @@
 A request is one byte on the server's socket with descriptors beside it: a memory file with the packed `Job`, the run's own
 channel, the files by which the command joins cgroups, and its streams, two or three. On the channel the server answers first
 with STARTED and the pidfd of the command (not when it could not be started), and at the end with a packed `Reply`; a byte
-from the builder, or its end of file, kills the command. Texts are bytes here: the two sides may differ in their locale.
+from the builder, or its end of file, kills the command. Where a command is only expected, the request is another byte with a
+memory file that has its packed `Shape`; there is no answer. Texts are bytes here: the two sides may differ in their locale.
 
 Part of the fork server's program.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import marshal
 
 RUN = b"r"
+EXPECT = b"e"
 KILL = b"k"
 STARTED = b"s"
 NETWORK_ENDED = "network-ended"

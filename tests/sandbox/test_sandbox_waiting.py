@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from sandbox_room import Room, children, eventually, run_child, server_of
 
+from builder.errors import Interrupted
 from builder.sandbox.launcher import Launcher
-from builder.sandbox.spec import FileMount, TmpfsMount
+from builder.sandbox.spec import FileMount, Shape, TmpfsMount
 
 
 def children_are(count: int) -> bool:
@@ -129,6 +130,7 @@ def test_what_a_mount_of_the_first_covers_the_second_sees(room: Room, launcher: 
 _ON_SHARED_MOUNTS = """
 import os, sys
 from builder.sandbox import kernel
+from builder.errors import Interrupted
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.spec import BindMount
 from sandbox_room import Room, children
@@ -160,6 +162,7 @@ def test_it_follows_what_the_host_mounts_and_unmounts(tmp_path: Path) -> None:
 _WITHOUT_A_NAMESPACE = """
 import os, sys
 from builder.sandbox import kernel
+from builder.errors import Interrupted
 from builder.sandbox.launcher import Launcher
 from sandbox_room import Room
 kernel.unshare(kernel.CLONE_NEWNS)
@@ -184,3 +187,36 @@ def test_it_ends_with_the_server(ends: str, room: Room) -> None:
         if ends == "killed":
             os.kill(server_of(os.getpid()), signal.SIGKILL)
     eventually(lambda: not Path(f"/proc/{waiting}").exists())
+
+
+def test_one_is_made_for_a_command_that_is_expected(room: Room, launcher: Launcher) -> None:
+    """As many as commands are said to come, up to eight, and the one that fits is taken."""
+    plain, large = Shape("host", "", 64 << 20, frozenset(), ""), Shape("none", "", 1 << 20, frozenset(), "")
+    for shape in (plain, large, plain):
+        launcher.expect(shape)
+    eventually(functools.partial(children_are, 3))
+    spaces = [os.readlink(f"/proc/{pid}/ns/pid") for pid in children()]
+    look = "readlink /proc/self/ns/pid; df -k /dev/shm | tail -n 1"
+    found = []
+    for given in ({"network": "none", "shm_size": 1 << 20}, {}, {}, {}):
+        outcome, written = room.sh(launcher, look, **given)
+        assert outcome.code == 0
+        space, disk = written.splitlines()
+        found.append(space)
+        assert disk.split()[1] == ("1024" if given else "65536")
+    # The fourth had none.
+    assert set(found[:3]) == set(spaces) and found[0] not in (found[1], found[2])
+    for _ in range(20):
+        launcher.expect(plain)
+    eventually(functools.partial(children_are, 8))
+
+
+def test_a_command_that_was_expected_and_does_not_come_is_forgotten(room: Room) -> None:
+    with Launcher() as launcher:
+        launcher.start()
+        launcher.expect(Shape("host", "", 64 << 20, frozenset(), ""))
+        eventually(functools.partial(children_are, 1))
+        (waiting,) = children()
+    assert not Path(f"/proc/{waiting}").exists()
+    with pytest.raises(Interrupted):
+        launcher.expect(Shape("host", "", 64 << 20, frozenset(), ""))
