@@ -28,6 +28,8 @@ class Workload:
     """Edits the context, differently for each number."""
     cached: bool = False
     """Whether an unchanged rebuild is measured, too."""
+    files: int = 0
+    """How many it has, and leaves behind to be removed."""
 
 
 def text(random_: random.Random, size: int) -> bytes:
@@ -131,9 +133,9 @@ def _stages(folder: Path) -> None:
 
 WORKLOADS = (
     Workload("W1", "busybox and 10 small RUNs", _small_runs, cached=True),
-    Workload("W3", "COPY of 30,000 small files", _many_files, change=_change_source, cached=True),
+    Workload("W3", "COPY of 30,000 small files", _many_files, change=_change_source, cached=True, files=30_000),
     Workload("W4", "COPY of 1 GiB in 20 files", _big_files),
-    Workload("W5", "an application: 8,000 files by a RUN, and a COPY", _application, change=_change_source),
+    Workload("W5", "an application: 8,000 files by a RUN, and a COPY", _application, change=_change_source, files=8000),
     Workload("W7", "four stages of sleep 2, joined", _stages),
 )
 
