@@ -184,8 +184,8 @@ def table(found: dict[str, list[Point]]) -> str:
         ends = [f"{p.size:,}: {p.cold:.2f} s cold, {p.cached:.3f} s cached" for p in (first, last)]
         cells = (
             *ends,
-            f"{_shown(more)} a {series.unit}",
-            f"{_shown(again)} a {series.unit}",
+            f"{_shown(more)} {_article(series.unit)} {series.unit}",
+            f"{_shown(again)} {_article(series.unit)} {series.unit}",
             f"{exponent:.2f}",
             f"{last.peak >> 20} MB",
         )
@@ -198,10 +198,13 @@ def _article(unit: str) -> str:
 
 
 def _shown(seconds: float) -> str:
+    if seconds <= 0:
+        # Less than what the runs differ by.
+        return "nothing"
     for unit, factor in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
-        if abs(seconds) * factor >= 1:
+        if seconds * factor >= 1:
             return f"{seconds * factor:.1f} {unit}"
-    return "nothing" if abs(seconds) < 5e-8 else f"{seconds * 1e6:.2f} µs"
+    return "nothing" if seconds < 5e-8 else f"{seconds * 1e6:.2f} µs"
 
 
 def panels(found: dict[str, list[Point]]) -> list[Panel]:

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from builder.errors import BuildError
 from builder.layers.draft import Draft, Node, join
-from builder.layers.entry import Item
+from builder.layers.entry import Entry, Item
 from builder.layers.names import show
-from builder.values import NamedTuple
+from builder.values import NamedTuple, new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from builder.layers.entry import Entry, Source
+    from builder.layers.entry import Source
     from builder.layers.index import Tree
 
 
@@ -102,7 +102,7 @@ def _apply(draft: Draft, item: Item, path: bytes, prefix: bytes) -> None:
     if path == entry.path:
         path = entry.path
     else:
-        entry = entry._replace(path=path)
+        entry = new(Entry, (path, *entry[1:]))
     draft.put(path, Node(entry, item.source))
 
 

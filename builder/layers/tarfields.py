@@ -7,8 +7,9 @@ since Docker, containerd and umoci will read the same layer with it.
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
-from builder.values import NamedTuple
+from builder.values import NamedTuple, new
 
 BLOCK = 512
 MAX_PIECES = 1 << 20
@@ -62,17 +63,20 @@ def parse_header(block: bytes) -> Header:
             name = prefix + b"/" + name
     kind = block[156:157]
     devices = kind in (b"3", b"4") and form != "v7"
-    return Header(
-        name,
-        number(block[100:108]) & 0o7777,
-        number(block[108:116]),
-        number(block[116:124]),
-        number(block[124:136]),
-        number(block[136:148]),
-        kind,
-        text(block[157:257]),
-        (number(block[329:337]), number(block[337:345])) if devices else (0, 0),
-        form,
+    return new(
+        Header,
+        (
+            name,
+            _usual(block[100:108]) & 0o7777,
+            _usual(block[108:116]),
+            _usual(block[116:124]),
+            number(block[124:136]),
+            number(block[136:148]),
+            kind,
+            text(block[157:257]),
+            (number(block[329:337]), number(block[337:345])) if devices else (0, 0),
+            form,
+        ),
     )
 
 
@@ -83,6 +87,13 @@ def text(field: bytes) -> bytes:
 
 def number(field: bytes) -> int:
     """Octal digits amid spaces and NULs, or base 256 when the first bit is set (GNU and star). Raises Bad."""
+    digits = field[:-1]
+    if digits.isdigit() and field[-1] in b"\0 ":
+        # As most writers have it.
+        try:
+            return int(digits, 8)
+        except ValueError as error:
+            raise Bad("a number is not octal") from error
     if field[0] & 0x80:
         # Two's complement over all bits but the first.
         value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
@@ -97,6 +108,10 @@ def number(field: bytes) -> int:
     if digits.strip(b"01234567"):
         raise Bad("a number is not octal")
     return int(digits, 8)
+
+
+_usual = lru_cache(maxsize=1 << 10)(number)
+"""For modes and owners, of which an archive has few."""
 
 
 def _form(block: bytes) -> Form:

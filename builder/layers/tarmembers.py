@@ -22,7 +22,7 @@ from builder.layers.tarfields import (
     pieces,
     text,
 )
-from builder.values import NamedTuple
+from builder.values import NamedTuple, new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ MAX_EXTENSION = 1 << 20
 """The most bytes of one PAX header or GNU long name."""
 
 _FILES = (b"0", b"\0", b"7", b"S")
+_RENAMING = frozenset((b"path", b"linkpath", b"uid", b"gid", b"size"))
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
 
 
@@ -143,7 +144,7 @@ def _merge(pairs: list[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], list[i
 
 def _renamed(header: Header, records: dict[bytes, bytes], long: dict[bytes, bytes]) -> Header:
     """The header with the names and numbers that extensions give; an empty record counts as none (POSIX)."""
-    if not records and not long:
+    if not long and _RENAMING.isdisjoint(records):
         return header
     name = long.get(b"L") or records.get(b"path") or header.name
     link = long.get(b"K") or records.get(b"linkpath") or header.link
@@ -168,7 +169,7 @@ def _member(archive: Archive, block: bytes, header: Header, records: dict[bytes,
     size = 0 if kind in _WITHOUT_DATA else header.size
     start = archive.at
     archive.skip(size)
-    return Member(header, records, size, start, None)
+    return new(Member, (header, records, size, start, None))
 
 
 def _old_gnu_sparse(archive: Archive, block: bytes, header: Header, records: dict[bytes, bytes]) -> Member:

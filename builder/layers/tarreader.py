@@ -13,6 +13,7 @@ from builder.layers.entry import Entry, Item, RangeSource, SparseSource
 from builder.layers.names import MAX_NAME, MAX_PATH, OPAQUE, WHITEOUT, show
 from builder.layers.tarfields import Bad, nanoseconds
 from builder.layers.tarmembers import members
+from builder.values import new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,23 +113,27 @@ def _item(file: str, member: Member, whiteouts: bool, tell: Warn) -> Item | None
         raise Bad("its root is no folder")
     if not (0 <= header.uid < 0xFFFFFFFF and 0 <= header.gid < 0xFFFFFFFF):
         raise Bad(f"'{show(path)}' has an owner out of range")
-    entry = Entry(
-        path,
-        kind,
-        0o777 if kind == "symlink" else header.mode,
-        header.uid,
-        header.gid,
-        member.size if kind == "file" else 0,
-        "",
-        _link(path, kind, header.link),
-        _device(path, kind, header.rdev),
-        _xattrs(path, kind, records, tell) if records else (),
-        _time(member),
+    # There may be many: `Entry(...)` and `Item(...)` cost six times as much.
+    entry = new(
+        Entry,
+        (
+            path,
+            kind,
+            0o777 if kind == "symlink" else header.mode,
+            header.uid,
+            header.gid,
+            member.size if kind == "file" else 0,
+            "",
+            _link(path, kind, header.link),
+            _device(path, kind, header.rdev),
+            _xattrs(path, kind, records, tell) if records else (),
+            _time(member),
+        ),
     )
     if kind != "file":
-        return Item(entry)
+        return new(Item, (entry, None))
     if member.pieces is None:
-        return Item(entry, RangeSource(file, member.offset, member.size))
+        return new(Item, (entry, new(RangeSource, (file, member.offset, member.size))))
     return Item(entry, SparseSource(file, member.size, member.pieces))
 
 
