@@ -29,7 +29,9 @@ from bench.workloads import WORKLOADS, Workload, measured
 
 _EACH = 0.001
 _WAITING = ("wait", "acquire", "get", "join", "select", "poll", "recv", "recvmsg", "_recv")
+START, IMPORTS, ELSEWHERE, REST = "starting Python", "importing", "waiting for commands and the kernel", "the rest"
 _IN = (
+    ("loading", IMPORTS),
     ("context/", "looking at the context"),
     ("engine/selection", "choosing what is copied, and its digest"),
     ("engine/executor", "choosing what is copied, and its digest"),
@@ -49,7 +51,6 @@ _IN = (
     ("plan/", "the Dockerfile and its plan"),
     ("report/", "telling of it"),
 )
-START, IMPORTS, ELSEWHERE, REST = "starting Python", "importing", "waiting for commands and the kernel", "the rest"
 
 
 def label(frame: FrameType | None) -> str | None:
@@ -107,6 +108,10 @@ def _child(report: str, argv: list[str]) -> None:
     sampler = Sampler()
     sampler.start()
     begun = time.perf_counter()
+    # As the program does.
+    from builder import loading
+
+    loading.install("builder")
     from builder.cli import main
 
     code = main.run(argv, os.environ)

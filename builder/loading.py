@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from _frozen_importlib import BuiltinImporter, ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
+from _imp import _fix_co_filename  # type: ignore[attr-defined]  # importlib's own, which typeshed leaves out
 from marshal import loads
 from posix import O_CLOEXEC, O_RDONLY, close, read, stat
 from posix import open as open_file
@@ -41,7 +42,10 @@ class _Loader(SourceFileLoader):
             # A module that is loaded again.
             super().exec_module(module)
             return
-        exec(loads(memoryview(code)[_HEADER:]), module.__dict__)
+        made = loads(memoryview(code)[_HEADER:])
+        # Who compiled it may have named the source as seen from elsewhere.
+        _fix_co_filename(made, self.path)
+        exec(made, module.__dict__)
 
 
 class _Finder:

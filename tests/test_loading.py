@@ -24,6 +24,7 @@ def told(name):
     spec = module.__spec__
     return {
         "value": getattr(module, "VALUE", None),
+        "code": [each.__code__.co_filename for each in vars(module).values() if hasattr(each, "__code__")],
         "quick": type(module.__loader__).__module__ == "builder.loading",
         "spec": [spec.name, spec.origin, spec.cached, spec.parent, spec.has_location],
         "module": [module.__name__, module.__file__, module.__cached__, module.__package__, hasattr(module, "__path__")],
@@ -47,7 +48,8 @@ class Sample:
         path.write_text(text)
         os.utime(path, (time, time))
         if compiled:
-            py_compile.compile(str(path), doraise=True)
+            # As whoever compiles in another folder names it.
+            py_compile.compile(str(path), dfile=f"elsewhere/{name}.py", doraise=True)
         return path
 
     def tell(self, *names: str, flags: tuple[str, ...] = (), code: str = TELL, **environment: str) -> dict[str, object]:
@@ -82,7 +84,7 @@ def value(found: object) -> tuple[object, object]:
 
 
 def test_a_module_is_what_python_would_make_of_it(sample: Sample) -> None:
-    sample.write("small", "VALUE = __name__\n")
+    sample.write("small", "VALUE = __name__\ndef function():\n    return lambda: VALUE\n")
     sample.write("large", "VALUE = " + repr([f"word {number}" for number in range(20_000)]) + "[-1]\n")
     sample.write("inner/__init__", "VALUE = 'a package'\n")
     sample.write("inner/leaf", "VALUE = 'a leaf'\n")
