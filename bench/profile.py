@@ -28,7 +28,7 @@ from bench.peers import Pybuild
 from bench.workloads import WORKLOADS, Workload, measured
 
 _EACH = 0.001
-_WAITING = ("wait", "acquire", "get", "join", "select", "poll", "recv", "recvmsg", "_recv")
+_WAITING = ("wait", "_next", "acquire", "get", "join", "select", "poll", "recv", "recvmsg", "_recv")
 START, IMPORTS, ELSEWHERE, REST = "starting Python", "importing", "waiting for commands and the kernel", "the rest"
 _IN = (
     ("loading", IMPORTS),
