@@ -6,7 +6,8 @@ makes the same path twice, and allocates as it goes; here it is one open, one re
 
 Nothing is kept besides Python's own `__pycache__`, and it is believed for the same reasons: the magic number, and the source's
 time and size in its header (PEP 552). Whatever is not as simple as that is left to Python: packages, what was never compiled or
-has changed since, hash-based files, `-O`, PYTHONPYCACHEPREFIX, zip archives.
+has changed since, hash-based files, `-O`, PYTHONPYCACHEPREFIX, zip archives. One thing is taken for granted, and tested: no
+module has a package or an extension of its own name beside it, which Python would take first.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class _Finder:
         try:
             code = _read(compiled)
             status = stat(source)
-        except OSError:
+        except (OSError, ValueError):
+            # Not there, or no name that a file can have.
             return None
         seconds, size = int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF
         if code[:_HEADER] != _BY_TIME + seconds.to_bytes(4, "little") + size.to_bytes(4, "little"):

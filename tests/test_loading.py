@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import py_compile
@@ -27,7 +28,8 @@ def told(name):
         "code": [each.__code__.co_filename for each in vars(module).values() if hasattr(each, "__code__")],
         "quick": type(module.__loader__).__module__ == "builder.loading",
         "spec": [spec.name, spec.origin, spec.cached, spec.parent, spec.has_location],
-        "module": [module.__name__, module.__file__, module.__cached__, module.__package__, hasattr(module, "__path__")],
+        "module": [module.__name__, module.__file__, module.__package__, hasattr(module, "__path__")],
+        "cached": getattr(module, "__cached__", None),
     }
 print(json.dumps({name: told(name) for name in sys.argv[1:]}))
 """
@@ -164,8 +166,16 @@ except ValueError:
     assert sample.run(code) == "1 builder.loading\n1 <module>\nraise ValueError('no')\n"
 
 
+def test_no_module_has_a_package_or_an_extension_beside_it() -> None:
+    """Python would take those first."""
+    for path in (ROOT / "builder").rglob("*.py"):
+        others = [each.name for each in path.parent.iterdir() if each.name.split(".")[0] == path.stem]
+        assert others == [path.name]
+
+
 def test_the_program_loads_its_modules_so() -> None:
     """All that is compiled, and is no package."""
+    assert compileall.compile_dir(ROOT / "builder", quiet=1)
     code = """
 import os, runpy, sys
 end = os._exit
@@ -180,7 +190,11 @@ sys.argv[:] = [program, "--version"]
 runpy.run_path(program, run_name="__main__")
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, Path(sys.executable).with_name("pybuild")], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, Path(sys.executable).with_name("pybuild")],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     version, slow = done.stdout.splitlines()

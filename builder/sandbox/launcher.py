@@ -131,16 +131,15 @@ class Launcher:
         when it comes. Raises as `run`."""
         if self._groups is not None:
             return
-        job = memory_file("shape")
+        server = self._connect()
         try:
-            with open(job, "wb", closefd=False) as file:
+            with open(memory_file("shape"), "wb") as file:
                 file.write(wire.pack_job({**_shape(shape), "groups_given": 0}))
-            rights.send(self._connect(), wire.EXPECT, job)
-        except ConnectionError:
-            # The server is gone, as the command will find.
+                file.flush()
+                rights.send(server, wire.EXPECT, file.fileno())
+        except OSError:
+            # No descriptor, or no server any more: the command itself meets the same, and says so.
             return
-        finally:
-            os.close(job)
 
     def end_all(self) -> None:
         """Ends every run (they raise Interrupted) and the fork server, and waits for neither. None starts any more."""

@@ -87,7 +87,9 @@ class _Server:
         if not data:
             return False
         if data == wire.EXPECT:
-            self.expect(fds[0])
+            # None comes where this process may open no more: the command will say so.
+            for fd in fds:
+                self.expect(fd)
             return True
         job_file, channel, given = fds[0], fds[1], fds[2:]
         try:
@@ -173,14 +175,18 @@ class _Server:
 
     def take_child(self, shape: wire.Shape) -> child.Child:
         """One that waits, where it was made for such a command and nobody ended it; else a new one. Raises Unborn."""
-        for waiting in self.waiting:
-            if vars(waiting.shape) == vars(shape) and waiting.is_there():
-                self.waiting.remove(waiting)
-                return waiting
-        if self.waiting:
-            # It has waited the longest, for what did not come.
-            self.ending += self.waiting.pop(0).end()
-        return self.new_child(shape)
+        for gone in [waiting for waiting in self.waiting if not waiting.is_there()]:
+            self.waiting.remove(gone)
+            self.ending += gone.end()
+        waiting = self.waits(shape)
+        if waiting is None:
+            return self.new_child(shape)
+        self.waiting.remove(waiting)
+        return waiting
+
+    def waits(self, shape: wire.Shape) -> child.Child | None:
+        """One that waits for such a command."""
+        return next((waiting for waiting in self.waiting if vars(waiting.shape) == vars(shape)), None)
 
     def expect(self, shape_file: int) -> None:
         """For a command that the builder is making ready."""
@@ -193,6 +199,9 @@ class _Server:
             self.let_wait(wire.shape(job))
 
     def let_wait(self, shape: wire.Shape) -> None:
+        if len(self.waiting) >= _MOST_WAITING:
+            # It has waited the longest, for what did not come.
+            self.ending += self.waiting.pop(0).end()
         try:
             self.waiting.append(self.new_child(shape))
         except child.Unborn:
@@ -227,7 +236,7 @@ class _Server:
         if not job.followed:
             # The kernel takes a while to be rid of them, and need not begin at the very end.
             self.end_unused()
-        elif not job.chroot and not self.waiting:
+        elif not job.chroot and self.waits(wire.shape(job)) is None:
             self.let_wait(wire.shape(job))
 
     def expect_none(self) -> None:

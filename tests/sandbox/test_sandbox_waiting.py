@@ -130,7 +130,6 @@ def test_what_a_mount_of_the_first_covers_the_second_sees(room: Room, launcher: 
 _ON_SHARED_MOUNTS = """
 import os, sys
 from builder.sandbox import kernel
-from builder.errors import Interrupted
 from builder.sandbox.launcher import Launcher
 from builder.sandbox.spec import BindMount
 from sandbox_room import Room, children
@@ -162,7 +161,6 @@ def test_it_follows_what_the_host_mounts_and_unmounts(tmp_path: Path) -> None:
 _WITHOUT_A_NAMESPACE = """
 import os, sys
 from builder.sandbox import kernel
-from builder.errors import Interrupted
 from builder.sandbox.launcher import Launcher
 from sandbox_room import Room
 kernel.unshare(kernel.CLONE_NEWNS)
@@ -205,10 +203,29 @@ def test_one_is_made_for_a_command_that_is_expected(room: Room, launcher: Launch
         found.append(space)
         assert disk.split()[1] == ("1024" if given else "65536")
     # The fourth had none.
-    assert set(found[:3]) == set(spaces) and found[0] not in (found[1], found[2])
+    assert set(found[:3]) == set(spaces) and len(set(found[:3])) == 3
     for _ in range(20):
         launcher.expect(plain)
-    eventually(functools.partial(children_are, 8))
+    # Requests are done in their order: the last of those was, once this is answered, which took one of them.
+    assert room.sh(launcher, "true")[0].code == 0
+    assert len(children()) == 7
+
+
+def test_one_that_is_expected_outlives_others_and_what_is_dead_goes(room: Room, launcher: Launcher) -> None:
+    plain, large = Shape("host", "", 64 << 20, frozenset(), ""), Shape("host", "", 1 << 20, frozenset(), "")
+    for shape in (plain, large, large):
+        launcher.expect(shape)
+    eventually(functools.partial(children_are, 3))
+    spaces = {pid: os.readlink(f"/proc/{pid}/ns/pid") for pid in children()}
+    # One that nobody announced, and that has none made for after it but its own.
+    assert room.sh(launcher, "true", network="none", followed=True)[0].code == 0
+    eventually(functools.partial(children_are, 4))
+    assert set(spaces) <= set(children())
+    os.kill(min(spaces), signal.SIGKILL)
+    eventually(lambda: min(spaces) not in children())
+    found = {room.sh(launcher, "readlink /proc/self/ns/pid", shm_size=size)[1].strip() for size in (1 << 20, 1 << 20, 64 << 20)}
+    assert len(found & set(spaces.values())) == 2
+    eventually(functools.partial(children_are, 1))
 
 
 def test_a_command_that_was_expected_and_does_not_come_is_forgotten(room: Room) -> None:
