@@ -19,6 +19,7 @@ from builder.layers import nodes, owners, xattrs
 from builder.layers.beneath import Beneath
 from builder.layers.content import SMALL, write_content, write_read
 from builder.layers.entry import default_folder
+from builder.layers.filling import Filling
 from builder.layers.names import show
 from builder.layers.readahead import contents
 from builder.layers.source import Sources
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from builder.layers.index import Tree
     from builder.layers.readahead import Read
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LAST_ID = (1 << 32) - 2
 """uid_t's highest value means "leave it" to chown(2)."""
 _TIME = (1 << 63) - 1
@@ -58,12 +59,28 @@ def materialise(
     that leaves the root or occurs twice, a parent that is no folder, a link to nothing) and for content that is not the
     entry's, Interrupted once `stop` was cancelled; then the folder holds part of the layer. OSErrors propagate.
     """
-    with Beneath(folder) as beneath, Sources(stop) as sources, closing(contents(items, SMALL)) as pairs:
+    with (
+        Beneath(folder) as beneath,
+        Sources(stop) as sources,
+        closing(contents(items, SMALL)) as pairs,
+        Filling(folder) as filling,
+    ):
         xattrs.drop_acls(beneath.root)
         writer = _Writer(beneath, sources, below, lower_source)
         for item, read in pairs:
             stop.check()
-            writer.put(item, read)
+            if filling.wants(item):
+                writer.make_parents(item.entry.path)
+                filling.add(item)
+            else:
+                writer.put(item, read)
+        for item in filling.left():
+            stop.check()
+            writer.put(item, None)
+        for item in filling.unsure:
+            stop.check()
+            writer.remove(item.entry.path)
+            writer.put(item, None)
         writer.link_all()
         writer.finish_folders()
         return writer.tied
@@ -104,6 +121,22 @@ class _Writer:
                 self._put_other(item, read)
         except OSError as error:
             _explain(error, entry.path)
+
+    def make_parents(self, path: bytes) -> None:
+        """Of what somebody else is going to put there."""
+        check_path(path)
+        try:
+            self._make_parents(path)
+        except OSError as error:
+            _explain(error, path)
+
+    def remove(self, path: bytes) -> None:
+        """What somebody else has put there, perhaps."""
+        parent, name = self._beneath.parent(path)
+        try:
+            os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            pass  # He did not come to it.
 
     def link_all(self) -> None:
         """Hard links come after all that they may name."""
@@ -178,17 +211,9 @@ class _Writer:
         entry = item.entry
         if item.source is None and entry.link and self._lower_source is not None:
             item = item._replace(source=self._lower_source(entry.link))
-        descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+        descriptor = os.open(name, NEW_FILE, 0o600, dir_fd=parent)
         try:
-            if read is None:
-                write_content(self._sources, item, descriptor)
-            else:
-                write_read(entry, read, descriptor)
-            # In this order: chown(2) clears set-id bits and file capabilities, writing moves the time.
-            owners.give(descriptor, *_owner(entry))
-            os.fchmod(descriptor, entry.mode)
-            _put_attributes(descriptor, entry)
-            os.utime(descriptor, ns=times(entry))
+            fill(descriptor, item, self._sources, read)
         finally:
             os.close(descriptor)
 
@@ -207,6 +232,21 @@ class _Writer:
     def _make_folder(self, path: bytes) -> None:
         parent, name = self._beneath.parent(path)
         os.mkdir(name, 0o700, dir_fd=parent)
+
+
+def fill(descriptor: int, item: Item, sources: Sources, read: Read | None = None) -> None:
+    """Let the open new file be what the item says; `read` is its content where that was read already. Raises BuildError;
+    OSErrors propagate."""
+    entry = item.entry
+    if read is None:
+        write_content(sources, item, descriptor)
+    else:
+        write_read(entry, read, descriptor)
+    # In this order: chown(2) clears set-id bits and file capabilities, writing moves the time.
+    owners.give(descriptor, *_owner(entry))
+    os.fchmod(descriptor, entry.mode)
+    _put_attributes(descriptor, entry)
+    os.utime(descriptor, ns=times(entry))
 
 
 def check_path(path: bytes) -> None:

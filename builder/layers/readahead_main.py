@@ -5,7 +5,6 @@ It reads requests from stdin and writes answers to stdout (`builder.layers.reada
 
 from __future__ import annotations
 
-import marshal
 import os
 import stat
 import struct
@@ -16,8 +15,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 from builder.errors import BuildError
 from builder.layers.beneath import Beneath
+from builder.layers.beside import HEAD, serve
 from builder.layers.leases import may_be_written
-from builder.layers.readahead import FAILED, HEAD, READY, ROW, STEADY, WRITTEN
+from builder.layers.readahead import FAILED, ROW, STEADY, WRITTEN
 from builder.layers.source import KEPT, OPEN, read_up_to
 from builder.layers.tarheader import BLOCK, FILE, header
 
@@ -96,24 +96,5 @@ class Reader:
         return row
 
 
-def main() -> None:
-    reader = Reader(leases="leases" in sys.argv[1:], bare="bare" in sys.argv[1:])
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    answers.write(READY)
-    answers.flush()
-    while len(head := requests.read(HEAD.size)) == HEAD.size:
-        (length,) = HEAD.unpack(head)
-        request = requests.read(length)
-        if len(request) < length:
-            return
-        answer = reader.answer(marshal.loads(request))
-        answers.write(HEAD.pack(len(answer)) + answer)
-        answers.flush()
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except BrokenPipeError:
-        pass  # Nobody listens any more.
-    os._exit(0)
+    serve(Reader(leases="leases" in sys.argv[1:], bare="bare" in sys.argv[1:]).answer)

@@ -21,44 +21,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.errors import BuildError
-from builder.layers import readahead, readahead_main
+from builder.layers import beside, readahead, readahead_main
 from builder.layers.entry import BytesSource, Entry, FileSource, Item
 from builder.layers.tarwriter import digested, write_layer
+from tests.layers.layers_beside import children, ready
 
 
 @pytest.fixture(autouse=True)
 def early(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process is started for few files, whatever this machine has, and is gone in the end."""
     monkeypatch.setattr(readahead, "WORTH", 3)
-    monkeypatch.setattr(readahead, "_free", [1])
+    monkeypatch.setattr(beside, "_free", [1])
     before = set(children())
     yield
     assert set(children()) <= before
-    assert readahead._free == [1]
-
-
-def children() -> list[str]:
-    tasks = Path("/proc/self/task")
-    return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
-
-
-def ready(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """From its start on every file is asked of the process; the pids of those that were started."""
-    started: list[int] = []
-    spawn = readahead._spawn
-
-    def waiting(requests: int, answers: int, words: list[str]) -> int:
-        started.append(spawn(requests, answers, words))
-        return started[-1]
-
-    def is_ready(process: readahead._Process) -> bool:
-        os.set_blocking(process._answers, True)
-        return readahead_ready(process)
-
-    readahead_ready = readahead._Process.is_ready
-    monkeypatch.setattr(readahead, "_spawn", waiting)
-    monkeypatch.setattr(readahead._Process, "is_ready", is_ready)
-    return started
+    assert beside._free == [1]
 
 
 def a_tree(root: Path, count: int = 700) -> list[Item]:
@@ -91,7 +68,7 @@ def written(items: list[Item]) -> tuple[str, bytes, tuple[Entry, ...]]:
 
 def alone(items: list[Item], monkeypatch: pytest.MonkeyPatch) -> tuple[str, bytes, tuple[Entry, ...]]:
     with monkeypatch.context() as patched:
-        patched.setattr(readahead, "_free", [0])
+        patched.setattr(beside, "_free", [0])
         return written(items)
 
 
@@ -100,13 +77,13 @@ def test_the_same_bytes_and_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     expected = alone(items, monkeypatch)
     started = ready(monkeypatch)
     asked: list[int] = []
-    ask = readahead._Process._ask
+    ask = readahead._Reading._ask
 
-    def counting(self: readahead._Process, items: list[Item]) -> bool:
+    def counting(self: readahead._Reading, items: list[Item]) -> bool:
         asked.append(len(items))
         return ask(self, items)
 
-    monkeypatch.setattr(readahead._Process, "_ask", counting)
+    monkeypatch.setattr(readahead._Reading, "_ask", counting)
     assert written(items) == expected
     assert len(started) == 1 and sum(asked) > 600
     assert tuple(digested(items)) == expected[2]
@@ -153,8 +130,8 @@ def test_a_time_that_no_row_holds_spoils_no_other_file(tmp_path: Path, monkeypat
         (tmp_path / str(size)).write_bytes(b"%c" % size * size)
     files = [(str(size).encode(), b"f", 0o644, 0, 0, size, 0) for size in sizes]
     answer = readahead_main.Reader(leases=False, bare=bare).answer([[bytes(tmp_path)], b"", *files])
-    start = readahead.HEAD.size + 3 * readahead.ROW.size
-    rows = list(readahead.ROW.iter_unpack(answer[readahead.HEAD.size : start]))
+    start = beside.HEAD.size + 3 * readahead.ROW.size
+    rows = list(readahead.ROW.iter_unpack(answer[beside.HEAD.size : start]))
     assert [row[0] for row in rows] == [readahead.WRITTEN, readahead.FAILED, readahead.WRITTEN]
     members = answer[start : start + rows[0][5]], answer[start + rows[0][5] :]
     assert [member[0 if bare else 512 :].rstrip(b"\0") for member in members] == [b"\x0b" * 11, b"\x21" * 33]
@@ -164,7 +141,7 @@ def test_a_time_that_no_row_holds_spoils_no_other_file(tmp_path: Path, monkeypat
 def test_small_pipes_and_long_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: int) -> None:
     """A user who has many pipes gets small ones (pipe(7)): neither waits for room that the other would have to make."""
     ready(monkeypatch)
-    monkeypatch.setattr(readahead, "_enlarge", lambda fd: fcntl.fcntl(fd, readahead._F_SETPIPE_SZ, pipe))
+    monkeypatch.setattr(beside, "_enlarge", lambda fd: fcntl.fcntl(fd, beside._F_SETPIPE_SZ, pipe))
     folder = "/".join("d" * 200 for _ in range(5))
     (tmp_path / folder).mkdir(parents=True)
     items = []
@@ -276,10 +253,10 @@ def test_its_environment_has_no_secrets(tmp_path: Path, monkeypatch: pytest.Monk
 
 KILLED = """
 import os, sys, time
-from builder.layers import readahead
+from builder.layers import beside, readahead
 from builder.layers.entry import Entry, FileSource, Item
 readahead.WORTH = 3
-readahead._free[0] = 1
+beside._free[0] = 1
 root, count = sys.argv[1], int(sys.argv[2])
 items = [Item(Entry(b"%05d" % n, "file", size=2000), FileSource(root, b"%05d" % n)) for n in range(count)]
 for number, (item, read) in enumerate(readahead.members(items, mtime=0, leases=False)):
