@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 PYBUILD = Path(sys.executable).with_name("pybuild")
+GOLDEN = Path(__file__).parents[1] / "golden" / "startup"
+"""The modules that a cached build may load, and those that one with an archive may besides. Python's own differ by version."""
 TOO_SLOW = {
     "argparse", "contextlib", "ctypes", "dataclasses", "datetime", "encodings.ascii", "enum", "functools", "hmac",
     "inspect", "isal", "json", "lark", "logging", "math", "multiprocessing", "pathlib", "re", "requests", "select",
@@ -81,10 +83,15 @@ def test_a_cached_build_imports_little(tmp_path: Path, busybox_base: Path) -> No
     bare = imported(["-c", "pass"], tmp_path)
     cached = imported(build, tmp_path) - bare
     assert cached & TOO_SLOW == set()
+    # What is not in the list has to say why it is needed.
+    allowed = set((GOLDEN / "cached.txt").read_text().split())
+    assert cached - allowed == set()
     # Nor one that writes its image to an archive.
     archive = [*build[:-1], "-o", "type=oci,dest=image.tar", "context"]
     imported(archive, tmp_path)
-    assert (imported(archive, tmp_path) - bare) & TOO_SLOW == set()
+    written = imported(archive, tmp_path) - bare
+    assert written & TOO_SLOW == set()
+    assert written - allowed - set((GOLDEN / "cached_archive.txt").read_text().split()) == set()
     # Who has all bases in the store has no use for registries.
     assert [name for name in cached if name.startswith(("builder.registry", "builder.http"))] == []
 
