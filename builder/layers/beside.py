@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _PIPE = 1 << 20
 _F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
 _PAGE = 4096
-_SIGKILL = 9
 
 HEAD = struct.Struct("<I")
 """The length of a message, in bytes."""
@@ -45,7 +44,6 @@ class Beside:
         self._room = fcntl.fcntl(requests, _F_GETPIPE_SZ)
         """Bytes of requests that the pipe takes at once. Who waited for room there would wait for the other, which may wait for
         its answer to be read."""
-        self._is_ready = False
         self._asked: deque[int] = deque()
         """What the requests take of it that have no answer yet."""
 
@@ -81,14 +79,7 @@ class Beside:
         os.close(self._requests)
         os.close(self._answers)
         try:
-            ended = 0
-            if not self._is_ready:
-                # It has done nothing yet, and need not begin. Who has ended unseen may have left its number to somebody else.
-                ended, _ = os.waitpid(self._pid, os.WNOHANG)
-                if not ended:
-                    os.kill(self._pid, _SIGKILL)
-            if not ended:
-                os.waitpid(self._pid, 0)
+            os.waitpid(self._pid, 0)
         except ChildProcessError:
             pass  # Who ignores SIGCHLD has no children to wait for.
         with _guard:
@@ -101,7 +92,6 @@ class Beside:
         except BlockingIOError:
             return False
         os.set_blocking(self._answers, True)
-        self._is_ready = True
         return True
 
     def has_answered(self) -> bool:
@@ -164,7 +154,9 @@ def serve(answer: Callable[[Any], bytes]) -> None:
 
 
 def _spawn(requests: int, answers: int, program: str, words: tuple[str, ...]) -> int:
-    actions = [(os.POSIX_SPAWN_DUP2, requests, 0), (os.POSIX_SPAWN_DUP2, answers, 1)]
+    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, requests, 0), (os.POSIX_SPAWN_DUP2, answers, 1)]
+    # Where it fails it is done here, which says why: a traceback amid the progress would tell a user nothing.
+    actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0))
     for fd in (requests, answers):
         _enlarge(fd)
     # As of the fork server: a session of its own, so that Ctrl-C is for the builder alone, and no secrets of its environment.

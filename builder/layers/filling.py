@@ -38,6 +38,7 @@ class Filling:
         self._folder = folder
         self._process: Beside | None = None
         self._is_ready = False
+        self._is_of_use = True
         self._count = 0
         self._batch: list[Item] = []
         self._asked: deque[list[Item]] = deque()
@@ -66,7 +67,7 @@ class Filling:
             return False
         if self._count % _PATIENCE == 0:
             self._look()
-        return self._is_ready and len(self._asked) < _AHEAD
+        return self._is_ready and self._is_of_use and len(self._asked) < _AHEAD
 
     def add(self, item: Item) -> None:
         self._batch.append(item)
@@ -113,3 +114,5 @@ class Filling:
             self.unsure += batch
         else:
             self._failed += [item for item, done in zip(batch, answer) if not done]
+        # It lacks what it takes: a right of this user's that programs do not inherit, or a way to the tar.
+        self._is_of_use = self._is_of_use and answer is not None and any(answer)

@@ -29,6 +29,7 @@ class Filler:
     def __init__(self, folder: str) -> None:
         self._beneath = Beneath(folder)
         self._sources = Sources()
+        self._builder = os.getppid()
 
     def answer(self, request: Sequence[list[bytes] | Asked]) -> bytes:
         """A byte for each file, 1 where it was written. A tar (in a list) is that of the files that follow."""
@@ -43,6 +44,9 @@ class Filler:
         return bytes(done)
 
     def _write(self, tar: str, asked: Asked) -> bool:
+        if os.getppid() != self._builder:
+            # It was killed: the next one is going to remove the folder.
+            os._exit(1)
         path, mode, uid, gid, size, digest, mtime, offset = asked
         item = Item(Entry(path, "file", mode, uid, gid, size, digest, mtime=mtime), RangeSource(tar, offset, size))
         # What cannot be written: who asked tries it as well, and says so.

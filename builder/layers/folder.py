@@ -131,10 +131,11 @@ class _Writer:
             _explain(error, path)
 
     def remove(self, path: bytes) -> None:
-        """What somebody else has put there, perhaps."""
+        """The file that somebody else has put there, perhaps."""
         parent, name = self._beneath.parent(path)
         try:
-            os.unlink(name, dir_fd=parent)
+            if stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=parent)
         except FileNotFoundError:
             pass  # He did not come to it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
@@ -9,6 +10,7 @@ import random
 import signal
 import stat
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 from builder.errors import BuildError
 from builder.layers import beside, filling
 from builder.layers.entry import BytesSource, Entry, Item, RangeSource
+from builder.layers.filling_main import Filler
 from builder.layers.folder import materialise
 from builder.layers.index import Tree
 from builder.layers.settle import settle
@@ -134,24 +137,26 @@ def test_in_a_folder_whose_name_is_no_ascii(items: list[Item], tmp_path: Path, m
     assert sum(counts) > 150
 
 
-@pytest.mark.parametrize("after", [1, 70, 200, 500])
+@pytest.mark.parametrize("after", [0, 70, 200, 500])
 def test_a_process_that_is_killed_is_not_needed(
     items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     """Also where it had begun a file."""
     expected = alone(items, tmp_path / "alone", monkeypatch)
     started = ready(monkeypatch)
+    killed: list[int] = []
 
     def killing() -> Iterator[Item]:
         for number, item in enumerate(items):
-            if started and number == after:
+            if started and not killed and number >= after:
                 os.kill(started[0], signal.SIGKILL)
+                killed.append(number)
             yield item
 
     folder = tmp_path / "killed"
     folder.mkdir()
     tied = materialise(killing(), str(folder), Tree())
-    assert started and [(tied,), *told(folder)] == expected
+    assert killed and [(tied,), *told(folder)] == expected
 
 
 def test_one_that_stands_still_amid_a_file(items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +197,55 @@ def test_no_process_to_be_had(items: list[Item], tmp_path: Path, monkeypatch: py
     before = len(os.listdir("/proc/self/fd"))
     assert made(items, tmp_path / "refused") == expected
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("pipe", [4096, 65536])
+def test_small_pipes(items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: int) -> None:
+    expected = alone(items, tmp_path / "alone", monkeypatch)
+    ready(monkeypatch)
+    monkeypatch.setattr(beside, "_enlarge", lambda fd: fcntl.fcntl(fd, beside._F_SETPIPE_SZ, pipe))
+    assert made(items, tmp_path / "both") == expected
+
+
+def test_one_that_can_do_nothing_is_not_asked_for_ever(
+    items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without a capability that it does not inherit: here it has no way to the tar."""
+    expected = alone(items, tmp_path / "alone", monkeypatch)
+    ready(monkeypatch)
+    counts = asked(monkeypatch)
+    with open(tmp_path / "layer.tar", "rb") as tar:
+        own = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/fd/{tar.fileno()}"
+        hidden = [_moved(item, own.replace(str(os.getpid()), "self", 1)) for item in items]
+        assert made(hidden, tmp_path / "both") == expected
+    assert 0 < sum(counts) <= 64 * 3
+
+
+def _moved(item: Item, tar: str) -> Item:
+    return item._replace(source=item.source._replace(file=tar)) if isinstance(item.source, RangeSource) else item
+
+
+def test_the_process_follows_no_name(items: list[Item], tmp_path: Path) -> None:
+    """What this one would refuse to ask for."""
+    folder, away = tmp_path / "made", tmp_path / "away"
+    (folder / "d").mkdir(parents=True)
+    away.mkdir()
+    (away / "file").write_bytes(b"mine")
+    (folder / "d" / "link").symlink_to(away)
+    (folder / "d" / "name").symlink_to(away / "file")
+    (folder / "d" / "there").write_bytes(b"there")
+    source = next(item.source for item in items if isinstance(item.source, RangeSource) and item.source.size == 511)
+    paths = (b"d/link/x", b"d/name", b"d/there", b"../away/x", b"d/.wh.x", b"d//x", b"/d/x", b"d", b"none/x", b"d/right", b"")
+    asked_for = [(path, 0o640, 0, 0, 511, "", 0, source.offset) for path in paths]
+    answer = Filler(str(folder)).answer([[os.fsencode(source.file)], *asked_for])
+    assert [path for path, done in zip(paths, answer, strict=True) if done] == [b"d/right"]
+    assert [(path.name, path.read_bytes()) for path in away.iterdir()] == [("file", b"mine")]
+    assert sorted(os.listdir(folder / "d")) == ["link", "name", "right", "there"]
+    assert (folder / "d" / "there").read_bytes() == b"there" and (folder / "d" / "name").is_symlink()
+    # Neither more nor less than it should be, nor another content: nothing of it stays.
+    wrong = [(b"d/sum", 0o640, 0, 0, 511, "0" * 64, 0, source.offset), (b"d/short", 0o640, 0, 0, 511, "", 0, 1 << 40)]
+    assert Filler(str(folder)).answer([[os.fsencode(source.file)], *wrong]) == bytes(2)
+    assert sorted(os.listdir(folder / "d")) == ["link", "name", "right", "there"]
 
 
 @pytest.mark.parametrize(
