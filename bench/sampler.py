@@ -116,6 +116,8 @@ def main() -> None:
     sampler.stop()
     with open(report, "w", encoding="utf-8") as file:
         file.write(repr({"code": code, "seconds": seconds, "counts": sampler.counts}))
+    # As the program ends.
+    os._exit(0)
 
 
 if __name__ == "__main__":
