@@ -96,16 +96,11 @@ class Beside:
 
     def has_answered(self) -> bool:
         """Whether `answer` has nothing to wait for."""
-        import select  # as above
+        import select  # for those who have many files
 
         poll = select.poll()
         poll.register(self._answers, select.POLLIN)
         return bool(poll.poll(0))
-
-    @property
-    def waiting(self) -> int:
-        """Requests that have no answer yet."""
-        return len(self._asked)
 
     def ask(self, request: Any) -> bool:
         """False where there is no room for it, or nobody listens."""

@@ -105,6 +105,8 @@ class Filling:
             self._asked.append(batch)
         else:
             self._failed += batch
+            # Without an answer to wait for there will be no more room later on, and nobody who listens.
+            self._is_of_use = self._is_of_use and bool(self._asked)
 
     def _take(self) -> None:
         assert self._process is not None

@@ -203,8 +203,11 @@ def test_no_process_to_be_had(items: list[Item], tmp_path: Path, monkeypatch: py
 def test_small_pipes(items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: int) -> None:
     expected = alone(items, tmp_path / "alone", monkeypatch)
     ready(monkeypatch)
+    counts = asked(monkeypatch)
     monkeypatch.setattr(beside, "_enlarge", lambda fd: fcntl.fcntl(fd, beside._F_SETPIPE_SZ, pipe))
     assert made(items, tmp_path / "both") == expected
+    # A pipe that takes not even one request is tried once.
+    assert sum(counts) == 64 if pipe == 4096 else sum(counts) > 150
 
 
 def test_one_that_can_do_nothing_is_not_asked_for_ever(
