@@ -7,7 +7,7 @@ import time
 
 from builder.cancellation import Cancellation
 from builder.contexts import BuildContexts
-from builder.delivery import deliver, ships_gzip
+from builder.delivery import deliver, shipped_forms
 from builder.dockerfile import codec
 from builder.dockerfile.ast import Run
 from builder.engine import scheduler
@@ -84,7 +84,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
     emit = journal.emit
     begun = time.monotonic()
     stop = Cancellation()
-    roots = Roots(store, stop, gzip=max(1, request.jobs) if ships_gzip(request) else 0)
+    roots = Roots(store, stop, forms=shipped_forms(request))
     imports = _imports(request, store, roots, emit, stop)
     with (
         BuildContexts(request, store, emit, stop) as contexts,

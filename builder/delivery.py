@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from builder.engine.scheduler import Outcome
     from builder.events import Emit
     from builder.export.layout import Rendered
+    from builder.layers.forms import Forms
     from builder.oci.reference import Reference
     from builder.plan.steps import Plan
     from builder.request import Request
@@ -55,11 +56,22 @@ def deliver(
     return _keep(images, export, request, store), export.manifest if export is not None else None
 
 
-def ships_gzip(request: Request) -> bool:
-    """Whether an output, or an index, will ask for gzip layers."""
-    return bool(request.others) or any(
-        output.type in ("oci", "docker", "registry") and output.compression == "gzip" for output in request.outputs
-    )
+def shipped_forms(request: Request) -> Forms | None:
+    """What outputs, an index and caches will ask for of layers."""
+    rendered = [output for output in request.outputs if output.type in ("oci", "docker", "registry")]
+    shipped = {output.compression for output in rendered}
+    if request.others and not rendered:
+        shipped.add("gzip")
+    # A cache that may fail is made in the end, where its failure is its own.
+    caches = [to for to in request.cache_to if not (to.inline or to.ignore_error)]
+    shipped |= {to.compression for to in caches}
+    if not shipped:
+        return None
+    from builder.layers.forms import Forms  # for those who ask for an output
+
+    others = frozenset(to.compression for to in caches if to.mode == "max")
+    files = len(rendered) < len(request.outputs)
+    return Forms(frozenset(shipped), others, files, max(1, request.jobs))
 
 
 def _export(request: Request, images: list[BuiltImage], store: Store, roots: Roots, emit: Emit) -> Export | None:

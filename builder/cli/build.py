@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from builder.cli.flags import Parsed
     from builder.cli.output_spec import OutputSpec
     from builder.engine.exporting import Output
-    from builder.engine.rendering import Form
     from builder.events import Emit
+    from builder.layers.forms import Form
     from builder.registry.access import RegistryAccess
     from builder.sandbox.resources import Limits
 

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Literal, Protocol
 
-    from builder.engine.rendering import Blobs, Form
+    from builder.engine.rendering import Blobs
     from builder.engine.roots import BuiltImage, Roots
     from builder.events import Emit
+    from builder.layers.forms import Form
     from builder.oci.platform import Platform
     from builder.oci.reference import Reference
     from builder.store.store import Store

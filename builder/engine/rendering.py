@@ -11,25 +11,21 @@ from builder.engine.roots import Root
 from builder.export.layout import Rendered
 from builder.hashing import hasher
 from builder.layers.entry import EPOCH, Item
-from builder.layers.forms import GZIP_FORM, ZSTD_FORM
+from builder.layers.forms import NAMES
 from builder.oci.digest import Descriptor, Digest
 from builder.oci.image import CONFIG_TYPE, LAYER_TYPE, manifest, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Literal
 
     from builder.engine.roots import Layer, Roots
+    from builder.layers.forms import Form
     from builder.store.store import ImageRecord, Store
 
 if TYPE_CHECKING:
-    Form = Literal["gzip", "zstd", "uncompressed"]
     Blobs = Sequence[Descriptor | None]
     """The blobs that the lowest layers of an image came in (`BaseImage.blobs`)."""
-
-_NAMES: dict[Form, str] = {"gzip": GZIP_FORM, "zstd": ZSTD_FORM, "uncompressed": "uncompressed"}
-"""As the store names them."""
 
 
 def render(
@@ -46,9 +42,7 @@ def render(
     """Every layer as a blob in the given form, but those that came in one: base layers are never rewritten. `annotations` are
     the manifest's."""
     kept = [*blobs, *[None] * (len(root.layers) - len(blobs))]
-    store.expect_renderings(
-        [layer.diff_id for layer, blob in zip(root.layers, kept, strict=True) if blob is None], _NAMES[form]
-    )
+    store.expect_renderings([layer.diff_id for layer, blob in zip(root.layers, kept, strict=True) if blob is None], NAMES[form])
     layers = tuple(
         _kept(blob, store) if blob is not None else layer_blob(layer, form, store, roots, threads)
         for layer, blob in zip(root.layers, kept, strict=True)
@@ -92,7 +86,7 @@ def _kept(blob: Descriptor, store: Store) -> tuple[Descriptor, str]:
 def layer_blob(layer: Layer, form: Form, store: Store, roots: Roots, threads: int) -> tuple[Descriptor, str]:
     """A layer of ours in the given form, made once and kept: its descriptor, and the file that has it."""
     media_type = LAYER_TYPE if form == "uncompressed" else f"{LAYER_TYPE}+{form}"
-    name = _NAMES[form]
+    name = NAMES[form]
     known = store.rendering(layer.diff_id, name)
     if known is None:
         known = _compress(layer, form, store, roots, threads)

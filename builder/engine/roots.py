@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from builder.engine.tars import Tars
     from builder.layers.codec import Columns
     from builder.layers.entry import Entry, Source
+    from builder.layers.forms import Forms
     from builder.layers.index import Tree
     from builder.layers.tarwriter import LayerSum, Reader
     from builder.oci.digest import Descriptor, Digest
@@ -101,12 +102,12 @@ class Use(NamedTuple):
 class Roots:
     """The layers of one store, for one build. Usable from several threads: each has merged trees of its own."""
 
-    def __init__(self, store: Store, stop: Cancellation = NEVER, *, gzip: int = 0, unpacks: bool = True) -> None:
-        """`gzip`: an output will ask for layers in this form, which so many threads compress; 0 where none does. `unpacks`:
-        folders of foreign layers are made as they come, since a command will look into them."""
+    def __init__(self, store: Store, stop: Cancellation = NEVER, *, forms: Forms | None = None, unpacks: bool = True) -> None:
+        """`forms`: what outputs will ask for of the layers that ship. `unpacks`: folders of foreign layers are made as they
+        come, since a command will look into them."""
         self._store = store
         self._stop = stop
-        self._gzip = gzip
+        self._forms = forms
         self.unpacks = unpacks
         self._own = _local()
         # Held while the folder of a layer is made that is missing: what two would make at once is made by one.
@@ -202,7 +203,7 @@ class Roots:
         """Put a layer of ours on `root`: hashed, indexed, and stored in one form. No items: the same root."""
         if not items:
             return root
-        with self._packing(use, tar=not use.as_folder) as packing:
+        with self._packing(use, items, tar=not use.as_folder) as packing:
             summary = self._packed(items, packing, links=isinstance(items, list))
             packing.commit(summary.diff_id)
         known = (lambda _: _known(items, summary)) if isinstance(items, list) else (lambda _: items)
@@ -213,7 +214,7 @@ class Roots:
         asked for once; a list of them is empty afterwards."""
         from builder.engine.packing import Written
 
-        packing = self._packing(use, tar=not use.as_folder)
+        packing = self._packing(use, items, tar=not use.as_folder)
 
         def write() -> LayerSum:
             if isinstance(items, list):
@@ -235,7 +236,7 @@ class Roots:
         """Put the upper directory `folder`, already normal, on `root`: it becomes the layer's folder by a rename."""
         if not items:
             return root
-        with self._packing(use, tar=False) as packing:
+        with self._packing(use, items, tar=False) as packing:
             summary = self._packed(items, packing)
             packing.commit(summary.diff_id)
         result = root.on_top(summary.diff_id)
@@ -245,12 +246,18 @@ class Roots:
         packing.record()
         return result
 
-    def _packing(self, use: Use, *, tar: bool) -> Packing:
+    def _packing(self, use: Use, items: Iterable[Item], *, tar: bool) -> Packing:
         from builder.engine.packing import Packing
+        from builder.layers.forms import Forms
 
-        gzip = self._gzip if use.ships else 0
-        # What an output asks for is a form, too: the tar can be had from it, and is not written beside.
-        return Packing(self._store, tar=tar and not gzip, gzip=gzip)
+        wanted = self._forms or Forms()
+        forms = wanted.shipped if use.ships else wanted.others
+        packed = forms - {"uncompressed"}
+        # What an output asks for is a form, too: the tar can be had from it, and is not written beside where nobody looks into
+        # it. What does not ship is there to be looked into.
+        looked_into = wanted.files or not use.ships
+        tar = "uncompressed" in forms or (tar and (looked_into or not packed))
+        return Packing(self._store, tar=tar, forms=packed, threads=wanted.threads, size=lambda: _tar_size(items))
 
     def _packed(self, items: Iterable[Item], packing: Packing, reader: Reader | None = None, *, links: bool = True) -> LayerSum:
         from builder.layers.tarwriter import write_layer
@@ -448,6 +455,12 @@ def _drained(items: list[Item]) -> Iterator[Item]:
     items.reverse()
     while items:
         yield items.pop()
+
+
+def _tar_size(items: Iterable[Item]) -> int:
+    from builder.layers.tarwriter import tar_size  # for forms that begin with it
+
+    return tar_size(items)
 
 
 def _foreign_name(layer: Layer) -> Digest:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
-    from builder.engine.rendering import Blobs, Form
+    from builder.engine.rendering import Blobs
     from builder.engine.roots import Layer, Roots
+    from builder.layers.forms import Form
     from builder.store.store import ImageRecord, Store
 
     Format = Literal["docker-archive", "oci-archive", "oci-dir", "docker-dir"]

@@ -18,10 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future, ThreadPoolExecutor
     from types import TracebackType
+    from typing import Protocol
+
+    class Stream(Protocol):
+        """A form of what comes in pieces: `add` each, then `end`; `close` in any case."""
+
+        def add(self, data: bytes) -> None: ...
+
+        def end(self) -> None: ...
+
+        def close(self) -> None: ...
+
 
 __all__ = [
     "BLOCK",
     "GzipStream",
+    "ZstdStream",
     "decompress",
     "gzip_file",
     "is_tar",
@@ -175,29 +187,89 @@ def zstd_file(path: str, write: Callable[[bytes], object], *, level: int = 3, th
 
     Raises BuildError when zstandard is not the pinned version or the file changed while it was read.
     """
-    import zstandard
-
-    _require("zstandard", ZSTANDARD_VERSION)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
-        # threads=0 takes another code path with other bytes, so it is never less than one.
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            level, threads=max(1, threads), job_size=_ZSTD_JOB, write_content_size=True, write_checksum=True
-        )
-        compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=size)
+        stream = ZstdStream(write, size=size, level=level, threads=threads)
         seen = 0
         while data := os.pread(descriptor, BLOCK, seen):
             seen += len(data)
-            if seen > size:
-                break
-            if out := compressor.compress(data):
-                write(out)
-        if seen != size:
-            raise BuildError(f"'{path}' changed while it was read", hint="build again when nothing else writes to it")
-        write(compressor.flush())
+            stream.add(data)
+        stream.end()
+    except ShortBlock:
+        raise BuildError(f"'{path}' changed while it was read", hint="build again when nothing else writes to it") from None
     finally:
         os.close(descriptor)
+
+
+class ZstdStream:
+    """The same form of what comes in pieces, as a `GzipStream`: its size must be known, since the frame begins with it.
+
+    `write` is called by the thread that adds, in order. ShortBlock is raised for more or fewer bytes than `size`, BuildError
+    where not one thread is to be had: without any its bytes would be others.
+    """
+
+    def __init__(self, write: Callable[[bytes], object], *, size: int, level: int = 3, threads: int = 1) -> None:
+        import zstandard
+
+        _require("zstandard", ZSTANDARD_VERSION)
+        self._error = zstandard.ZstdError
+
+        def compressor(threads: int) -> zstandard.ZstdCompressionObj:
+            parameters = zstandard.ZstdCompressionParameters.from_level(
+                level, threads=threads, job_size=_ZSTD_JOB, write_content_size=True, write_checksum=True
+            )
+            return zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=size)
+
+        # threads=0 takes another code path with other bytes, so it is never less than one.
+        self._new = compressor
+        self._threads = max(1, threads)
+        self._compressor: zstandard.ZstdCompressionObj | None = compressor(self._threads)
+        self._write = write
+        self._size = self._left = size
+
+    def add(self, data: bytes) -> None:
+        """Append. What `write` raises propagates."""
+        is_first = self._left == self._size
+        self._left -= len(data)
+        if self._left < 0:
+            raise ShortBlock
+        assert self._compressor is not None, "it was closed"
+        try:
+            out = self._compressor.compress(data)
+        except self._error as error:
+            # Its threads are made with the first piece.
+            if not is_first or self._threads == 1:
+                raise _no_thread(error) from error
+            self._threads, self._left = 1, self._size
+            self._compressor = self._new(1)
+            self.add(data)
+            return
+        if out:
+            self._write(out)
+
+    def end(self) -> None:
+        """All was added: write what is left."""
+        if self._left:
+            raise ShortBlock
+        assert self._compressor is not None, "it was closed"
+        try:
+            out = self._compressor.flush()
+        except self._error as error:
+            raise _no_thread(error) from error
+        self._write(out)
+
+    def close(self) -> None:
+        """End the threads."""
+        # They, and tens of megabytes, go with it.
+        self._compressor = None
+
+
+def _no_thread(error: Exception) -> BuildError:
+    return BuildError(
+        f"zstd cannot compress: {error}",
+        hint="it needs a thread and 30 MB: raise the limit of processes (ulimit -u) or of memory, or ask for compression=gzip",
+    )
 
 
 def _require(package: str, version: str) -> None:

@@ -110,6 +110,30 @@ def write_archive(items: Iterable[Item], write: Callable[[bytes], object], *, mt
     tar.finish()
 
 
+def tar_size(items: Iterable[Item]) -> int:
+    """Bytes of the tar that `write_layer` makes of the items with the constant time. Raises BuildError and ValueError for some
+    of what that refuses."""
+    size = 2 * tarheader.BLOCK
+    odd: dict[bytes, Entry] = {}
+    for entry, _ in items:
+        path, kind, _, uid, gid, length, _, link, _, xattrs, _ = entry
+        if kind == "file":
+            size += (length + tarheader.BLOCK - 1) & -tarheader.BLOCK
+        if not tarheader.is_plain(path, link, uid, gid, length, xattrs):
+            odd[path] = entry
+        elif kind != "hardlink" or link not in odd:
+            size += tarheader.BLOCK
+            continue
+        if kind == "hardlink":
+            # It repeats the entry that it names.
+            size += len(_header(link_to(odd.get(link) or Entry(link, "file"), path), tarheader.HARDLINK, EPOCH))
+        elif kind == "file":
+            size += len(_header(entry, tarheader.FILE, EPOCH))
+        else:
+            size += len(_other(entry, member(entry), EPOCH))
+    return size
+
+
 def digested(items: Iterable[Item], *, stop: Cancellation = NEVER) -> Columns:
     """The entries that `write_layer` gives, without a tar: for a layer whose diff ID is known. Raises as `write_layer`."""
     from contextlib import closing  # for those who make layers

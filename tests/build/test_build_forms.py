@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -102,6 +103,77 @@ def test_a_build_of_copies_makes_no_folder_and_compresses_nothing(pybuild: Pybui
     )
     assert len(snapshots(pybuild)) == 4
     assert len(compressed(pybuild)) == 2
+
+
+NOTHING_LATER = """
+import builder.engine.rendering as rendering
+make = rendering._compress
+def compress(layer, form, store, *rest):
+    if form != "uncompressed" or not store.has_blob(layer.diff_id):
+        raise AssertionError(f"{form} was not made with the layer")
+    return make(layer, form, store, *rest)
+rendering._compress = compress
+from builder.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("jobs", ["1", "4"])
+def test_each_form_that_is_asked_for_is_made_with_the_layer(pybuild: Pybuild, tmp_path: Path, jobs: str) -> None:
+    """Of a COPY, of one that a RUN looks into, of the RUN, and of a stage that does not ship; the same bytes that come later of
+    what is in a store."""
+    context = a_context(tmp_path)
+    (context / "big").write_bytes(b"0123456789" * 700_000)
+    os.link(context / "big", context / "other")
+    text = (
+        "FROM scratch AS other\nCOPY file /other\n"
+        'FROM scratch\nCOPY --from=busy bin/busybox /touch\nCOPY . /c\nRUN ["/touch", "/t"]\nCOPY --from=other /other /d/\n'
+    )
+    flags = ["--jobs", jobs, "--build-context", f"busy={a_shell(tmp_path)}"]
+    asked = [f"type=oci,tar=false,compression={form},dest={tmp_path}/{form}" for form in ("zstd", "uncompressed")]
+    cache = f"type=local,dest={tmp_path}/cache,compression=gzip,mode=max"
+    program, pybuild.command = pybuild.command, [sys.executable, "-c", NOTHING_LATER]
+    run_build(pybuild, context, text, *flags, "--cache-to", cache, "-o", asked[0], "-o", asked[1])
+    pybuild.command = program
+    with closing(sqlite3.connect(pybuild.store / "db.sqlite")) as database:
+        rows = database.execute("SELECT form, diff_id, digest FROM renderings ORDER BY form").fetchall()
+    assert [form.partition("-")[0] for form, *_ in rows] == ["gzip"] * 5 + ["uncompressed"] * 4 + ["zstd"] * 4
+    by_form = {form: {row[1]: row[2] for row in rows if row[0].startswith(form)} for form in ("gzip", "zstd", "uncompressed")}
+    # Another store has the layers before anybody asks, and makes each form of what it has.
+    other = ["--root", str(tmp_path / "later"), *flags]
+    run_build(pybuild, context, text, *other)
+    for form, known in by_form.items():
+        diff_ids, digests = layers_made(pybuild, context, text, tmp_path / f"later-{form}", form, other)
+        assert digests == [known[diff_id] for diff_id in diff_ids]
+
+
+def test_a_tar_that_is_looked_into_is_kept_beside_what_it_is_compressed_to(pybuild: Pybuild, tmp_path: Path) -> None:
+    context = a_context(tmp_path)
+    cache = f"type=local,dest={tmp_path}/cache"
+    text = "FROM scratch\nCOPY dir /dir\n"
+    tars = []
+    for number, flags in enumerate(
+        (
+            ["--cache-to", cache],
+            ["--cache-to", cache, "-o", str(tmp_path / "out")],
+            ["--cache-to", f"{cache},ignore-error=true"],
+        )
+    ):
+        store = tmp_path / f"store{number}"
+        run_build(pybuild, context, text, "--root", str(store), *flags)
+        with closing(sqlite3.connect(store / "db.sqlite")) as database:
+            (diff_id,) = database.execute("SELECT diff_id FROM layers").fetchone()
+        tars.append((store / "blobs" / diff_id.replace(":", "/")).exists())
+    # What may fail is made in the end, of a tar.
+    assert tars == [False, True, True]
+
+
+def layers_made(
+    pybuild: Pybuild, context: Path, text: str, out: Path, form: str, flags: list[str]
+) -> tuple[list[str], list[str]]:
+    said = run_build(pybuild, context, text, *flags, "-o", f"type=oci,tar=false,compression={form},dest={out}")
+    assert said.count("CACHED") == 6
+    return layers_of(out)
 
 
 def a_shell(tmp_path: Path) -> Path:

@@ -10,6 +10,7 @@ import os
 import random
 import struct
 import subprocess
+import sys
 import tarfile
 import zlib
 from pathlib import Path
@@ -21,7 +22,8 @@ from hypothesis import strategies as st
 
 from builder.errors import BuildError
 from builder.layers import forms
-from builder.layers.compression import GzipStream, decompress, gzip_file, is_tar, sniff, zstd_file
+from builder.layers.compression import GzipStream, ShortBlock, ZstdStream, decompress, gzip_file, is_tar, sniff, zstd_file
+from tests.conftest import ROOT
 
 MIB = 1 << 20
 TOOLS = {"gzip": ["gzip"], "bzip2": ["bzip2"], "xz": ["xz", "-1"], "zstd": ["zstd"]}
@@ -113,6 +115,73 @@ def test_zstd_form_1(tmp_path: Path, size: int, level: int) -> None:
     assert subprocess.run(["zstd", "-d"], input=one, capture_output=True, check=True).stdout == data
     frame = zstandard.get_frame_parameters(one)
     assert (frame.content_size, frame.has_checksum) == (size, True)
+
+
+@pytest.mark.parametrize("size", [0, 1, 300_000, MIB, 9 * MIB + 17])
+@pytest.mark.parametrize("seed", range(3))
+def test_zstd_form_1_of_pieces_is_that_of_the_file(tmp_path: Path, size: int, seed: int) -> None:
+    data = text(size)
+    (tmp_path / "layer").write_bytes(data)
+    out = io.BytesIO()
+    stream = ZstdStream(out.write, size=size, threads=seed + 1)
+    cuts = random.Random(seed)
+    at = 0
+    while at < size:
+        length = cuts.choice([1, 512, 100_000, 3 * MIB])
+        stream.add(data[at : at + length])
+        at += length
+    stream.end()
+    stream.close()
+    assert out.getvalue() == zstded(tmp_path / "layer", 1)
+
+
+@pytest.mark.parametrize("data", [b"", b"12345", b"1234567"])
+def test_a_zstd_stream_of_another_size_is_an_error(data: bytes) -> None:
+    stream = ZstdStream(io.BytesIO().write, size=6)
+    with pytest.raises(ShortBlock):
+        stream.add(data)
+        stream.end()
+
+
+LIMITED = """
+import os, resource, sys
+import zstandard
+from builder.errors import BuildError
+from builder.layers.compression import zstd_file
+zstd_file(sys.argv[2], lambda data: None)
+os.setgid(12345)
+os.setuid(12345)
+resource.setrlimit(resource.RLIMIT_NPROC, (int(sys.argv[1]),) * 2)
+try:
+    zstd_file(sys.argv[2], sys.stdout.buffer.write, threads=4)
+except BuildError as error:
+    print(error.message, error.hint, file=sys.stderr)
+"""
+
+
+def test_zstd_without_a_thread(tmp_path: Path) -> None:
+    """One is enough for the same bytes; where there is none a user is told."""
+    data = text(9 * MIB)
+    path = tmp_path / "layer"
+    path.write_bytes(data)
+    path.chmod(0o644)
+    with path.open("rb") as file:
+        place = f"/proc/self/fd/{file.fileno()}"
+        words = [sys.executable, "-c", LIMITED]
+        few, none = (
+            subprocess.run([*words, limit, place], capture_output=True, pass_fds=(file.fileno(),), cwd=ROOT) for limit in "31"
+        )
+    assert (few.stdout, few.stderr) == (zstded(path, 4), b"")
+    assert none.stdout == b"" and b"zstd cannot compress: " in none.stderr and b"ulimit -u" in none.stderr
+
+
+def test_a_zstd_stream_that_is_closed_holds_no_thread() -> None:
+    before = len(os.listdir("/proc/self/task"))
+    stream = ZstdStream(io.BytesIO().write, size=20 * MIB, threads=4)
+    stream.add(bytes(9 * MIB))
+    assert len(os.listdir("/proc/self/task")) > before
+    stream.close()
+    assert len(os.listdir("/proc/self/task")) == before
 
 
 def test_the_pinned_versions_are_those_installed() -> None:

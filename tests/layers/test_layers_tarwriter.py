@@ -13,12 +13,15 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builder.errors import BuildError
 from builder.layers.entry import EPOCH, BytesSource, Entry, FileSource, Item, SparseSource
-from builder.layers.order import sort_items
-from builder.layers.tarwriter import LayerSum, write_layer
+from builder.layers.order import link_to, sort_items
+from builder.layers.tarwriter import LayerSum, tar_size, write_layer
 from builder.oci.digest import Digest
+from tests.layers.layers_trees import ATTRIBUTES, trees
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "layers"
 WIDTHS = (100, 8, 8, 8, 12, 12, 8, 1, 100, 8, 32, 32, 8, 8, 155)
@@ -56,6 +59,7 @@ def written(items: list[Item], *, mtime: int = EPOCH) -> tuple[bytes, LayerSum]:
     data = out.getvalue()
     # Whatever is written, the sums say so, and hashing alone comes to the same.
     assert layer.size == len(data)
+    assert mtime != EPOCH or tar_size(items) == len(data)
     assert layer.diff_id == Digest.of(data)
     assert write_layer(items, None, mtime=mtime) == layer
     return data, layer
@@ -406,3 +410,45 @@ def test_umoci_unpacks_what_we_write(tmp_path: Path) -> None:
             assert os.readlink(path) == entry.link
         if entry.kind in ("char", "block"):
             assert (os.major(status.st_rdev), os.minor(status.st_rdev)) == entry.rdev
+
+
+@settings(max_examples=100, deadline=None)
+@given(trees())
+def test_the_size_is_known_before(items: list[Item]) -> None:
+    written(items)
+
+
+LENGTHS = st.sampled_from([1, 91, 92, 95, 96, 97, 98, 99, 100, 101, 102, 155, 156, 157, 200, 255, 260])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_the_size_of_what_few_tars_have_is_known_before(data: st.DataObject) -> None:
+    """Around each length that ustar cannot hold, in every kind of entry, and hard links of plain files to odd ones and back."""
+    folders = st.lists(st.sampled_from([b"a" * 60, b"b" * 99, b"c"]), max_size=3).map(b"/".join)
+    paths = st.builds(
+        lambda folder, length, last: (folder + b"/" if folder else b"") + b"n" * length + last,
+        folders,
+        LENGTHS,
+        st.sampled_from([b"", b"\xff", b"z"]),
+    )
+    made: dict[bytes, Item] = {}
+    for _ in range(data.draw(st.integers(1, 6))):
+        path = data.draw(paths)
+        if any(other == path or other.startswith(path + b"/") or path.startswith(other + b"/") for other in made):
+            continue
+        uid = data.draw(st.sampled_from([0, 2**21 - 1, 2**21]))
+        entry = Entry(path, "file", 0o644, uid, xattrs=data.draw(ATTRIBUTES), size=3)
+        files = [item.entry for item in made.values() if item.entry.kind == "file"]
+        match data.draw(st.sampled_from(["file", "dir", "symlink", "whiteout", "hardlink", "hardlink"])):
+            case "hardlink" if files:
+                made[path] = Item(link_to(data.draw(st.sampled_from(files)), path))
+            case "symlink":
+                made[path] = Item(entry._replace(kind="symlink", size=0, link=b"t" * data.draw(LENGTHS)))
+            case "dir":
+                made[path] = Item(entry._replace(kind="dir", size=0))
+            case "whiteout":
+                made[path] = Item(Entry(path, "whiteout"))
+            case _:
+                made[path] = Item(entry, BytesSource(b"abc"))
+    written(sort_items(made.values()))
