@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 
 from builder.layers.entry import FileSource, RangeSource, SparseSource
+from builder.layers.pipeline import Pipeline
 from builder.layers.source import CHUNK, changed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from builder.cancellation import Cancellation
     from builder.layers.entry import Entry, Item
@@ -24,13 +26,29 @@ SMALL = 64 * 1024
 _AT_ONCE = 64 << 20
 """Bytes that the kernel moves in one call, which nothing ends."""
 
-# Between file systems (EXDEV, EINVAL) or for files that cannot (EOPNOTSUPP, ENOSYS, and EPERM for immutable or
-# swap files; copy_file_range(2)) the next way is tried.
-_NOT_THERE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)
+_FICLONE = 0x40049409
+"""ioctl_ficlonerange(2)."""
+
+# Between file systems (EXDEV, EINVAL) or for files that cannot (EOPNOTSUPP, ENOSYS, ENOTTY, and EPERM or ETXTBSY for
+# immutable or swap files; copy_file_range(2), ioctl_ficlonerange(2)) the next way is tried, and after a signal: Python does
+# not call these again (EINTR).
+_NOT_THERE = (
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.ENOTTY,
+    errno.EPERM,
+    errno.ETXTBSY,
+    errno.EINTR,
+)
 
 
 def write_content(sources: Sources, item: Item, to: int) -> None:
-    """Write the item's content to the empty file `to`, which has its size afterwards.
+    """Write the item's content to the empty file `to`, which is open for reading as well, and has its size afterwards.
+
+    Where the file system can, a large file shares its blocks with the one that it is a copy of. A digest is always that of what
+    lies in `to`, which nobody else changes: the file that is copied may be another one a moment later.
 
     Raises BuildError when the content has not the entry's size, or not its digest where that is known. OSErrors propagate.
     """
@@ -60,9 +78,10 @@ def write_content(sources: Sources, item: Item, to: int) -> None:
         if len(data) == entry.size:
             _write_at(to, data, 0)
     else:
-        for chunk in sources.chunks(source):
-            check.take(chunk, most=entry.size)
-            _write_at(to, chunk, check.at - len(chunk))
+        with check.beside():
+            for chunk in sources.chunks(source):
+                check.take(chunk, most=entry.size)
+                _write_at(to, chunk, check.at - len(chunk))
     check.finish()
 
 
@@ -79,11 +98,18 @@ class _Check:
     def __init__(self, item: Item) -> None:
         self._entry = item.entry
         self._hash = hashlib.sha256() if item.entry.digest else None
+        self._update: Callable[[bytes], object] | None = self._hash.update if self._hash is not None else None
         self.at = 0
 
     @property
     def hashes(self) -> bool:
         return self._hash is not None
+
+    def beside(self) -> Pipeline:
+        """What is taken inside this context is hashed on a thread of its own, where it is much."""
+        pipeline = Pipeline(self._hash.update if self._hash is not None else bytes)
+        self._update = pipeline.put if self._hash is not None else None
+        return pipeline
 
     @property
     def size(self) -> int:
@@ -93,14 +119,14 @@ class _Check:
         self.at += len(chunk)
         if most is not None and self.at > most:
             raise changed(self._entry.path)
-        if self._hash is not None:
-            self._hash.update(chunk)
+        if self._update is not None:
+            self._update(chunk)
 
     def skip_to(self, offset: int) -> None:
         """What lies before `offset` is a hole: zeros."""
-        if self._hash is not None:
+        if self._update is not None:
             for at in range(self.at, offset, CHUNK):
-                self._hash.update(bytes(min(CHUNK, offset - at)))
+                self._update(bytes(min(CHUNK, offset - at)))
         self.at = max(self.at, offset)
 
     def moved(self, length: int) -> None:
@@ -117,15 +143,23 @@ def _copy_file(source: int, to: int, check: _Check, stop: Cancellation) -> None:
     if status.st_size != check.size:
         check.moved(status.st_size)
         check.finish()
+    has_all = _cloned(source, to)
+    if has_all and not check.hashes:
+        check.moved(os.fstat(to).st_size)
+        return
     os.ftruncate(to, check.size)
-    for start, end in _data(source, check.size) if status.st_blocks * 512 < check.size else [(0, check.size)]:
-        check.skip_to(start)
-        while check.at < end:
-            stop.check()
-            if not _move(source, to, end, check):
-                # Shorter than fstat said a moment ago.
-                return
-    check.skip_to(check.size)
+    pieces: Iterable[tuple[int, int]] = [(0, check.size)]
+    if status.st_blocks * 512 < check.size:
+        pieces = _data(to if has_all else source, check.size)
+    with check.beside():
+        for start, end in pieces:
+            check.skip_to(start)
+            while check.at < end:
+                stop.check()
+                if not (_look(to, end, check) if has_all else _move(source, to, end, check)):
+                    # Shorter than fstat said a moment ago.
+                    return
+        check.skip_to(check.size)
 
 
 def _data(source: int, size: int) -> Iterator[tuple[int, int]]:
@@ -146,17 +180,37 @@ def _data(source: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _move(source: int, to: int, end: int, check: _Check) -> int:
-    """Move bytes at the place that `check` has come to, up to `end`; returns how many, 0 at the end of the source."""
+    """Move bytes at the place that `check` has come to, up to `end`; returns how many, 0 at the end of the source, which is
+    known by reading alone: some file systems' files seem empty to the kernel (copy_file_range(2), BUGS)."""
     at, left = check.at, end - check.at
-    if not check.hashes:
-        moved = _in_kernel(source, to, at, left)
-        if moved is not None:
-            check.moved(moved)
-            return moved
+    moved = _in_kernel(source, to, at, min(left, CHUNK) if check.hashes else left)
+    if moved:
+        if check.hashes:
+            return _look(to, at + moved, check)
+        check.moved(moved)
+        return moved
     chunk = os.pread(source, min(CHUNK, left), at)
     _write_at(to, chunk, at)
     check.take(chunk)
     return len(chunk)
+
+
+def _look(to: int, end: int, check: _Check) -> int:
+    """Hash what lies in the copy."""
+    chunk = os.pread(to, min(CHUNK, end - check.at), check.at)
+    check.take(chunk)
+    return len(chunk)
+
+
+def _cloned(source: int, to: int) -> bool:
+    """Whether the empty file shares all blocks of the other one now: btrfs, xfs and others can."""
+    try:
+        fcntl.ioctl(to, _FICLONE, source)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        return False
+    return True
 
 
 def _in_kernel(source: int, to: int, at: int, length: int) -> int | None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from builder.layers.index import Tree
     from builder.layers.readahead import Read
 
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LAST_ID = (1 << 32) - 2
 """uid_t's highest value means "leave it" to chown(2)."""
 _TIME = (1 << 63) - 1

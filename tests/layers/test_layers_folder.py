@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import random
 import stat
 import struct
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,7 +184,7 @@ def sources(data: bytes, at: Path) -> list[Source]:
 
 @pytest.mark.parametrize("where", ["here", "other file system", "old kernel"])
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("data", [b"", b"small", BIG])
+@pytest.mark.parametrize("data", [b"", b"small", BIG, BIG * 40])
 def test_content(
     place: Path, elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, known: bool, data: bytes
 ) -> None:
@@ -203,7 +206,7 @@ def _unknown(*_: object) -> NoReturn:
 
 
 @pytest.mark.parametrize("number", range(4))
-@pytest.mark.parametrize("data", [b"small", BIG])
+@pytest.mark.parametrize("data", [b"small", BIG, BIG * 40])
 @pytest.mark.parametrize("wrong", ["shorter", "longer", "digest"])
 def test_content_that_is_not_the_entrys(place: Path, tmp_path: Path, number: int, data: bytes, wrong: str) -> None:
     size = len(data) + {"shorter": 1, "longer": -1, "digest": 0}[wrong]
@@ -230,6 +233,106 @@ def test_holes_stay_holes(place: Path, tmp_path: Path, kind: str, known: bool) -
     materialise([Item(Entry(b"f", "file", 0o644, size=size, digest=digest), source)], str(place), Tree())
     assert (place / "f").read_bytes() == data
     assert (place / "f").stat().st_blocks * 512 < 1 << 20
+
+
+@pytest.fixture(scope="module", params=["xfs", "btrfs"])
+def sharing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder on a file system whose files may share their blocks."""
+    image = tmp_path_factory.mktemp("disk") / "image"
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    subprocess.run([f"mkfs.{request.param}", "-q", image], check=True)
+    folder = tmp_path_factory.mktemp("sharing")
+    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("way", ["ioctl", "copy_file_range"])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("holes", [True, False])
+def test_blocks_are_shared_where_that_can_be(
+    sharing: Path, monkeypatch: pytest.MonkeyPatch, known: bool, holes: bool, way: str
+) -> None:
+    # Each of them does it.
+    monkeypatch.setattr(*((os, "copy_file_range") if way == "ioctl" else (fcntl, "ioctl")), _unknown)
+    size = 48 << 20
+    with (sharing / "big").open("wb") as made:
+        made.write(BIG * 20)
+        if holes:
+            made.seek(size // 2)
+        made.write(random.Random(3).randbytes(size - made.tell()))
+    os.sync()
+    data = (sharing / "big").read_bytes()
+    digest = hashlib.sha256(data).hexdigest() if known else ""
+    folder = sharing / f"layer-{known}-{holes}-{way}"
+    folder.mkdir()
+    free = os.statvfs(sharing).f_bfree
+    item = Item(Entry(b"copy", "file", 0o644, size=size, digest=digest), FileSource(str(sharing), b"big"))
+    materialise([item], str(folder), Tree())
+    os.sync()
+    assert (folder / "copy").read_bytes() == data
+    assert (free - os.statvfs(sharing).f_bfree) * os.statvfs(sharing).f_bsize < 2 << 20
+    # They are two files all the same.
+    with (sharing / "big").open("r+b") as changed:
+        changed.write(b"changed")
+    assert (folder / "copy").read_bytes() == data
+    wrong = item._replace(entry=item.entry._replace(path=b"wrong", digest=hashlib.sha256(b"").hexdigest()))
+    with pytest.raises(BuildError, match="'wrong' changed while it was read"):
+        materialise([wrong], str(folder), Tree())
+
+
+@pytest.mark.parametrize("way", ["copy_file_range", "pread"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_digest_is_that_of_the_copy(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, when: str
+) -> None:
+    """Whoever changes the file while it is copied, to the same size: a copy is right or refused."""
+    data = random.Random(5).randbytes(9 << 20)
+    (tmp_path / "plain").write_bytes(data)
+    last = len(data) - 100
+    call = getattr(os, way)
+
+    def changing(descriptor: int, *words: int) -> object:
+        def change() -> None:
+            if os.path.samestat(os.fstat(descriptor), os.stat(tmp_path / "plain")):
+                with (tmp_path / "plain").open("r+b") as file:
+                    file.seek(last if when == "before" else 0)
+                    file.write(b"changed")
+
+        if when == "before":
+            change()
+        found = call(descriptor, *words)
+        if when == "after":
+            change()
+        return found
+
+    monkeypatch.setattr(os, way, changing)
+    if way == "pread":
+        monkeypatch.setattr(os, "copy_file_range", _unknown)
+        monkeypatch.setattr(os, "sendfile", _unknown)
+    item = Item(
+        Entry(b"f", "file", 0o644, size=len(data), digest=hashlib.sha256(data).hexdigest()), FileSource(str(tmp_path), b"plain")
+    )
+    if when == "before":
+        with pytest.raises(BuildError, match="'f' changed while it was read"):
+            materialise([item], str(place), Tree())
+    else:
+        materialise([item], str(place), Tree())
+        assert (place / "f").read_bytes() == data
+    assert (tmp_path / "plain").read_bytes() != data
+
+
+def test_a_file_that_seems_empty_to_the_kernel_is_read(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain").write_bytes(BIG)
+    monkeypatch.setattr(os, "copy_file_range", lambda *_: 0)
+    for digest in ("", hashlib.sha256(BIG).hexdigest()):
+        item = Item(
+            Entry(b"f" + digest.encode()[:1], "file", 0o644, size=len(BIG), digest=digest), FileSource(str(tmp_path), b"plain")
+        )
+        materialise([item], str(place), Tree())
+        assert (place / os.fsdecode(item.entry.path)).read_bytes() == BIG
+        os.chmod(place, 0o755)
 
 
 def test_a_file_of_a_lower_layer(place: Path, tmp_path: Path) -> None:
