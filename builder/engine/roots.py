@@ -286,7 +286,7 @@ class Roots:
         else:
             with self._store.scratch() as scratch:
                 folder = _new_folder(scratch)
-                materialise(items, folder, below, stop=self._stop)
+                materialise(items, folder, below, stop=self._stop, hand_on=_handing_on())
                 self._store.add_snapshot(folder, diff_id, layer.chain)
         columns = Columns()
         for item in items:
@@ -422,7 +422,10 @@ class Roots:
 
         with self._store.scratch() as scratch:
             folder = _new_folder(scratch)
-            tied = materialise(items(scratch), folder, self.tree(below), stop=self._stop) or self.is_foreign(layer)
+            # First the items: making them asks for other trees, of which this one may be made.
+            found = items(scratch)
+            tied = materialise(found, folder, self.tree(below), stop=self._stop, hand_on=_handing_on())
+            tied = tied or self.is_foreign(layer)
             self._store.add_snapshot(folder, layer.diff_id, layer.chain if tied else None)
 
 
@@ -465,6 +468,19 @@ def _tar_size(items: Iterable[Item]) -> int:
 
 def _foreign_name(layer: Layer) -> Digest:
     return foreign_index(layer.chain)
+
+
+def _handing_on() -> Callable[[], object] | None:
+    """What lets a process that helps have the capabilities that this one has in its user namespace; root's have them."""
+    if os.geteuid() == 0:
+        return None
+
+    def hand_on() -> None:
+        from builder.sandbox.kernel import hand_on_capabilities  # for large layers
+
+        hand_on_capabilities()
+
+    return hand_on
 
 
 def _new_folder(scratch: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _PIPE = 1 << 20
 _F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
 _PAGE = 4096
+_SIGKILL = 9
 
 HEAD = struct.Struct("<I")
 """The length of a message, in bytes."""
@@ -48,8 +49,10 @@ class Beside:
         """What the requests take of it that have no answer yet."""
 
     @classmethod
-    def started(cls, program: str, *words: str) -> Beside | None:
-        """`program` is the name of one in this folder. None where there is no processor for it, or no process to be had."""
+    def started(cls, program: str, *words: str, hand_on: Callable[[], object] | None = None) -> Beside | None:
+        """`program` is the name of one in this folder. None where there is no processor for it, or no process to be had.
+        `hand_on` lets what a thread starts have the capabilities of this process; it is called on a thread that starts nothing
+        else. It may raise OSError."""
         with _guard:
             if _free[0] < 1:
                 return None
@@ -60,7 +63,7 @@ class Beside:
             pipes += os.pipe()
             asked, requests, answers, answered = pipes
             os.set_blocking(answers, False)
-            process = cls(_spawn(asked, answered, program, words), requests, answers)
+            process = cls(_spawn(asked, answered, program, words, hand_on), requests, answers)
             pipes = [asked, answered]
             return process
         except OSError:
@@ -68,6 +71,10 @@ class Beside:
             with _guard:
                 _free[0] += 1
             return None
+        except BaseException:
+            with _guard:
+                _free[0] += 1
+            raise
         finally:
             for fd in pipes:
                 os.close(fd)
@@ -148,7 +155,7 @@ def serve(answer: Callable[[Any], bytes]) -> None:
     os._exit(0)
 
 
-def _spawn(requests: int, answers: int, program: str, words: tuple[str, ...]) -> int:
+def _spawn(requests: int, answers: int, program: str, words: tuple[str, ...], hand_on: Callable[[], object] | None) -> int:
     actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, requests, 0), (os.POSIX_SPAWN_DUP2, answers, 1)]
     # Where it fails it is done here, which says why: a traceback amid the progress would tell a user nothing.
     actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0))
@@ -158,7 +165,46 @@ def _spawn(requests: int, answers: int, program: str, words: tuple[str, ...]) ->
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), program)
     argv = [sys.executable, "-I", "-S", path, *words]
     env = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
-    return os.posix_spawn(sys.executable, argv, env, file_actions=actions, setsid=True, setsigmask=())
+
+    def spawn() -> int:
+        return os.posix_spawn(sys.executable, argv, env, file_actions=actions, setsid=True, setsigmask=())
+
+    return spawn() if hand_on is None else _on_a_thread(lambda: (hand_on(), spawn())[1])
+
+
+def _on_a_thread(work: Callable[[], int]) -> int:
+    """The process that it starts. Raises what it raises, and OSError where there is no thread. A thread's capabilities are its
+    own, and go with it."""
+    import threading  # for those who hand something on
+
+    found: list[int] = []
+    failed: list[BaseException] = []
+    pressed: KeyboardInterrupt | None = None
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:  # noqa: BLE001  it is raised where somebody waits
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(f"no thread: {error}") from error
+    # Its descriptors are closed by who waits: not before it has used them.
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt as interrupt:
+            pressed = interrupt
+    if failed:
+        raise failed[0]
+    if pressed is not None:
+        os.kill(found[0], _SIGKILL)
+        os.waitpid(found[0], 0)
+        raise pressed
+    return found[0]
 
 
 def _enlarge(pipe: int) -> None:

@@ -15,6 +15,7 @@ from builder.layers.entry import RangeSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from builder.layers.entry import Item
@@ -34,8 +35,10 @@ _PATIENCE = 16
 class Filling:
     """For one folder. A context manager."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, hand_on: Callable[[], object] | None = None) -> None:
+        """`hand_on`: see `Beside.started`."""
         self._folder = folder
+        self._hand_on = hand_on
         self._process: Beside | None = None
         self._is_ready = False
         self._is_of_use = True
@@ -63,7 +66,7 @@ class Filling:
         self._count += 1
         if self._process is None:
             if self._count == WORTH:
-                self._process = Beside.started("filling_main.py", self._folder)
+                self._process = Beside.started("filling_main.py", self._folder, hand_on=self._hand_on)
             return False
         if self._count % _PATIENCE == 0:
             self._look()

@@ -47,11 +47,13 @@ def materialise(
     *,
     lower_source: Callable[[bytes], Source] | None = None,
     stop: Cancellation = NEVER,
+    hand_on: Callable[[], object] | None = None,
 ) -> bool:
     """Write the folder form of a layer into the empty `folder`; the root gets the metadata of its item, else of `below`.
 
     Items are canonical. Parents that they leave out are made with `below`'s metadata. `lower_source` gives the content
-    of a file whose source is None and whose `link` names a path of a lower layer (see `settle`).
+    of a file whose source is None and whose `link` names a path of a lower layer (see `settle`). `hand_on`, in a user
+    namespace, lets a process that a thread starts have its capabilities, which it takes to give files away.
 
     Returns True when the folder is right on top of `below` alone: a parent was left out, or a whiteout lies deeper than
     the root, where overlayfs would list it as a broken name on a base that has not its folder. The root's own metadata
@@ -63,7 +65,7 @@ def materialise(
         Beneath(folder) as beneath,
         Sources(stop) as sources,
         closing(contents(items, SMALL)) as pairs,
-        Filling(folder) as filling,
+        Filling(folder, hand_on) as filling,
     ):
         xattrs.drop_acls(beneath.root)
         writer = _Writer(beneath, sources, below, lower_source)

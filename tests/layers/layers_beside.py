@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     started: list[int] = []
     spawn = beside._spawn
 
-    def waiting(requests: int, answers: int, program: str, words: tuple[str, ...]) -> int:
-        started.append(spawn(requests, answers, program, words))
+    def waiting(requests: int, answers: int, program: str, words: tuple[str, ...], hand_on: Callable[[], object] | None) -> int:
+        started.append(spawn(requests, answers, program, words, hand_on))
         return started[-1]
 
     def is_ready(process: beside.Beside) -> bool:

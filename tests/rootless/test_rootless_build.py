@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from builder.layers.entry import EPOCH
 from tests.build.test_build_startup import TOO_SLOW
 from tests.conftest import ROOT, Pybuild
 from tests.rootless.rootless_users import PYBUILD, UserPybuild
@@ -282,3 +283,55 @@ def test_an_id_that_the_user_does_not_have(
     # No command looks into it: then nothing has to have the owner here, and the image is root's.
     (context / "Dockerfile").write_text("FROM scratch\nCOPY --chown=1000660000 f /f\n")
     assert user("-q", context).stdout == pybuild("-q", context).stdout != ""
+
+
+COUNTING = """
+import os, sys
+from builder.layers import beside
+beside._free[0] = 1
+written = []
+answer = beside.Beside.answer
+def counting(self):
+    found = answer(self)
+    written.append(sum(found or b""))
+    return found
+beside.Beside.answer = counting
+end = os._exit
+os._exit = lambda code: (print("written beside:", sum(written), file=sys.stderr), sys.stderr.flush(), end(code))
+from builder.cli.main import main
+main()
+"""
+
+
+def test_a_second_process_writes_files_of_all_owners(
+    new_user: UserPybuild, pybuild: Pybuild, base: Path, room: Path, tmp_path: Path
+) -> None:
+    """It is handed the capabilities that it takes to give files away; the commands see what root's see."""
+    context = tmp_path / "many"
+    context.mkdir()
+    with tarfile.open(context / "many.tar", "w") as tar:
+        for number in range(6000):
+            member = tarfile.TarInfo(f"d{number // 100}/f{number}")
+            member.uid, member.gid, member.mode, member.size = number % 7 * 1000, number % 3, 0o640, 5
+            # That of the image, which root's store knows by its own folders.
+            member.mtime = EPOCH
+            tar.addfile(member, io.BytesIO(b"%05d" % number))
+    (context / "Dockerfile").write_text("FROM base\nADD many.tar /many\n")
+    image = room / "many.tar"
+    pybuild("--build-context", f"base={base}", "-t", "many", "-o", f"type=oci,dest={image}", context)
+    image.chmod(0o644)
+    look = b"find /many -type f -exec stat -c '%n %a %u:%g %Y' {} + | sort > /all; cat /many/*/f* | sha256sum >> /all"
+    text = b"FROM many\nRUN " + look + b"\n"
+    ids = []
+    for run, program in ((pybuild, None), (new_user, (sys.executable, "-c", COUNTING))):
+        loaded = run("load", "-i", image)
+        assert loaded.returncode == 0, loaded.stderr
+        if program is None:
+            done = run("-q", "-f", "-", tmp_path, stdin=text)
+        else:
+            done = new_user("-q", "-f", "-", new_user.account.home, stdin=text, program=program)
+            # The child that has the ids mapped says so, too.
+            assert max(int(line.split(":")[1]) for line in done.stderr.splitlines() if "written beside" in line) > 600
+        assert done.returncode == 0, done.stderr
+        ids.append(done.stdout)
+    assert ids[0] == ids[1]
