@@ -79,6 +79,12 @@ class DirectoryContext:
         self._recall(path, folder)
         return folder
 
+    def expect(self, paths: Sequence[bytes]) -> None:
+        """These folders are going to be `listed`."""
+        if self._hints is not None:
+            known = self._folders.known
+            self._hints.expect([path for path in paths if (folder := known(path)) is None or not folder.is_recalled])
+
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
         return resolve(path, self.lookup, follow_last=follow_last)
 

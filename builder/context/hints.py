@@ -23,7 +23,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Protocol
 
     from builder.context.seen import Row
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         """Where hints are kept from build to build (`builder.store.hints.FileHints`): by the folder that was the context, and
         for each folder below it bytes of ours."""
 
-        def load_folder(self, root: bytes, folder: bytes) -> bytes: ...
+        def load_folders(self, root: bytes, folders: Sequence[bytes]) -> dict[bytes, bytes]: ...
 
         def save(self, root: bytes, folders: Iterable[tuple[bytes, bytes]]) -> None: ...
 
@@ -82,19 +82,29 @@ class Hints:
         self._selections: list[tuple[bytes, bytes, str]] | None = None
         self._chosen = False
         self._rows: Rows | None = None
+        self._expected: dict[bytes, bytes] = {}
 
     def ask(self, rows: Rows) -> None:
         """Whom to ask, once all is to be saved, for what is known of a folder's files."""
         self._rows = rows
 
+    def expect(self, folders: Sequence[bytes]) -> None:
+        """These few are going to be recalled: what was kept of them is read at once."""
+        if self._device >= 0 and self._believed:
+            self._expected = dict.fromkeys(folders, b"") | self._kept.load_folders(self._root, folders)
+
     def recall(self, folder: bytes) -> dict[bytes, str]:
         """The sha256 in hex of the files in the folder, by what stat said of each (`key`)."""
         if self._device < 0 or not self._believed:
             return {}
-        parts = self._kept.load_folder(self._root, folder).split(b"\0")
+        known = self._expected.pop(folder, None)
+        parts = (self._kept_of(folder) if known is None else known).split(b"\0")
         pairs = zip(parts[::2], parts[1::2])
         # Whatever somebody may have put there.
         return {row: digest.decode() for row, digest in pairs if len(digest) == 64 and not digest.translate(None, _HEX)}
+
+    def _kept_of(self, folder: bytes) -> bytes:
+        return self._kept.load_folders(self._root, (folder,)).get(folder, b"")
 
     def holds(self, opened: Opened, row: Row) -> bool:
         """Whether what is read of a file that nobody writes to is worth remembering: it is the one that lstat(2) told of
@@ -144,7 +154,7 @@ class Hints:
 
     def _read_selections(self) -> list[tuple[bytes, bytes, str]]:
         if self._selections is None:
-            data = self._kept.load_folder(self._root, _SELECTIONS)
+            data = self._kept_of(_SELECTIONS)
             size = 32 + 32 + 64
             rows = (data[at : at + size] for at in range(0, len(data) // size * size, size))
             self._selections = [(row[:32], row[32:64], row[64:].decode("ascii", "replace")) for row in rows]

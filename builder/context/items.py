@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Owners = dict[Hashable, tuple[bytes, Folder, int]]
     """By inode the path of the file, its folder and its place there."""
 
+_EXPECTED = 200
+"""Folders whose records are read at once."""
 _TOGETHER = 64
 """Items that are made at once: a file is read after those of its part were looked up, which costs memory and nothing else."""
 
@@ -76,8 +78,12 @@ class FolderItems:
         folders = [self._path]
         start = len(self._path) + 1 if self._path else 0
         inodes: set[Hashable] = set()
+        expected = 0
         # The list grows while it is walked: folders add those that they hold.
-        for path in folders:
+        for number, path in enumerate(folders):
+            if number == expected:
+                self._context.expect(folders[number : number + _EXPECTED])
+                expected = min(len(folders), number + _EXPECTED)
             folder = self._context.listed(path)
             prefix = path + b"/" if path else b""
             self._count += len(folder.names)

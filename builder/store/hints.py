@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from builder.store.database import Database
 
@@ -20,11 +20,13 @@ class FileHints:
         self._database = database
         self._boot = boot
 
-    def load_folder(self, root: bytes, folder: bytes) -> bytes:
-        """What was saved for one of its folders; empty for none."""
-        sql = "SELECT files FROM hints WHERE place = (SELECT id FROM hinted WHERE boot = ? AND root = ?) AND folder = ?"
-        row = self._database.one(sql, self._boot, root, folder)
-        return b"" if row is None else bytes(row[0])
+    def load_folders(self, root: bytes, folders: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What was saved for those of its folders that something was saved for; at most 1,000 are asked for."""
+        sql = (
+            "SELECT folder, files FROM hints WHERE place = (SELECT id FROM hinted WHERE boot = ? AND root = ?)"
+            f" AND folder IN ({','.join('?' * len(folders))})"
+        )
+        return {bytes(folder): bytes(files) for folder, files in self._database.all(sql, self._boot, root, *folders)}
 
     def save(self, root: bytes, folders: Iterable[tuple[bytes, bytes]]) -> None:
         """Replace the rows of these folders, each given with its bytes."""

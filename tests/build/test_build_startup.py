@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 PYBUILD = Path(sys.executable).with_name("pybuild")
@@ -143,6 +144,42 @@ main()
 """
 
 
+def asked(tmp_path: Path, *out: str) -> int:
+    """How many questions a build of the context asked its store."""
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTED, "-q", "-t", "name", *out, "context"],
+        cwd=tmp_path,
+        env={**os.environ, "PYBUILD_ROOT": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stderr.split()[-1])
+
+
+def test_a_build_after_a_change_asks_the_store_no_more_for_more_folders(tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    (context / "src").mkdir(parents=True)
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY src /src\n")
+
+    def questions(folders: int) -> int:
+        for number in range(folders):
+            (context / "src" / f"{number}").mkdir(exist_ok=True)
+            for name in range(210 // folders + 1):
+                (context / "src" / f"{number}" / f"{name}").write_text(f"{folders} {number}")
+        # Older than the grain of any time: else nothing is remembered.
+        time.sleep(2.5)
+        asked(tmp_path)
+        (context / "src" / "0" / "0").write_text("changed")
+        return asked(tmp_path)
+
+    few = questions(2)
+    assert questions(150) == few < 40
+    # 200 at once.
+    assert questions(450) <= few + 2
+
+
 def test_a_cached_build_asks_the_store_no_more_for_more_steps(tmp_path: Path) -> None:
     context = tmp_path / "context"
     context.mkdir()
@@ -152,17 +189,10 @@ def test_a_cached_build_asks_the_store_no_more_for_more_steps(tmp_path: Path) ->
         """Of the third build: the first makes the layers, the second their compressed forms."""
         lines = [f"COPY file /{step}" for step in range(steps)]
         (context / "Dockerfile").write_text("\n".join(["FROM scratch", *lines]) + "\n")
-        for out in ([], *[["-o", "type=oci,dest=image.tar"]] * 2):
-            done = subprocess.run(
-                [sys.executable, "-c", COUNTED, "-q", "-t", "name", *out, "context"],
-                cwd=tmp_path,
-                env={**os.environ, "PYBUILD_ROOT": str(tmp_path / "store")},
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
-            assert done.returncode == 0, done.stderr
-        return int(done.stderr.split()[-1])
+        asked(tmp_path)
+        archive = ("-o", "type=oci,dest=image.tar")
+        asked(tmp_path, *archive)
+        return asked(tmp_path, *archive)
 
     few = questions(3)
     assert questions(40) == few < 25

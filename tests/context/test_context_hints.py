@@ -323,7 +323,7 @@ def test_what_is_kept_is_bounded_and_of_one_boot(tmp_path: Path) -> None:
     rows = {b"": b"a", b"d": b"b"}
 
     def kept(store: Store, root: bytes) -> dict[bytes, bytes]:
-        return {folder: files for folder in (b"", b"d", b"x") if (files := store.hints.load_folder(root, folder))}
+        return store.hints.load_folders(root, (b"", b"d", b"x"))
 
     with Store(str(tmp_path), boot_id="one") as store:
         for number in range(PLACES + 3):
