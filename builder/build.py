@@ -84,7 +84,7 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
     emit = journal.emit
     begun = time.monotonic()
     stop = Cancellation()
-    roots = Roots(store, stop, forms=shipped_forms(request))
+    roots = Roots(store, stop, forms=shipped_forms(request), unpacks=False)
     imports = _imports(request, store, roots, emit, stop)
     with (
         BuildContexts(request, store, emit, stop) as contexts,
@@ -112,7 +112,6 @@ def _built(request: Request, store: Store, journal: Journal) -> Image:
                 request = request._replace(pins=pins_of(contexts))
                 executor.pins = request.pins
             dockerfile = _parse(source, store, executor.warm)
-            roots.unpacks = any(isinstance(each, Run) for each in dockerfile.instructions)
             plan, *_ = plans = _checked_plans(dockerfile, request, store, roots, contexts, emit)
             journal.planned(plan, _subject(request, source.name))
             outcome = scheduler.run(plans, executor, emit, jobs=request.jobs, allow=request.allow)
@@ -278,6 +277,7 @@ def _plan(
     stages = staged(dockerfile, request, bases, store)
     # A base may ask for more stages and images by its ONBUILD.
     while wanted := [external for external in stages.externals() if external.key not in bases]:
+        roots.unpacks = roots.unpacks or _runs(stages)
         available = _available(stages, request, contexts, _pulls(request, store, roots, emit))
         if request.pins is not None:
             request.pins.check_images(
@@ -302,6 +302,11 @@ def _plan(
         request.limits.ulimits if request.limits else (),
     )
     return lower(stages, bases, settings, dockerfile.directives.escape, warnings=warnings)
+
+
+def _runs(stages: Stages) -> bool:
+    """Whether a command will look into what the target needs, as far as its bases are known."""
+    return any(isinstance(each, Run) for index in stages.needed for each in stages.all[index].instructions)
 
 
 def _resolved(

@@ -25,7 +25,14 @@ def tar_of(files: Files) -> bytes:
     return out.getvalue()
 
 
-def layout(folder: Path, layers: Sequence[Files], *, cmd: Sequence[str] = (), architecture: str = "amd64") -> Path:
+def layout(
+    folder: Path,
+    layers: Sequence[Files],
+    *,
+    cmd: Sequence[str] = (),
+    architecture: str = "amd64",
+    onbuild: Sequence[str] = (),
+) -> Path:
     """An OCI layout of one image; its tag is `latest`."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -39,7 +46,7 @@ def layout(folder: Path, layers: Sequence[Files], *, cmd: Sequence[str] = (), ar
     config = {
         "architecture": architecture,
         "os": "linux",
-        "config": {"Cmd": list(cmd)} if cmd else {},
+        "config": ({"Cmd": list(cmd)} if cmd else {}) | ({"OnBuild": list(onbuild)} if onbuild else {}),
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest() for tar in tars]},
     }
     manifest = {

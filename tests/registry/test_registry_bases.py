@@ -84,6 +84,21 @@ def test_ctrl_c_ends_all_of_them(pybuild: Pybuild, proxy: FaultProxy, tmp_path: 
     assert_nothing_left(pybuild.store)
 
 
+def test_a_base_is_unpacked_for_a_command_of_what_is_built(pybuild: Pybuild, registry: RegistryServer, tmp_path: Path) -> None:
+    """A stage that the target does not need has no say; a trigger of the base itself has."""
+    for name, triggers in (("plain", ()), ("trigger", ("RUN true",))):
+        push(layout(tmp_path / name, [{"a": b"a"}], onbuild=triggers), f"{registry.host}/unpacked/{name}:1")
+    text = (
+        f"FROM {registry.host}/unpacked/plain:1 AS other\nRUN true\nFROM {registry.host}/unpacked/plain:1\nCOPY Dockerfile /\n"
+    )
+    done(pybuild, context(tmp_path / "context", text))
+    assert list((pybuild.store / "snapshots").iterdir()) == []
+    # The trigger finds no shell: that is after the base is a folder.
+    said = refused(pybuild, context(tmp_path / "other", f"FROM {registry.host}/unpacked/trigger:1\n"), code=1)
+    assert "/bin/sh" in said
+    assert len(list((pybuild.store / "snapshots").iterdir())) == 1
+
+
 def test_a_digest_beside_a_tag_that_is_there(pybuild: Pybuild, registry: RegistryServer, tmp_path: Path) -> None:
     name = f"{registry.host}/beside:1"
     push(layout(tmp_path / "layout", [{"a": b"a"}]), name)
