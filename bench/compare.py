@@ -4,7 +4,8 @@
 
 Times are whole commands, from the start of the process to its end with the archive synced; medians of N runs (5), in
 seconds. Only ratios within a run mean anything: --check compares those of pybuild to each peer and floor with the last
-result that was committed (bench/results.json), and fails where one became worse by more than a third.
+result that was committed (bench/results.json), and fails where one became worse by more than a third. A peer whose own runs lie
+more than twofold apart is no measure, and is told as such.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from pathlib import Path
 
 from bench import floors
 from bench import peers as builders
-from bench.workloads import WORKLOADS, Workload, measured, sync
+from bench.workloads import WORKLOADS, Workload, sync
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results.json")
 BUSYBOX = ROOT / ".cache" / "bases" / "busybox"
 _WORSE = 4 / 3
+_UNEVEN = 2
 
 
 @dataclass
@@ -71,6 +73,7 @@ def main() -> int:
         sys.exit(f"there is no base at {base}: sample_projects/bases/busybox DIR makes one")
     # Who ends it, or a machine that shuts down, leaves no engine and no mount behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    commit = _commit()
     rows: list[Row] = []
     versions: dict[str, str] = {}
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="bench-") as name:
@@ -91,7 +94,7 @@ def main() -> int:
             missing.append(f"ended early: {error}")
             return 1
         finally:
-            _tell(rows, versions, missing, options)
+            _tell(rows, versions, missing, options, commit)
             for peer in peers:
                 try:
                     peer.close()
@@ -107,14 +110,16 @@ def _known(text: str, names: list[str], what: str) -> list[str]:
     return wanted
 
 
-def _tell(rows: list[Row], versions: dict[str, str], missing: list[str], options: argparse.Namespace) -> None:
+def _tell(rows: list[Row], versions: dict[str, str], missing: list[str], options: argparse.Namespace, commit: str) -> None:
     rows.sort(key=lambda row: row.workload)
     print(_table(rows, list(versions)))
     notes = [*builders.DIFFERENCES, *missing]
     for line in notes:
         print(line)
     if options.json:
-        Path(options.json).write_text(json.dumps(_document(rows, versions, options.runs, notes), indent=1) + "\n")
+        Path(options.json).write_text(
+            json.dumps({"commit": commit, **_document(rows, versions, options.runs, notes)}, indent=1) + "\n"
+        )
 
 
 def _options() -> argparse.Namespace:
@@ -145,6 +150,7 @@ def _base(scratch: Path, busybox: Path) -> Path:
 def _measure(workload: Workload, peers: list[builders.Peer], scratch: Path, runs: int) -> list[Row]:
     scratch.mkdir()
     contexts = {}
+    peers = [peer for peer in peers if workload.compression in peer.compressions]
     for peer in peers:
         # One for each: what one builder leaves in the page cache or in its records must not serve another.
         contexts[peer.name] = scratch / peer.name
@@ -152,16 +158,17 @@ def _measure(workload: Workload, peers: list[builders.Peer], scratch: Path, runs
         workload.make(contexts[peer.name])
     # Nobody builds what he wrote a moment ago, and builders that look at times know that those may still change.
     time.sleep(3)
-    rows = {kind: Row(workload.name, workload.title, kind) for kind in measured(workload)}
+    rows = {kind: Row(workload.name, workload.title, kind) for kind in workload.kinds}
     for number in range(runs):
         # Nobody is always the first.
         for peer in [*peers[number % len(peers) :], *peers[: number % len(peers)]]:
             peer.forget()
             for kind, row in rows.items():
-                if kind == "changed" and workload.change:
+                if kind == "changed":
                     workload.change(contexts[peer.name], number)
                 _settle()
-                row.times.setdefault(peer.name, []).append(_build(peer, contexts[peer.name], scratch / "out.tar"))
+                commands = peer.commands(contexts[peer.name], scratch / "out.tar", workload.compression)
+                row.times.setdefault(peer.name, []).append(_build(peer, commands, scratch / "out.tar"))
         for kind, row in rows.items():
             if found := floors.of(workload.name, kind, contexts[peers[0].name], scratch):
                 row.floor = found[0]
@@ -176,9 +183,9 @@ def _settle() -> None:
     os.sync()
 
 
-def _build(peer: builders.Peer, context: Path, out: Path) -> float:
+def _build(peer: builders.Peer, commands: list[list[str]], out: Path) -> float:
     out.unlink(missing_ok=True)
-    commands, environment = peer.commands(context, out), peer.environment()
+    environment = peer.environment()
     begun = time.perf_counter()
     for command in commands:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
@@ -246,6 +253,9 @@ def _check(rows: list[Row], wanted: list[str]) -> int:
             if known is None:
                 print(f"{row.name}: no earlier ratio to {name}")
                 continue
+            if _is_uneven(row.times.get(name, [])) or _is_uneven(before[row.name]["seconds"].get(name, [])):
+                print(f"{row.name}: {ratio:.2f} times {name}, and {known:.2f} before; not judged, its runs lie too far apart")
+                continue
             compared += 1
             if ratio > known * _WORSE:
                 worse.append(f"{row.name}: {ratio:.2f} times {name}, and {known:.2f} before")
@@ -253,6 +263,16 @@ def _check(rows: list[Row], wanted: list[str]) -> int:
     for line in worse:
         print(line)
     return 1 if worse or not compared else 0
+
+
+def _is_uneven(times: list[float]) -> bool:
+    return bool(times) and max(times) > _UNEVEN * min(times)
+
+
+def _commit() -> str:
+    """What was measured, with `-dirty` where it is not all committed; empty outside a checkout."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ DOCKER = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
 
 class Peer(Protocol):
     name: str
+    compressions: tuple[str, ...]
+    """Of the layers of its archives."""
 
     def version(self) -> str: ...
 
@@ -30,8 +32,8 @@ class Peer(Protocol):
         """The next build is a cold one, with nothing but the base: in a place of its own, since ext4 makes files slowly where
         many were removed just before. What was there stays until the end."""
 
-    def commands(self, context: Path, out: Path) -> list[list[str]]:
-        """What a user types to build `context` into the archive `out`."""
+    def commands(self, context: Path, out: Path, compression: str) -> list[list[str]]:
+        """What a user types to build `context` into the archive `out`, with layers in one of its compressions."""
         ...
 
     def environment(self) -> dict[str, str]: ...
@@ -56,6 +58,7 @@ def unmount_below(folder: Path) -> None:
 
 class Pybuild:
     name = "pybuild"
+    compressions: tuple[str, ...] = ("gzip", "zstd")
 
     def __init__(self, state: Path, layout: Path) -> None:
         self._state = state
@@ -77,8 +80,8 @@ class Pybuild:
     def _build(self) -> list[str]:
         return [str(PYBUILD), "--root", str(self._store), "-q"]
 
-    def commands(self, context: Path, out: Path) -> list[list[str]]:
-        return [[*self._build(), "-t", "bench", "-o", f"type=oci,dest={out}", str(context)]]
+    def commands(self, context: Path, out: Path, compression: str) -> list[list[str]]:
+        return [[*self._build(), "-t", "bench", "-o", f"type=oci,compression={compression},dest={out}", str(context)]]
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
@@ -89,6 +92,7 @@ class Pybuild:
 
 class Buildah:
     name = "buildah"
+    compressions: tuple[str, ...] = ("gzip", "zstd")
 
     def __init__(self, state: Path, layout: Path) -> None:
         state.mkdir(parents=True)
@@ -112,11 +116,11 @@ class Buildah:
         storage = f"[overlay@{self._root}+{run}]localhost/{BASE}:latest"
         call(["skopeo", "copy", f"oci:{self._layout}", f"containers-storage:{storage}"], self.environment())
 
-    def commands(self, context: Path, out: Path) -> list[list[str]]:
+    def commands(self, context: Path, out: Path, compression: str) -> list[list[str]]:
         flags = ["--isolation", "chroot", "--network", "host", "--layers", "--pull-never", "--format", "oci"]
         return [
             [*self._buildah, "build", "-q", *flags, "-t", "localhost/bench", str(context)],
-            [*self._buildah, "push", "-q", "localhost/bench", f"oci-archive:{out}"],
+            [*self._buildah, "push", "-q", "--compression-format", compression, "localhost/bench", f"oci-archive:{out}"],
         ]
 
     def environment(self) -> dict[str, str]:
@@ -136,6 +140,7 @@ class Docker:
     """Docker's engine with the BuildKit in it, started for the bench alone; `docker save` makes the archive (no gzip in it)."""
 
     name = "docker"
+    compressions: tuple[str, ...] = ("gzip",)
 
     def __init__(self, state: Path, layout: Path) -> None:
         state.mkdir(parents=True)
@@ -181,7 +186,7 @@ class Docker:
     def version(self) -> str:
         return f"docker {call([DOCKER, 'version', '-f', '{{.Server.Version}}'], self.environment()).strip()} (BuildKit)"
 
-    def commands(self, context: Path, out: Path) -> list[list[str]]:
+    def commands(self, context: Path, out: Path, compression: str) -> list[list[str]]:
         return [
             [DOCKER, "build", "-q", "--network", "host", "-t", "bench", str(context)],
             [DOCKER, "save", "-o", str(out), "bench"],
@@ -207,6 +212,7 @@ class Buildctl:
     """BuildKit's own daemon, where somebody installed it."""
 
     name = "buildkit"
+    compressions: tuple[str, ...] = ("gzip", "zstd")
 
     def __init__(self, state: Path, layout: Path) -> None:
         state.mkdir(parents=True)
@@ -234,7 +240,7 @@ class Buildctl:
     def forget(self) -> None:
         call(["buildctl", "--addr", self._socket, "prune", "--all"])
 
-    def commands(self, context: Path, out: Path) -> list[list[str]]:
+    def commands(self, context: Path, out: Path, compression: str) -> list[list[str]]:
         # BuildKit has no images of its own: the base is read from the layout each time, as for a user without a registry.
         digest = call(["skopeo", "inspect", "--format", "{{.Digest}}", f"oci:{self._layout}"]).strip()
         return [
@@ -242,7 +248,7 @@ class Buildctl:
                 *("buildctl", "--addr", self._socket, "build", "--progress", "plain", "--frontend", "dockerfile.v0"),
                 *("--local", f"context={context}", "--local", f"dockerfile={context}"),
                 *("--oci-layout", f"base={self._layout}", "--opt", f"context:{BASE}=oci-layout://base@{digest}"),
-                *("--output", f"type=oci,dest={out}"),
+                *("--output", f"type=oci,compression={compression},dest={out}"),
             ]
         ]
 
@@ -265,7 +271,7 @@ _PEERS = (
 
 NAMES = tuple(make.name for make, _ in _PEERS)
 _NEVER = "kaniko: not measured, its executor is an image, and unpacks the base over the files of the machine that it runs on"
-DIFFERENCES = ("docker writes its archive without compression, the others with gzip",)
+DIFFERENCES = ("docker writes its archive without compression, the others with gzip or, in W4z, zstd",)
 
 
 def installed(state: Path, layout: Path, wanted: Sequence[str]) -> tuple[list[Peer], list[str]]:

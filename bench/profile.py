@@ -25,7 +25,7 @@ from typing import Any
 from bench.compare import BUSYBOX, ROOT, _base
 from bench.peers import Pybuild
 from bench.sampler import START
-from bench.workloads import WORKLOADS, Workload, measured
+from bench.workloads import WORKLOADS, Workload
 
 SAMPLER = Path(__file__).with_name("sampler.py")
 
@@ -56,16 +56,16 @@ def measure(workload: Workload, layout: Path, scratch: Path, runs: int) -> dict[
     workload.make(context)
     builder = Pybuild(scratch / "state", layout)
     time.sleep(3)
-    found: dict[str, Counter[str]] = {kind: Counter() for kind in measured(workload)}
+    found: dict[str, Counter[str]] = {kind: Counter() for kind in workload.kinds}
     for number in range(runs):
         builder.forget()
         for kind, counts in found.items():
-            if kind == "changed" and workload.change:
+            if kind == "changed":
                 workload.change(context, number)
             os.sync()
             out = scratch / "out.tar"
             out.unlink(missing_ok=True)
-            ((*command,),) = builder.commands(context, out)
+            ((*command,),) = builder.commands(context, out, workload.compression)
             counts.update(profiled(command, builder.environment(), scratch))
     builder.close()
     shutil.rmtree(scratch)

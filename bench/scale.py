@@ -21,6 +21,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from isal import isal_zlib
+
+from bench.floors import pack, timed
 from bench.plots import Line, Panel, drawing
 from bench.workloads import big_files, files, sync
 
@@ -39,6 +42,8 @@ class Point:
     cached: float
     peak: int
     """Bytes of the largest process of the cold build."""
+    floor: float = 0.0
+    """Seconds that the bytes cost without any builder (`bench.floors.pack`), where there are any to speak of."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,11 @@ class Series:
 def _files(folder: Path, count: int) -> None:
     files(folder / "src", count, 2000)
     (folder / "Dockerfile").write_text("FROM scratch\nCOPY src /src\n")
+
+
+def _copied(folder: Path, count: int) -> None:
+    files(folder / "src", count, 2000)
+    (folder / "Dockerfile").write_text("FROM scratch AS files\nCOPY src /src\nFROM scratch\nCOPY --from=files /src /other\n")
 
 
 def _bytes(folder: Path, megabytes: int) -> None:
@@ -85,6 +95,7 @@ def _same(folder: Path, _count: int) -> None:
 
 SERIES = (
     Series("files", "COPY of small files", "file", (1_000, 10_000, 100_000, 300_000), (10, 20), _files, archive=True),
+    Series("copied", "COPY --from of small files", "file", (1_000, 10_000, 100_000), (10, 20), _copied, archive=True),
     Series("bytes", "COPY of large files", "MB", (10, 100, 1_000, 4_000), (1, 2), _bytes, archive=True),
     Series("steps", "RUN steps", "step", (1, 10, 100, 400), (1, 2), _steps),
     Series("stages", "stages, joined", "stage", (1, 10, 30, 100), (1, 2), _stages),
@@ -158,12 +169,20 @@ def measure(series: Series, runs: int, room: Path, base: Path, *, quick: bool) -
         time.sleep(settled)
         build(store, context, base, *flags)
         cached = [build(store, context, base, *flags)[0] for _ in range(max(runs, 3))]
-        points.append(Point(size, statistics.median(cold), statistics.median(cached), max(peaks)))
+        floor = statistics.median(_floor(context, place) for _ in range(runs)) if series.name in ("files", "bytes") else 0.0
+        points.append(Point(size, statistics.median(cold), statistics.median(cached), max(peaks), floor))
         if series.name == "bytes":
             # Few files, and much of the disk.
             shutil.rmtree(place)
         print(f"{series.name} {size}: cold {points[-1].cold:.3f} s, cached {points[-1].cached:.3f} s", file=sys.stderr)
     return points
+
+
+def _floor(context: Path, place: Path) -> float:
+    """As in `make bench`."""
+    (folder,) = (path for path in context.iterdir() if path.is_dir())
+    os.sync()
+    return timed(lambda: pack(folder, place / "floor", isal_zlib.compressobj(2, wbits=31)))
 
 
 def slope(points: Sequence[Point], of: Callable[[Point], float]) -> tuple[float, float]:
@@ -174,8 +193,8 @@ def slope(points: Sequence[Point], of: Callable[[Point], float]) -> tuple[float,
 
 def table(found: dict[str, list[Point]]) -> str:
     lines = [
-        "| | smallest | largest | one more, cold | one more, cached | exponent, cold | memory at the largest |\n",
-        "|" + "---|" * 7 + "\n",
+        "| | smallest | largest | one more, cold | one more, cached | exponent, cold | the floor's | memory at the largest |\n",
+        "|" + "---|" * 8 + "\n",
     ]
     for series in SERIES:
         points = found.get(series.name)
@@ -190,6 +209,7 @@ def table(found: dict[str, list[Point]]) -> str:
             f"{_shown(more)} {_article(series.unit)} {series.unit}",
             f"{_shown(again)} {_article(series.unit)} {series.unit}",
             f"{exponent:.2f}",
+            f"{slope(points, lambda point: point.floor)[1]:.2f}" if last.floor else "",
             f"{last.peak >> 20} MB",
         )
         lines.append(f"| {series.title} | {' | '.join(cells)} |\n")
@@ -219,7 +239,13 @@ def panels(found: dict[str, list[Point]]) -> list[Panel]:
         at = [float(point.size) for point in points]
         cold, cached = [point.cold for point in points], [point.cached for point in points]
         straight = [cold[-1] * size / at[-1] for size in at]
-        lines = (Line("cold", at, cold), Line("cached", at, cached), Line("in proportion", at, straight, dashed=True))
+        lines: tuple[Line, ...] = (
+            Line("cold", at, cold),
+            Line("cached", at, cached),
+            Line("in proportion", at, straight, dashed=True),
+        )
+        if points[-1].floor:
+            lines = (*lines, Line("what the bytes cost", at, [point.floor for point in points], dashed=True))
         # A store is to have no say.
         shown.append(Panel(f"{series.title}: seconds", lines[:2] if series.images else lines))
         if series.archive:
@@ -244,8 +270,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         wanted = [series for series in SERIES if series.name in names]
         found: dict[str, list[Point]] = {each.name: [] for each in wanted}
-        # The one with many files comes last.
-        for each in sorted(wanted, key=lambda each: each.name == "files"):
+        # Those with many files come last.
+        for each in sorted(wanted, key=lambda each: each.unit == "file"):
             found[each.name] = measure(each, options.runs, room, options.base, quick=options.quick)
     finally:
         shutil.rmtree(room)

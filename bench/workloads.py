@@ -10,11 +10,13 @@ import io
 import os
 import random
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 BASE = "bench-base"
+Kind = Literal["cold", "cached", "changed"]
 SEED = 20240615
 
 
@@ -24,12 +26,14 @@ class Workload:
     title: str
     make: Callable[[Path], None]
     """Fills an empty folder."""
-    change: Callable[[Path, int], None] | None = None
+    change: Callable[[Path, int], None]
     """Edits the context, differently for each number."""
-    cached: bool = False
-    """Whether an unchanged rebuild is measured, too."""
     files: int = 0
     """How many it has, and leaves behind to be removed."""
+    kinds: tuple[Kind, ...] = ("cold", "cached", "changed")
+    """Builds that are measured, in this order: of nothing, again, and after a change."""
+    compression: str = "gzip"
+    """Of the archive's layers."""
 
 
 def text(random_: random.Random, size: int) -> bytes:
@@ -57,6 +61,13 @@ def _dockerfile(folder: Path, lines: str) -> None:
 
 def _small_runs(folder: Path) -> None:
     _dockerfile(folder, "".join(f"RUN echo {n} > /{n}\n" for n in range(10)))
+
+
+def _change_run(folder: Path, number: int) -> None:
+    """The sixth of ten: five stay."""
+    _small_runs(folder)
+    text = (folder / "Dockerfile").read_text()
+    (folder / "Dockerfile").write_text(text.replace("echo 5 >", f"echo 5 {number} >"))
 
 
 def files(folder: Path, count: int, size: int, *, width: int = 100) -> None:
@@ -90,6 +101,11 @@ def big_files(folder: Path, count: int, size: int) -> None:
 def _big_files(folder: Path) -> None:
     big_files(folder / "data", 20, 52 << 20)
     _dockerfile(folder, "COPY data /data\n")
+
+
+def _change_big_file(folder: Path, number: int) -> None:
+    with (folder / "data" / "7.bin").open("ab") as file:
+        file.write(b"changed %d\n" % number)
 
 
 def _archive(path: Path, count: int) -> None:
@@ -131,22 +147,20 @@ def _stages(folder: Path) -> None:
     (folder / "Dockerfile").write_text(f"{stages}FROM {BASE}\n{copies}")
 
 
+def _change_stage(folder: Path, number: int) -> None:
+    _stages(folder)
+    text = (folder / "Dockerfile").read_text()
+    (folder / "Dockerfile").write_text(text.replace("echo c >", f"echo c {number} >"))
+
+
 WORKLOADS = (
-    Workload("W1", "busybox and 10 small RUNs", _small_runs, cached=True),
-    Workload("W3", "COPY of 30,000 small files", _many_files, change=_change_source, cached=True, files=30_000),
-    Workload("W4", "COPY of 1 GiB in 20 files", _big_files),
-    Workload("W5", "an application: 8,000 files by a RUN, and a COPY", _application, change=_change_source, files=8000),
-    Workload("W7", "four stages of sleep 2, joined", _stages),
+    Workload("W1", "busybox and 10 small RUNs", _small_runs, _change_run),
+    Workload("W3", "COPY of 30,000 small files", _many_files, _change_source, files=30_000),
+    Workload("W4", "COPY of 1 GiB in 20 files", _big_files, _change_big_file),
+    Workload("W4z", "the same with zstd layers", _big_files, _change_big_file, kinds=("cold",), compression="zstd"),
+    Workload("W5", "an application: 8,000 files by a RUN, and a COPY", _application, _change_source, files=8000),
+    Workload("W7", "four stages of sleep 2, joined", _stages, _change_stage),
 )
-
-
-def measured(workload: Workload) -> Iterator[str]:
-    """The kinds of build that a workload is measured with: `cold`, `cached`, `changed`."""
-    yield "cold"
-    if workload.cached:
-        yield "cached"
-    if workload.change:
-        yield "changed"
 
 
 def sync(path: Path) -> None:
