@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from builder.layers.entry import Entry, Source
     from builder.layers.forms import Forms
     from builder.layers.index import Tree
+    from builder.layers.rows import Entries
     from builder.layers.tarwriter import LayerSum, Reader
     from builder.oci.digest import Descriptor, Digest
     from builder.oci.platform import Platform
@@ -112,7 +113,7 @@ class Roots:
         self._own = _local()
         # Held while the folder of a layer is made that is missing: what two would make at once is made by one.
         self._making = allocate_lock()
-        self._entries: dict[Digest, list[Entry]] = {}
+        self._entries: dict[Digest, Entries] = {}
         self._tars: Tars | None = None
         self._pending: dict[Digest, Items] = {}
         # What was found in a build stays there until its end.
@@ -152,14 +153,14 @@ class Roots:
             trees = self._own.trees = {}
         return trees
 
-    def entries(self, layer: Layer) -> list[Entry]:
+    def entries(self, layer: Layer) -> Entries:
         """What the layer does to the stack below it, canonical."""
-        from builder.layers.index import load_index
+        from builder.layers.index import entries_of
 
         name = self._index_name(layer)
         known = self._entries.get(name)
         if known is None:
-            known = self._entries[name] = load_index(self._store.layer_index(name))
+            known = self._entries[name] = entries_of(self._store.layer_index(name))
         return known
 
     def read(self, root: Root, path: bytes, limit: int = 1 << 24) -> bytes:
@@ -324,7 +325,7 @@ class Roots:
         return any(
             entry.kind in ("char", "block") and (own_dev or not entry.path.startswith(b"dev/"))
             for layer in root.layers
-            for entry in self.entries(layer)
+            for entry in _devices(self.entries(layer))
         )
 
     # Forms
@@ -458,6 +459,11 @@ def _drained(items: list[Item]) -> Iterator[Item]:
     items.reverse()
     while items:
         yield items.pop()
+
+
+def _devices(entries: Entries) -> Iterable[Entry]:
+    """Those that may be device nodes."""
+    return entries if isinstance(entries, list) else entries.devices()
 
 
 def _tar_size(items: Iterable[Item]) -> int:

@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
     from builder.engine.roots import Roots
     from builder.engine.sides import Opened
-    from builder.layers.entry import Entry, Item, Source
+    from builder.layers.entry import Item, Source
+    from builder.layers.rows import Entries
     from builder.oci.digest import Descriptor, Digest
 
 
 class Shelved(NamedTuple):
     """A layer on the layers below it."""
 
-    entries: list[Entry]
+    entries: Entries
     constant: bool
     """Its files ship with the constant time, whatever their true times."""
     sources: Mapping[bytes, Source] | None = None

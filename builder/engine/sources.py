@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from builder.cancellation import Cancellation
     from builder.layers.entry import Source
-    from builder.layers.index import Tree
+    from builder.layers.index import Tree, View
 
 
 if TYPE_CHECKING:
@@ -85,13 +85,13 @@ class StackTree:
     def source(self, entry: Entry) -> Source:
         return self._locate(entry, self._tree.layer_of(entry.path))
 
-    def layers(self, entries: list[Entry]) -> list[int]:
-        return [self._tree.layer_of(entry.path) for entry in entries]
+    def view(self, path: bytes) -> View:
+        """What is there and below it, also when the tree has become another one."""
+        return self._tree.view(path)
 
-    def sources(self, entries: list[Entry], layers: list[int]) -> Callable[[int], Source]:
-        """What gives the content of each, by its place in the list, also when the tree has become another one."""
-        locate = self._locate
-        return lambda place: locate(entries[place], layers[place])
+    def locate(self, entry: Entry, layer: int) -> Source:
+        """The content of a file of the view."""
+        return self._locate(entry, layer)
 
     def digest(self, entry: Entry) -> str:
         if not entry.digest:
@@ -155,26 +155,20 @@ class TreeItems:
 
     has_links = False
 
-    def __init__(self, entries: list[Entry], tree: SourceTree) -> None:
-        """`entries` are the folder itself and all below, in order."""
-        self._entries = entries
+    def __init__(self, path: bytes, found: View, tree: SourceTree) -> None:
+        """`found` are the folder at the path and all below."""
+        self._found = found
         self._digest = tree.digest
-        self._start = len(entries[0].path) + 1 if entries[0].path else 0
+        self._start = len(path) + 1 if path else 0
         self._change: Callable[[Item], Item] | None = None
-        self.longest = max(len(entry.path) for entry in entries) - self._start
+        self.longest = found.longest - self._start
         """Bytes of a relative path, at most."""
         whole = tree.tree if isinstance(tree, Stoppable) else tree
-        self._layers: list[int] = []
-        """Of each entry, where the tree is a stack of them."""
-        if isinstance(whole, StackTree):
-            # The merged tree goes on to be another one.
-            self._layers = whole.layers(entries)
-            self._source = whole.sources(entries, self._layers)
-        else:
-            self._source = lambda place: tree.source(entries[place])
+        self._locate = whole.locate if isinstance(whole, StackTree) else None
+        self._source = tree.source
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._found)
 
     def __contains__(self, item: object) -> bool:
         return any(item == each for each in self)
@@ -192,32 +186,32 @@ class TreeItems:
     def locate(self) -> None:
         """Find the files of each layer. To be called before another tree is asked for that must stay as it is: a tar among the
         layers is looked through with the trees of those below it, of which the other one may be made."""
-        seen: set[int] = set()
-        for place, layer in enumerate(self._layers):
-            if layer not in seen and self._entries[place].kind == "file":
-                seen.add(layer)
-                self._source(place)
+        if self._locate is None:
+            return
+        for entry, layer in self._found.files():
+            self._locate(entry, layer)
 
     def entries(self) -> Iterator[Entry]:
         """Those of the items. Nobody looks for the content of files: a layer that is but a tar would be looked through."""
-        if self._change is None:
-            return self._moved()
-        change = self._change
-        return (change(Item(entry)).entry for entry in self._moved())
+        moved, change = self._moved, self._change
+        if change is None:
+            return (moved(entry) for entry, _ in self._found)
+        return (change(Item(moved(entry))).entry for entry, _ in self._found)
 
     def _each(self) -> Iterator[Item]:
-        source = self._source
-        for place, entry in enumerate(self._moved()):
-            yield new(Item, (entry, source(place) if entry.kind == "file" else None))
+        moved, locate, source = self._moved, self._locate, self._source
+        for entry, layer in self._found:
+            content = None
+            if entry.kind == "file":
+                content = locate(entry, layer) if locate is not None else source(entry)
+            yield new(Item, (moved(entry), content))
 
-    def _moved(self) -> Iterator[Entry]:
-        start, known = self._start, self._digest
-        for entry in self._entries:
-            path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime = entry
-            if kind == "file":
-                digest = known(entry)
-            # `_replace` would cost twice as much, and there may be many.
-            yield new(Entry, (path[start:], kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime))
+    def _moved(self, entry: Entry) -> Entry:
+        path, kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime = entry
+        if kind == "file":
+            digest = self._digest(entry)
+        # `_replace` would cost twice as much, and there may be many.
+        return new(Entry, (path[self._start :], kind, mode, uid, gid, size, digest, link, rdev, xattrs, mtime))
 
 
 def folder_items(path: bytes, tree: SourceTree) -> FolderItems | TreeItems | None:
@@ -229,8 +223,15 @@ def folder_items(path: bytes, tree: SourceTree) -> FolderItems | TreeItems | Non
             return FolderItems(path, tree.folder, None)
         case Stoppable() if isinstance(tree.tree, DirectoryContext):
             return FolderItems(path, tree.tree, tree.read)
-    entries = below(path, tree)
-    return None if any(entry.kind == "hardlink" for entry in entries) else TreeItems(entries, tree)
+    whole = tree.tree if isinstance(tree, Stoppable) else tree
+    # For those who copy from no folder of the host.
+    from builder.context.listed import ListedTree
+    from builder.layers.index import View
+
+    found = whole.view(path) if isinstance(whole, StackTree | ListedTree) else None
+    if found is None:
+        found = View.of(below(path, tree))
+    return None if found.has_links else TreeItems(path, found, tree)
 
 
 def below(path: bytes, tree: SourceTree) -> list[Entry]:

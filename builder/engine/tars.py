@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from _thread import RLock  # `threading` costs 1 ms at start
+from array import array
 
 from builder.engine.roots import stored
 from builder.errors import StoreError
 from builder.hashing import hasher
 from builder.layers.compression import decompress
 from builder.layers.entry import Item, RangeSource
+from builder.layers.rows import Rows
 from builder.layers.settle import fill, settle
 from builder.layers.tarreader import read_tar
 from builder.values import new
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from builder.cancellation import Cancellation
     from builder.engine.roots import Layer, Root, Roots
     from builder.layers.entry import Entry, Source
+    from builder.layers.rows import Entries
     from builder.oci.digest import Digest
     from builder.store.store import Store
 
@@ -109,27 +112,38 @@ class Tars:
 
 class Contents:
     """Where in a tar the content of each file lies, and of each hard link: a link outlives the name it repeats, if a later
-    layer takes that. Some 80 bytes a file: there may be many."""
+    layer takes that. Some 80 bytes a file, 8 where the entries are rows: there may be many."""
 
-    def __init__(self, tar: str, items: Iterable[Item], entries: Iterable[Entry]) -> None:
+    def __init__(self, tar: str, items: Iterable[Item], entries: Entries) -> None:
         """`entries` are those of the items, in their order."""
         self._tar = tar
+        self._rows = entries if isinstance(entries, Rows) and entries.is_plain else None
+        # By their numbers, of rows.
+        self._places = array("q", bytes(8 * len(entries))) if self._rows is not None else array("q")
         self._offsets: dict[bytes, int] = {}
         # What is no piece of this file: with holes, or of another layer.
         self._others: dict[bytes, Source] = {}
-        known = iter(entries)
+        known: Iterable[Entry] = iter(entries) if self._rows is None else iter(())
         for entry, source in items:
             if entry.kind == "hardlink":
                 self._repeat(_same(entry.path, known), entry.link)
             elif isinstance(source, RangeSource) and source.file == tar:
-                self._offsets[_same(entry.path, known)] = source.offset
+                place = self._rows.find(entry.path) if self._rows is not None else -1
+                if place >= 0:
+                    self._places[place] = source.offset
+                else:
+                    self._offsets[_same(entry.path, known)] = source.offset
             elif source is not None:
                 self._others[_same(entry.path, known)] = source
 
     def source(self, entry: Entry) -> Source:
         """Of an entry of the layer. Raises KeyError for what is no file."""
-        offset = self._offsets.get(entry.path)
-        return self._others[entry.path] if offset is None else new(RangeSource, (self._tar, offset, entry.size))
+        place = self._rows.find(entry.path) if self._rows is not None else -1
+        # No content is at the tar's beginning.
+        if place >= 0 and (offset := self._places[place]):
+            return new(RangeSource, (self._tar, offset, entry.size))
+        found = self._offsets.get(entry.path)
+        return self._others[entry.path] if found is None else new(RangeSource, (self._tar, found, entry.size))
 
     def _repeat(self, path: bytes, owner: bytes) -> None:
         if owner in self._offsets:

@@ -39,7 +39,7 @@ _LETTERS: dict[Kind, str] = {
     "whiteout": "w",
     "opaque": "o",
 }
-_KINDS: dict[int, Kind] = {ord(letter): kind for kind, letter in _LETTERS.items()}
+KINDS: dict[int, Kind] = {ord(letter): kind for kind, letter in _LETTERS.items()}
 _SECTIONS = 12
 _ROWS = 4096
 _PIECE = 1 << 16
@@ -151,18 +151,34 @@ def each_entry(read: Read, size: int) -> Iterator[Entry]:
     """The same entry by entry, with few of them in memory; `read` gives bytes of the `size` that there are. What is damaged is
     told before the first entry, or where it stands: nothing after that may be believed."""
     start = len(_MAGIC) + 32
+    _check(read, start, size)
+    try:
+        yield from _entries(*_split(read, start, size))
+    except (struct.error, ValueError, KeyError, IndexError) as error:
+        raise damaged(str(error)) from error
+
+
+def index_sections(data: bytes) -> tuple[int, list[tuple[int, int]]]:
+    """How many entries there are, and where each section begins and ends. Raises StoreError for bytes that are damaged or of
+    another version."""
+    start = len(_MAGIC) + 32
+    _check(_slices(data), start, len(data))
+    try:
+        count, sections = _split(_slices(data), start, len(data))
+    except ValueError as error:
+        raise damaged(str(error)) from error
+    return count, [(section.start, section.end) for section in sections]
+
+
+def _check(read: Read, start: int, size: int) -> None:
     head = read(0, start)
     if not head.startswith(_MAGIC):
-        raise _damaged("it has another format" if head.startswith(b"pybuild-index-") else "it is no index")
+        raise damaged("it has another format" if head.startswith(b"pybuild-index-") else "it is no index")
     digest = hashlib.sha256()
     for at in range(start, size, _PIECE):
         digest.update(read(at, min(_PIECE, size - at)))
     if digest.digest() != head[len(_MAGIC) :]:
-        raise _damaged("its checksum differs")
-    try:
-        yield from _entries(*_split(read, start, size))
-    except (struct.error, ValueError, KeyError, IndexError) as error:
-        raise _damaged(str(error)) from error
+        raise damaged("its checksum differs")
 
 
 class _Section:
@@ -213,7 +229,7 @@ def _entries(count: int, sections: list[_Section]) -> Iterator[Entry]:
     return map(
         Entry,
         _names(paths, count),
-        map(_KINDS.__getitem__, chain.from_iterable(kinds.pieces(_ROWS))),
+        map(KINDS.__getitem__, chain.from_iterable(kinds.pieces(_ROWS))),
         _numbers(modes, "H", count),
         _numbers(uids, "I", count),
         _numbers(gids, "I", count),
@@ -296,7 +312,7 @@ def _xattrs(xattrs: bytes, count: int) -> list[tuple[tuple[bytes, bytes], ...]]:
     return out
 
 
-def _damaged(why: str) -> StoreError:
+def damaged(why: str) -> StoreError:
     return StoreError(
         f"a layer's index in the store is damaged: {why}", hint="name another store with --root, or remove this one"
     )

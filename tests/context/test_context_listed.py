@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from builder.context.directory import DirectoryContext
@@ -21,7 +21,10 @@ from builder.context.listed import ListedTree, read_archive
 from builder.dockerfile.ignore import Matcher
 from builder.engine.selection import content_digest, select
 from builder.errors import BuildError, Span, UsageError
+from builder.layers.index import Tree
+from builder.layers.settle import settle
 from builder.layers.source import open_source
+from builder.layers.tarreader import read_tar
 from builder.plan.steps import CopySource
 
 HERE = Span(1, 1, 1, 2)
@@ -83,6 +86,52 @@ def test_any_members_are_a_tree_or_refused(
             continue
         assert not {b"..", b".", b""} & set(resolved.split(b"/") if resolved else ())
     tree.close()
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(names, st.sampled_from(KINDS[:3]), names, st.binary(max_size=3)), max_size=8))
+def test_a_plain_archive_is_the_tree_that_unpacking_it_gives(
+    tmp_path: Path, found: list[tuple[str, bytes, str, bytes]]
+) -> None:
+    """Whatever the order of its members is; what is not plain is unpacked."""
+    folders = {posixpath.normpath(name).rpartition("/")[0] for name, *_ in found}
+    made = [*found, *((folder, tarfile.DIRTYPE, "", b"") for folder in sorted(folders) if folder)]
+    path = str(tar_of(tmp_path / "tar", made))
+    try:
+        known = list(settle(read_tar(path, whiteouts=False), Tree()).items)
+    except BuildError:
+        with pytest.raises(UsageError):
+            read_archive(path, "x")
+        return
+    tree, general = read_archive(path, "x"), ListedTree(known)
+    paths = walk(general)
+    assert walk(tree) == paths
+    for each in paths:
+        entry = general.lookup(each)
+        assert entry is not None and tree.lookup(each) == entry
+        if entry.kind == "file":
+            assert tree.source(entry) == general.source(entry)
+            # Once read, and once known.
+            assert tree.digest(entry) == tree.digest(entry) == general.digest(entry)
+    names_ = [posixpath.normpath(name).lstrip("/") for name, *_ in made]
+    if len(set(names_)) == len(names_) and all(kind != tarfile.SYMTYPE for _, kind, *_ in made):
+        event("plain" if tree._packed is not None else "not plain")
+    tree.close()
+    general.close()
+
+
+def test_a_plain_archive_is_told_from_others(tmp_path: Path) -> None:
+    file, folder, hard = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.LNKTYPE
+    for members_, is_plain in (
+        ([("./", folder), ("d/f", file), ("d", folder), ("d/a", tarfile.SYMTYPE), ("b", file)], True),
+        ([("d/f", file)], False),
+        ([("f", file), ("f", file)], False),
+        ([("f", file), ("g", hard)], False),
+    ):
+        found = [(name, kind, "f", b"data" if kind == file else b"") for name, kind in members_]
+        tree = read_archive(str(tar_of(tmp_path / "tar", found)), "x")
+        assert (tree._packed is not None) == is_plain, members_
+        tree.close()
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
