@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Owners = dict[Hashable, tuple[bytes, Folder, int]]
     """By inode the path of the file, its folder and its place there."""
 
-_EXPECTED = 200
+_EXPECTED = 64
 """Folders whose records are read at once."""
 _TOGETHER = 64
 """Items that are made at once: a file is read after those of its part were looked up, which costs memory and nothing else."""

@@ -175,9 +175,9 @@ def test_a_build_after_a_change_asks_the_store_no_more_for_more_folders(tmp_path
         return asked(tmp_path)
 
     few = questions(2)
-    assert questions(150) == few < 40
-    # 200 at once.
-    assert questions(450) <= few + 2
+    assert questions(60) == few < 40
+    # 64 at once.
+    assert questions(450) <= few + 8
 
 
 def test_a_cached_build_asks_the_store_no_more_for_more_steps(tmp_path: Path) -> None:
