@@ -14,14 +14,12 @@ import pytest
 
 from tests.conftest import Pybuild
 
-FEW, MANY = 20, 12_000
-BLOCKS = 14 << 20
-"""Bytes of what waits, at most, for a thread that hashes or compresses it, and of what came of that: eight pieces of 256 KiB,
-nine blocks of 1 MiB and their compressed forms. More files have no more of it; on a busy machine all of it waits."""
+FEW, MANY = 12_000, 36_000
+"""Both are many: what any build takes, and what waits to be hashed, is no more of more files."""
 COPY, CHMOD = "COPY . /all/\n", "COPY --chmod=u+x . /all/\n"
 FROM_STAGE = f"{COPY}FROM scratch\nCOPY --from=0 /all /all/\n"
-MOST = {COPY: 600, CHMOD: 600, f"{COPY}RUN ls /all | wc -l > /number\n": 600, FROM_STAGE: 600}
-"""Bytes for each file beside what any build takes. They were 1,000 once, when each had objects of its own, and 1,300 where a
+MOST = {COPY: 600, CHMOD: 600, f"{COPY}RUN ls /all | wc -l > /number\n": 600, FROM_STAGE: 700}
+"""Bytes for each file more. They were 1,000 once, when each had objects of its own, and 1,300 where a
 merged file system is looked into."""
 MOST_AS_TAR = {"without folders": 1250, "plain": 600}
 """The same of a context that comes as a tar, from one of many files to one of four times as many. It was 1,380 of both."""
@@ -39,7 +37,8 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 def peak(program: Pybuild, base: Path, context: Path, output: Path, archive: Path | None = None) -> int:
     """Bytes of the builder at most; the context is what is in the folder, or in the archive."""
-    command = [*program.command, "-q", "--build-context", f"base={base}", "-o", f"type=oci,dest={output}"]
+    # One job: then no more waits for compressors on a busy machine than on an idle one.
+    command = [*program.command, "-q", "--jobs=1", "--build-context", f"base={base}", "-o", f"type=oci,dest={output}"]
     with open(archive or os.devnull, "rb") as given:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _MEASURES, *command, "-" if archive else str(context)],
@@ -54,7 +53,7 @@ def peak(program: Pybuild, base: Path, context: Path, output: Path, archive: Pat
 
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One of few files and one of many."""
+    """One of many files and one of three times as many."""
     made = []
     for count in (FEW, MANY):
         context = tmp_path_factory.mktemp("context")
@@ -78,7 +77,7 @@ def test_many_files_take_little_memory(
             (context / "Dockerfile").write_text(f"FROM base\n{lines}")
             (context / "folder-0" / "file-7.txt").write_text(f"changed: {changed}")
             peaks.append(peak(pybuild, busybox_base, context, tmp_path / f"{context.name}.tar"))
-        each = (peaks[1] - peaks[0] - BLOCKS) / (MANY - FEW)
+        each = (peaks[1] - peaks[0]) / (MANY - FEW)
         print(f"{each:.0f} bytes for each file: {peaks}")
         assert each < MOST[lines]
 
@@ -86,7 +85,7 @@ def test_many_files_take_little_memory(
 @pytest.mark.parametrize("kind", MOST_AS_TAR)
 def test_many_files_of_a_tar_take_little_memory(kind: str, pybuild: Pybuild, busybox_base: Path, tmp_path: Path) -> None:
     peaks = []
-    for count in (MANY, 4 * MANY):
+    for count in (FEW, 4 * FEW):
         archive, last = tmp_path / f"{count}.tar", ""
         with tarfile.open(archive, "w") as file:
             for name, data in _files(count):
@@ -100,7 +99,7 @@ def test_many_files_of_a_tar_take_little_memory(kind: str, pybuild: Pybuild, bus
                 member.size = len(data)
                 file.addfile(member, io.BytesIO(data))
         peaks.append(peak(pybuild, busybox_base, tmp_path, tmp_path / "out.tar", archive))
-    each = (peaks[1] - peaks[0]) / (3 * MANY)
+    each = (peaks[1] - peaks[0]) / (3 * FEW)
     print(f"{each:.0f} bytes for each file: {peaks}")
     assert each < MOST_AS_TAR[kind]
 

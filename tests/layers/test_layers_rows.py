@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from builder.errors import StoreError
 from builder.layers import index, rows
-from builder.layers.entry import Entry
+from builder.layers.entry import Entry, Item
 from builder.layers.index import Tree, dump_index, load_index
 from builder.layers.names import member
 from builder.layers.rows import Rows, entries_of
@@ -35,8 +35,8 @@ def test_rows_are_the_entries(entries: list[Entry], rank: int) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(trees(), st.lists(PATHS, max_size=6))
-def test_paths_are_found(items: list[object], others: list[bytes]) -> None:
-    entries = [item.entry for item in items]  # type: ignore[attr-defined]  # items of `trees`
+def test_paths_are_found(items: list[Item], others: list[bytes]) -> None:
+    entries = [item.entry for item in items]
     found = Rows(dump_index(entries))
     assert found.is_plain == all(entry.kind != "hardlink" for entry in entries)
     if not found.is_plain:
